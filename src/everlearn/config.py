@@ -1,0 +1,279 @@
+"""Recipes: YAML to dataclasses, strictly. A wrong key, type or value fails before any model loads."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from everlearn.errors import ConfigError, check_number, describe, nearest
+from everlearn.models.load import ModelConfig
+from everlearn.registry import find
+from everlearn.strategy import Strategy
+
+SCHEDULE_KEYS = ("order", "shuffle", "rounds", "split_rounds", "per_task", "per_task_eval")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """future: score the tasks to come as well (forward transfer needs it); batch_size: rows scored at once."""
+
+    future: bool = False
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        check_number("evaluation.batch_size", self.batch_size, low=1)
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When the state is saved in mid-task: every so many seconds, or optimizer steps. It always is between tasks."""
+
+    every_s: float | None = 300.0
+    every_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("every_s", "every_steps"):
+            if getattr(self, name) is not None:
+                check_number(f"checkpoint.{name}", getattr(self, name), above=0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a run needs. `stream`, `learner` and each of `strategies` name a registered thing and give its options.
+
+    stream: also takes the schedule: order, shuffle, rounds, split_rounds, per_task, per_task_eval.
+    seeds: one run per seed; `seed` is the short form for one.
+    processes: how many processes `torchrun` was asked to start.
+    track: tensorboard, wandb, mlflow.
+    """
+
+    stream: dict[str, Any]
+    model: ModelConfig = field(default_factory=ModelConfig)
+    learner: dict[str, Any] = field(default_factory=lambda: {"name": "sft"})
+    strategies: list[str | dict[str, Any]] = field(default_factory=list)
+    seed: int | None = None
+    seeds: list[int] = field(default_factory=list)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    device: str = "auto"
+    processes: int = 1
+    track: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.seed is not None and self.seeds:
+            raise ConfigError(describe("seeds", "stands beside seed", self.seeds, "Write one of the two"))
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ConfigError(describe("seeds", "repeat", self.seeds, "Give each seed once"))
+        self.build_stream()
+        self.build_learner()
+        self.build_strategies()
+
+    def all_seeds(self) -> list[int]:
+        """Return the seeds to run."""
+        return self.seeds or [self.seed or 0]
+
+    def build_stream(self) -> Any:
+        """Return the stream's builder, its options checked; nothing is read yet."""
+        options = {key: value for key, value in self.stream.items() if key not in SCHEDULE_KEYS}
+        return build("stream", options, "stream", also=SCHEDULE_KEYS)
+
+    def schedule_options(self) -> dict[str, Any]:
+        """Return the stream's keys that say in which order and how much is learned."""
+        return {key: value for key, value in self.stream.items() if key in SCHEDULE_KEYS}
+
+    def build_learner(self) -> Any:
+        """Return the learner."""
+        return build("learner", {"name": "sft", **self.learner}, "learner")
+
+    def build_strategies(self) -> list[Strategy]:
+        """Return new strategies in the order of the recipe."""
+        return build_strategies(self.strategies)
+
+
+def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe in a YAML file (or mapping), with `a.b=value` overrides; values are read as YAML.
+
+    Raises:
+        ConfigError: if the file can't be read, or anything in it is unknown, of the wrong type or out of range.
+    """
+    content = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
+    for override in overrides:
+        _set(content, override)
+    return from_mapping(Recipe, content, "")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(describe(str(path), f"can't be read ({error})", path.name, "Name a YAML file")) from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(describe(str(path), f"is no YAML ({reason})", path.name, "Correct that line")) from error
+    if not isinstance(content, dict):
+        raise ConfigError(describe(str(path), "is no mapping", content, "Write keys such as stream: and model:"))
+    return content
+
+
+def build(kind: str, options: Mapping[str, Any], where: str, also: Sequence[str] = ()) -> Any:
+    """Return the registered thing that `options["name"]` names, made of the other options."""
+    if not isinstance(options, Mapping) or not isinstance(options.get("name"), str):
+        raise ConfigError(describe(where, "has no name", options, "Write name: and the name of one that is registered"))
+    cls = find(kind, options["name"], f"{where}.name")
+    return from_mapping(cls, {key: value for key, value in options.items() if key != "name"}, where, also)
+
+
+def build_strategies(
+    entries: Sequence[str | Mapping[str, Any] | Strategy], where: str = "strategies"
+) -> list[Strategy]:
+    """Return strategies from names, mappings with a name, or strategies themselves; those in conflict are refused."""
+    strategies = []
+    for i, entry in enumerate(entries):
+        if isinstance(entry, Strategy):
+            strategies.append(entry)
+        else:
+            options = {"name": entry} if isinstance(entry, str) else entry
+            strategies.append(build("strategy", options, f"{where}[{i}]"))
+    names = [strategy.name for strategy in strategies]
+    for strategy in strategies:
+        if names.count(strategy.name) > 1:
+            raise ConfigError(describe(where, "a strategy stands twice", strategy.name, "List each once"))
+        for other, reason in strategy.conflicts.items():
+            if other in names:
+                way_out = f"{reason}; leave one of the two out"
+                raise ConfigError(describe(where, f"{strategy.name} can't stand beside {other}", names, way_out))
+    return strategies
+
+
+def from_mapping(cls: type, content: Any, where: str, also: Sequence[str] = ()) -> Any:
+    """Return the dataclass `cls` made of a mapping: unknown keys and wrong types are refused with their YAML path."""
+    label = where or "recipe"
+    if not isinstance(content, Mapping):
+        raise ConfigError(describe(label, "must be a mapping", content, f"Keys: {', '.join(_names(cls))}"))
+    names = _names(cls)
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in content.items():
+        path = f"{where}.{key}" if where else str(key)
+        if key not in names:
+            known = [*names, *also]
+            raise ConfigError(describe(path, "is unknown", key, f"{nearest(str(key), known)}Keys: {', '.join(known)}"))
+        values[key] = _convert(hints[key], value, path)
+    missing = [f.name for f in dataclasses.fields(cls) if f.init and f.name not in values and not _has_default(f)]
+    if missing:
+        raise ConfigError(describe(label, f"lacks {missing[0]!r}", sorted(content), f"Add {missing[0]}:"))
+    return cls(**values)
+
+
+def _names(cls: type) -> list[str]:
+    return [f.name for f in dataclasses.fields(cls) if f.init]
+
+
+def _has_default(f: dataclasses.Field) -> bool:
+    return f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    """Return `value` as the annotated type, or raise. Whole numbers pass as floats, lists as tuples; nothing else bends."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        options = [a for a in arguments if a is not type(None)]
+        fitting = [a for a in options if _fits(a, value)]
+        if not fitting:
+            raise _wrong_type(hint, value, path)
+        return _convert(fitting[0], value, path)
+    if not _fits(hint, value):
+        raise _wrong_type(hint, value, path)
+    if dataclasses.is_dataclass(hint):
+        return from_mapping(hint, value, path)
+    if origin is list or (origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis):
+        return origin(_convert(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if origin is tuple:
+        if len(value) != len(arguments):
+            raise _wrong_type(hint, value, path)
+        return tuple(
+            _convert(a, item, f"{path}[{i}]") for i, (a, item) in enumerate(zip(arguments, value, strict=True))
+        )
+    if origin in (dict, Mapping):
+        return {_convert(arguments[0], k, path): _convert(arguments[1], v, f"{path}.{k}") for k, v in value.items()}
+    return float(value) if hint is float else value
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Tell whether a YAML value has the outer shape of the annotated type."""
+    origin = typing.get_origin(hint) or hint
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(a, value) for a in typing.get_args(hint))
+    if origin is typing.Literal:
+        return value in typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin is bool or origin is str or origin is type(None):
+        return isinstance(value, origin)
+    if origin in (int, float):
+        return isinstance(value, int | origin) and not isinstance(value, bool)
+    if origin in (list, tuple) or origin is Sequence:
+        return isinstance(value, list | tuple)
+    return isinstance(value, Mapping)
+
+
+def _wrong_type(hint: Any, value: Any, path: str) -> ConfigError:
+    expected = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+    way_out = f"Give {expected.replace('typing.', '').replace('NoneType', 'null').replace('None', 'null')}"
+    if isinstance(value, str) and _looks_like_number(value):
+        way_out += f"; YAML reads {value} as text, write it like 1.0e-4"
+    return ConfigError(describe(path, "has the wrong type", value, way_out))
+
+
+def _looks_like_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _set(content: dict[str, Any], override: str) -> None:
+    """Apply one `a.b=value`; numbers in a path index lists."""
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(describe("--set", "is no assignment", override, "Write --set learner.epochs=5"))
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(describe(f"--set {path}", "is no YAML value", text, "Quote it")) from error
+    *parents, last = path.split(".")
+    place: Any = content
+    for key in parents:
+        place = _step_into(place, key, path)
+    if isinstance(place, list):
+        place[_index(place, last, path)] = value
+    else:
+        place[last] = value
+
+
+def _step_into(place: Any, key: str, path: str) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, key, path)]
+    if place.get(key) is None:
+        place[key] = {}
+    if not isinstance(place[key], dict | list):
+        raise ConfigError(describe(f"--set {path}", f"{key} is no mapping", place[key], "Name a key that holds others"))
+    return place[key]
+
+
+def _index(place: list[Any], key: str, path: str) -> int:
+    if not key.isdigit() or int(key) >= len(place):
+        way_out = f"Give a number from 0 to {len(place) - 1}"
+        raise ConfigError(describe(f"--set {path}", "is no place in the list", key, way_out))
+    return int(key)

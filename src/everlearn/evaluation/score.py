@@ -1,0 +1,260 @@
+"""Scoring a model on a task's fixed items: one number a metric, one outcome an item."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import torch
+import torch.distributed
+from accelerate import Accelerator
+from seqeval.metrics import f1_score as entity_f1
+from sklearn.metrics import f1_score, matthews_corrcoef
+
+from everlearn.errors import ConfigError, StreamError, describe, nearest
+from everlearn.evaluation.generate import generate_greedily
+from everlearn.evaluation.stats import outcome_interval
+from everlearn.learners.gradients import to_device
+from everlearn.learners.loader import row_batches
+from everlearn.models.load import Model
+from everlearn.models.objectives import item_losses
+from everlearn.registry import find
+from everlearn.types import Row, Rows, Score, Task
+
+METRICS = {
+    "prompt": ("exact_match", "choice", "token_log_likelihood", "perplexity"),
+    "text": ("token_log_likelihood", "perplexity"),
+    "classify": ("accuracy", "f1", "matthews"),
+    "tag": ("entity_f1", "accuracy"),
+    "tensor": ("accuracy", "negative_mse"),
+}
+
+
+@dataclass(frozen=True)
+class _Result:
+    """One metric: its value, an outcome per item, and whether the value is the outcomes' mean."""
+
+    value: float
+    outcomes: list[float]
+    is_mean: bool = True
+
+
+def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerator, batch_size: int = 64) -> Score:
+    """Score the model on a task's `evaluation` (or `validation`) rows.
+
+    The first of `task.metrics` (or the kind's first) is the score's value: exact_match (greedy completion, by the task's
+    verifier where it names one), choice (the option with the highest mean token log-likelihood), token_log_likelihood (nats
+    per token; perplexity is exp of its negative and stands beside it), accuracy, f1 (of class 1 where there are two
+    classes, else macro), matthews, entity_f1 (seqeval, micro over entities), negative_mse (plain modules with real targets).
+    Outcomes are right (1) or wrong (0) per item; per item the mean log-likelihood; per sentence its own entity F1.
+
+    Raises:
+        StreamError: if there are no rows. ConfigError: if a metric doesn't fit the task's kind.
+    """
+    rows: Rows = {"evaluation": task.evaluation, "validation": task.validation}[rows_name]
+    if rows is None or len(rows) == 0:
+        raise StreamError(describe(f"task {task.name!r}", f"has no {rows_name} rows", rows, "Give it some"))
+    names = metric_names(task)
+    with torch.no_grad(), model.evaluating(), accelerator.autocast():
+        results = _score(model, task, rows, names, accelerator, batch_size)
+    metrics = {name: result.value for name, result in results.items()}
+    if "token_log_likelihood" in metrics:
+        metrics["perplexity"] = math.exp(min(-metrics["token_log_likelihood"], 700.0))
+    name = "token_log_likelihood" if names[0] == "perplexity" else names[0]
+    first = results[name]
+    low, high = _interval(first)
+    return Score(task.name, name, first.value, low, high, len(rows), tuple(first.outcomes), metrics)
+
+
+def metric_names(task: Task) -> tuple[str, ...]:
+    """Return the metrics to compute for a task, the one that fills the matrix first."""
+    known = METRICS[task.kind]
+    regression = task.kind == "tensor" and task.evaluation.y.is_floating_point()
+    names = tuple(task.metrics) or (("negative_mse",) if regression else known[:1])
+    for name in names:
+        if name not in known:
+            way_out = f"{nearest(name, known)}Metrics for {task.kind}: {', '.join(known)}"
+            raise ConfigError(describe(f"task {task.name!r}: metrics", "a metric doesn't fit", name, way_out))
+    return names
+
+
+def _score(
+    model: Model, task: Task, rows: Rows, names: tuple[str, ...], accelerator: Accelerator, batch_size: int
+) -> dict[str, _Result]:
+    share = _Share(accelerator, batch_size)
+    results: dict[str, _Result] = {}
+    for name in names:
+        if name == "exact_match":
+            results[name] = _exact_match(model, task, rows, share)
+        elif name == "choice":
+            results[name] = _choice(model, task, rows, share)
+        elif name in ("token_log_likelihood", "perplexity"):
+            results["token_log_likelihood"] = _token_log_likelihood(model, task, rows, share)
+        elif name == "negative_mse":
+            losses = share.over_batches(model, task, rows, lambda outputs, n: (-2 * item_losses(outputs)).tolist())
+            results[name] = _Result(_mean(losses), losses)
+        elif task.kind == "tag":
+            results.update(_tags(model, task, rows, share))
+        else:
+            results.update(_labels(model, task, rows, share))
+    return results
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Work on items split over processes by batches, so that each batch is the same however many processes there are."""
+
+    accelerator: Accelerator
+    batch_size: int
+
+    def over(self, items: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
+        """Return `work` of each batch of items, put together in the order of the items."""
+        done = {}
+        for number, low in enumerate(range(0, len(items), self.batch_size)):
+            if number % self.accelerator.num_processes == self.accelerator.process_index:
+                done[number] = work(items[low : low + self.batch_size])
+        return self._together(done)
+
+    def over_batches(self, model: Model, task: Task, rows: Rows, work: Callable[[Any, int], list[Any]]) -> list[Any]:
+        """Return `work(outputs, batch rows)` of each batch of encoded rows, in the order of the rows."""
+        done = {}
+        processes = {"rank": self.accelerator.process_index, "world_size": self.accelerator.num_processes}
+        for indices, batch in row_batches(model.objective, rows, task, self.batch_size, **processes):
+            outputs = model.objective.forward(model.network, to_device(batch, self.accelerator.device))
+            done[indices[0]] = work(outputs, len(indices))
+        return self._together(done)
+
+    def _together(self, done: dict[int, list[Any]]) -> list[Any]:
+        if self.accelerator.num_processes > 1:
+            everyone: list[Any] = [None] * self.accelerator.num_processes
+            torch.distributed.all_gather_object(everyone, done)
+            done = {number: result for part in everyone for number, result in part.items()}
+        return [item for number in sorted(done) for item in done[number]]
+
+
+def _exact_match(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:
+    texts = [model.objective.prompt_and_completion(row) for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: len(texts[i][0]))  # prompts of like length share a batch
+    answers = share.over(
+        [texts[i][0] for i in order],
+        lambda prompts: generate_greedily(
+            model.network, model.objective, prompts, task.max_new_tokens, share.accelerator.device
+        ),
+    )
+    answer_of = dict(zip(order, answers, strict=True))
+    verify = find("verifier", task.verifier, f"task {task.name!r}: verifier") if task.verifier else None
+    outcomes = [
+        float(verify(answer_of[i], row) if verify else answer_of[i].strip() == texts[i][1].strip())
+        for i, row in enumerate(rows)
+    ]
+    return _Result(_mean(outcomes), outcomes)
+
+
+def _choice(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:
+    """Right where the option with the highest mean token log-likelihood is the row's completion."""
+    options: list[Row] = []
+    for i, row in enumerate(rows):
+        if "choices" not in row or not row["choices"]:
+            way_out = "Add a column choices with the possible completions, or use exact_match"
+            raise StreamError(describe(f"task {task.name!r}, row {i}", "has no choices", dict(row), way_out))
+        options += [{"prompt": row["prompt"], "completion": _like(row["completion"], c)} for c in row["choices"]]
+    values = share.over_batches(model, task, options, _row_means)
+    outcomes, start = [], 0
+    for row in rows:
+        scores = values[start : start + len(row["choices"])]
+        start += len(scores)
+        best = row["choices"][max(range(len(scores)), key=scores.__getitem__)]
+        outcomes.append(float(best.strip() == row["completion"].strip()))
+    return _Result(_mean(outcomes), outcomes)
+
+
+def _like(completion: str, choice: str) -> str:
+    """Give a choice the white space that the row's completion begins with."""
+    return completion[: len(completion) - len(completion.lstrip())] + choice.strip()
+
+
+def _token_log_likelihood(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:
+    pairs = share.over_batches(model, task, rows, _row_sums)
+    total, n_tokens = sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
+    return _Result(total / n_tokens, [value / max(1, n) for value, n in pairs], is_mean=False)
+
+
+def _row_sums(outputs: Any, n_rows: int) -> list[tuple[float, int]]:
+    """Return each row's summed log-likelihood (nats) and number of tokens."""
+    sums = torch.zeros(n_rows, dtype=torch.float64)
+    sums.index_add_(0, outputs.owners.cpu(), -item_losses(outputs).double().cpu())
+    counts = torch.bincount(outputs.owners.cpu(), minlength=n_rows)
+    return list(zip(sums.tolist(), counts.tolist(), strict=True))
+
+
+def _row_means(outputs: Any, n_rows: int) -> list[float]:
+    return [value / max(1, n) for value, n in _row_sums(outputs, n_rows)]
+
+
+def _labels(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Result]:
+    pairs = share.over_batches(
+        model,
+        task,
+        rows,
+        lambda outputs, n: list(zip(outputs.logits.argmax(-1).tolist(), outputs.targets.tolist(), strict=True)),
+    )
+    predicted, right = (numpy.array(side) for side in zip(*pairs, strict=True))
+    outcomes = (predicted == right).astype(float).tolist()
+    classes = sorted(set(right.tolist()) | set(predicted.tolist()))
+    binary = len(task.labels or classes) == 2
+    f1 = f1_score(right, predicted, average="binary" if binary else "macro", pos_label=max(classes), zero_division=0.0)
+    return {
+        "accuracy": _Result(_mean(outcomes), outcomes),
+        "f1": _Result(float(f1), outcomes, is_mean=False),
+        "matthews": _Result(float(matthews_corrcoef(right, predicted)), outcomes, is_mean=False),
+    }
+
+
+def _tags(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Result]:
+    names = _tag_names(model, task)
+
+    def tags(outputs: Any, n_rows: int) -> list[tuple[list[str], list[str]]]:
+        found: list[tuple[list[str], list[str]]] = [([], []) for _ in range(n_rows)]
+        triples = zip(
+            outputs.owners.tolist(), outputs.targets.tolist(), outputs.logits.argmax(-1).tolist(), strict=True
+        )
+        for owner, right, guess in triples:
+            found[owner][0].append(names[right])
+            found[owner][1].append(names[guess])
+        return found
+
+    pairs = share.over_batches(model, task, rows, tags)
+    right, guessed = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    per_sentence = [
+        1.0 if not _entities(r) and not _entities(g) else float(entity_f1([r], [g], zero_division=0))
+        for r, g in zip(right, guessed, strict=True)
+    ]
+    hits = [[float(a == b) for a, b in zip(r, g, strict=True)] for r, g in zip(right, guessed, strict=True)]
+    return {
+        "entity_f1": _Result(float(entity_f1(right, guessed, zero_division=0)), per_sentence, is_mean=False),
+        "accuracy": _Result(_mean([h for s in hits for h in s]), [_mean(s) for s in hits if s], is_mean=False),
+    }
+
+
+def _tag_names(model: Model, task: Task) -> dict[int, str]:
+    if model.adapters.head_mode == "shared":
+        return {column: label for label, column in model.adapters.columns.items()}
+    return dict(enumerate(task.labels))
+
+
+def _entities(tags: list[str]) -> bool:
+    return any(tag != "O" for tag in tags)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _interval(result: _Result) -> tuple[float | None, float | None]:
+    """Wilson for right-or-wrong outcomes; else the t-interval of the outcomes, shifted to the value; None for one item."""
+    interval = outcome_interval(result.outcomes)
+    if math.isnan(interval.low):
+        return None, None
+    shift = 0.0 if result.is_mean else result.value - interval.value
+    return interval.low + shift, interval.high + shift

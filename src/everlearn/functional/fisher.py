@@ -1,0 +1,216 @@
+"""The diagonal of the Fisher information, per example: it doesn't change with the batch size."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from everlearn.errors import ConfigError, describe
+from everlearn.types import Outputs
+
+KINDS = ("exact", "sampled", "empirical")
+MAX_EXACT_CLASSES = 1000  # exact takes one backward pass a class
+
+Batch = dict[str, torch.Tensor]
+
+
+def sum_of_squared_gradients(
+    network: nn.Module,
+    parameters: dict[str, nn.Parameter],
+    batches: Iterable[Batch],
+    forward: Callable[[Batch], Outputs],
+    kind: str = "sampled",
+    generator: torch.Generator | None = None,
+) -> tuple[dict[str, torch.Tensor], int]:
+    """Sum over examples the squared gradient of each example's log-likelihood: n times the diagonal of the Fisher.
+
+    F_ii = mean_n E_{y ~ p(y|x_n)} [(d log p(y|x_n) / d w_i)^2]. An example is a batch row; for language models its
+    log-likelihood is the sum over its target tokens ("per sequence"). `exact` takes the expectation over all classes
+    (one target a row only), `sampled` one draw of y from the model, `empirical` the y of the data (which vanishes as
+    the data is fitted, and is then no estimate of the curvature).
+
+    Args:
+        network: left in the mode and with the gradients it came with; call it in eval mode for a deterministic result.
+        parameters: {name: trainable parameter} to compute it for.
+        batches: on the network's device; first dimension of each tensor = examples.
+        forward: batch -> outputs.
+        generator: for `sampled`, on the CPU.
+
+    Returns:
+        ({name: float32, shape of the parameter}, number of examples). Unit: (nats per weight)^2.
+
+    Raises:
+        ConfigError: if `exact` meets several targets a row, or more than MAX_EXACT_CLASSES classes.
+
+    Cost: where all parameters are weights or biases of `nn.Linear` (LoRA is), about one forward and one backward pass
+    (exact: one backward a class). Else one pass for each single example.
+
+    Source: Kirkpatrick et al. 2017, arXiv 1612.00796, eq. 3; the kinds: van de Ven 2025, arXiv 2502.11756.
+    """
+    sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
+    layers = _linear_layers(network, parameters)
+    n_examples = 0
+    for batch in batches:
+        n_rows = len(next(iter(batch.values())))
+        n_examples += n_rows
+        if layers is not None and _by_hooks(parameters, layers, batch, n_rows, forward, kind, generator, sums):
+            continue
+        for row in range(n_rows):
+            single = {name: tensor[row : row + 1] for name, tensor in batch.items()}
+            _by_row(parameters, single, forward, kind, generator, sums)
+    return sums, n_examples
+
+
+def _losses(outputs: Outputs, kind: str, generator: torch.Generator | None) -> list[torch.Tensor]:
+    """Return the scalars whose per-example gradients are squared and summed."""
+    logits = outputs.logits.float()
+    if outputs.targets.is_floating_point():
+        return _regression_losses(logits, outputs.targets.float(), kind, generator)
+    log_p = F.log_softmax(logits, dim=-1)
+    if kind == "empirical":
+        return [log_p.gather(1, outputs.targets[:, None]).sum()]
+    if kind == "sampled":
+        drawn = torch.multinomial(log_p.detach().exp().cpu(), 1, generator=generator).to(log_p.device)
+        return [log_p.gather(1, drawn).sum()]
+    n_classes = log_p.shape[1]
+    if n_classes > MAX_EXACT_CLASSES or len(outputs.owners.unique()) != len(outputs.owners):
+        got = f"{n_classes} classes, {len(outputs.owners)} targets in {len(outputs.owners.unique())} rows"
+        way_out = f"Use fisher: sampled; exact is for one target a row and up to {MAX_EXACT_CLASSES} classes"
+        raise ConfigError(
+            describe("ewc.fisher", "exact would take a backward pass for each class of each target", got, way_out)
+        )
+    root_p = log_p.detach().exp().sqrt()
+    return [(root_p[:, c] * log_p[:, c]).sum() for c in range(n_classes) if root_p[:, c].any()]
+
+
+def _regression_losses(
+    predicted: torch.Tensor, targets: torch.Tensor, kind: str, generator: torch.Generator | None
+) -> list[torch.Tensor]:
+    """Gaussian of unit variance: d log p / d prediction = y - prediction, whose expected square is 1 per output."""
+    predicted = predicted.flatten(1)
+    if kind == "exact":
+        return [predicted[:, k].sum() for k in range(predicted.shape[1])]
+    if kind == "sampled":
+        noise = torch.randn(predicted.shape, generator=generator).to(predicted.device)
+    else:
+        noise = targets.view_as(predicted) - predicted.detach()
+    return [(noise * predicted).sum()]
+
+
+def _linear_layers(network: nn.Module, parameters: dict[str, nn.Parameter]) -> dict[nn.Linear, dict[str, str]] | None:
+    """Return {layer: {"weight" or "bias": name}} if linear layers hold all the parameters, each only once; else None."""
+    name_of = {id(p): name for name, p in parameters.items()}
+    layers: dict[nn.Linear, dict[str, str]] = {}
+    found = []
+    for layer in network.modules():
+        held = {kind: name_of[id(p)] for kind, p in layer.named_parameters(recurse=False) if id(p) in name_of}
+        found += held.values()
+        if held and type(layer) is not nn.Linear:
+            return None
+        if held:
+            layers[layer] = held
+    return layers if sorted(found) == sorted(parameters) else None
+
+
+def _by_hooks(
+    parameters: dict[str, nn.Parameter],
+    layers: dict[nn.Linear, dict[str, str]],
+    batch: Batch,
+    n_rows: int,
+    forward: Callable[[Batch], Outputs],
+    kind: str,
+    generator: torch.Generator | None,
+    sums: dict[str, torch.Tensor],
+) -> bool:
+    """Square per-example gradients from each layer's input and output gradient. False if a layer mixes the rows.
+
+    The weights themselves need no gradient meanwhile, which saves their share of the backward pass.
+    """
+    tap = _Tap(layers)
+    for parameter in parameters.values():
+        parameter.requires_grad_(False)
+    try:
+        with torch.enable_grad():
+            losses = _losses(forward(batch), kind, generator)
+            if any(inputs.shape[0] != n_rows for inputs, _ in tap.calls):
+                return False
+            for i, loss in enumerate(losses):
+                loss.backward(retain_graph=i < len(losses) - 1)
+                tap.add_squares(sums)
+    finally:
+        tap.close()
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+    return True
+
+
+class _Tap:
+    """Watches linear layers: their inputs in the forward pass, the gradients of their outputs in the backward pass."""
+
+    def __init__(self, layers: dict[nn.Linear, dict[str, str]]):
+        self.layers = layers
+        self.calls: list[tuple[torch.Tensor, nn.Linear]] = []
+        self.output_grads: dict[int, torch.Tensor] = {}
+        self._handles = [layer.register_forward_hook(self._watch) for layer in layers]
+
+    def _watch(self, layer: nn.Linear, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+        if not output.requires_grad:
+            output = output.requires_grad_(True).clone()  # a copy: an in-place activation may follow
+        number = len(self.calls)
+        self.calls.append((inputs[0].detach(), layer))
+        output.register_hook(lambda gradient: self.output_grads.__setitem__(number, gradient))
+        return output
+
+    def add_squares(self, sums: dict[str, torch.Tensor]) -> None:
+        """Add what the backward pass that just ended brought. A layer called twice adds its gradients up first."""
+        calls_of: dict[nn.Linear, list[int]] = {}
+        for number, (_, layer) in enumerate(self.calls):
+            if number in self.output_grads:
+                calls_of.setdefault(layer, []).append(number)
+        for layer, numbers in calls_of.items():
+            names = self.layers[layer]
+            pairs = [(self.calls[n][0].float(), self.output_grads[n].float()) for n in numbers]
+            if "weight" in names:
+                sums[names["weight"]].add_(_squared_weight_gradients(pairs))
+            if "bias" in names:
+                per_row = sum(g.flatten(1, -2).sum(1) if g.ndim > 2 else g for _, g in pairs)
+                sums[names["bias"]].add_(per_row.square().sum(0))
+        self.output_grads.clear()
+
+    def close(self) -> None:
+        """Stop watching."""
+        for handle in self._handles:
+            handle.remove()
+
+
+def _squared_weight_gradients(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """Sum over rows of (sum over calls and positions of gradient x input)^2: [out, in]."""
+    if len(pairs) == 1 and pairs[0][0].ndim == 2:
+        inputs, gradients = pairs[0]
+        return gradients.square().T @ inputs.square()
+    per_row = sum(
+        torch.bmm(g.reshape(g.shape[0], -1, g.shape[-1]).transpose(1, 2), a.reshape(a.shape[0], -1, a.shape[-1]))
+        for a, g in pairs
+    )
+    return per_row.square_().sum(0)
+
+
+def _by_row(
+    parameters: dict[str, nn.Parameter],
+    single: Batch,
+    forward: Callable[[Batch], Outputs],
+    kind: str,
+    generator: torch.Generator | None,
+    sums: dict[str, torch.Tensor],
+) -> None:
+    with torch.enable_grad():
+        losses = _losses(forward(single), kind, generator)
+        for i, loss in enumerate(losses):
+            gradients = torch.autograd.grad(
+                loss, list(parameters.values()), retain_graph=i < len(losses) - 1, allow_unused=True
+            )
+            for name, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    sums[name].addcmul_(gradient.float(), gradient.float())

@@ -1,0 +1,163 @@
+"""Batches of a mixture: which rows meet in which step, as a pure function of (seed, task, epoch)."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from everlearn.models.objectives import Batch, Features, Objective
+from everlearn.seeds import generator_for
+from everlearn.types import Mixture, Rows, Task
+
+WINDOW_STEPS = 50  # rows are sorted by length within windows of so many steps
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How batches are cut. `size`: rows of the first group in a micro-batch; `accumulation`: micro-batches in a step."""
+
+    size: int
+    accumulation: int
+    group_by_length: bool
+
+
+class EncodedMixture(Dataset):
+    """The features of a mixture, addressed by (group, row)."""
+
+    def __init__(self, mixture: Mixture, objective: Objective):
+        self.objective = objective
+        self.ratios = [group.ratio for group in mixture.groups]
+        self.parts: list[list[Features]] = [
+            [objective.encode(part.rows, part.task) for part in group.parts if len(part)] for group in mixture.groups
+        ]
+        self.sizes = [sum(len(features) for features in parts) for parts in self.parts]
+        self._ends = [list(accumulate(len(features) for features in parts)) for parts in self.parts]
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+    def length_of(self, group: int, row: int) -> int:
+        """Return the number of tokens of a row, 1 for tensors."""
+        part, row = self._place(group, row)
+        features = self.parts[group][part][row]
+        return len(features["input_ids"]) if "input_ids" in features else 1
+
+    def __getitems__(self, addresses: list[tuple[int, int]]) -> Batch:
+        """Fetch and collate the rows at (group, row); DataLoader calls this once a batch."""
+        by_part: dict[tuple[int, int], list[int]] = {}
+        for group, row in addresses:
+            part, place = self._place(group, row)
+            by_part.setdefault((group, part), []).append(place)
+        picked: list[dict[str, Any]] = []
+        for (group, part), rows in by_part.items():
+            picked += self.objective.take(self.parts[group][part], rows)
+        return self.objective.collate(picked)
+
+    def _place(self, group: int, row: int) -> tuple[int, int]:
+        part = bisect_right(self._ends[group], row)
+        return part, row - (self._ends[group][part - 1] if part else 0)
+
+
+def plan_epoch(
+    mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]
+) -> list[list[list[tuple[int, int]]]]:
+    """Return the epoch's steps, each a list of micro-batches, each a list of (group, row).
+
+    The rows of step k are the same for 4 micro-batches of 2 and 1 of 8. Groups after the first are dealt out in
+    shuffled passes, `ratio` rows for each row of the first group.
+    """
+    order = _epoch_order(mixture, plan, seed_parts)
+    extra = [
+        _endless_rows(number, mixture.sizes[number], seed_parts)
+        for number, ratio in enumerate(mixture.ratios)
+        if number > 0 and ratio > 0 and mixture.sizes[number] > 0
+    ]
+    ratios = [r for n, r in enumerate(mixture.ratios) if n > 0 and r > 0 and mixture.sizes[n] > 0]
+    step_size = plan.size * plan.accumulation
+    steps = []
+    for start in range(0, len(order), step_size):
+        step = []
+        for low in range(start, min(start + step_size, len(order)), plan.size):
+            rows = [(0, row) for row in order[low : min(low + plan.size, start + step_size)]]
+            done, now = low, low + len(rows)
+            for rows_of_group, ratio in zip(extra, ratios, strict=True):
+                # cumulative rounding: no batch is off by more than one row, and their sum is exact
+                rows += [next(rows_of_group) for _ in range(int(now * ratio + 1e-9) - int(done * ratio + 1e-9))]
+            step.append(rows)
+        steps.append(step)
+    return steps
+
+
+def n_epoch_steps(mixture: EncodedMixture, plan: BatchPlan) -> int:
+    """Return the number of optimizer steps in an epoch."""
+    return -(-mixture.sizes[0] // (plan.size * plan.accumulation))
+
+
+def load_steps(
+    mixture: EncodedMixture,
+    steps: list[list[list[tuple[int, int]]]],
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[list[Batch]]:
+    """Yield the micro-batches of each step on the CPU; each process takes every `world_size`-th row of a micro-batch.
+
+    A process without a row in a micro-batch gets an empty dict for it.
+    """
+    shares = [[micro[rank::world_size] for micro in step] for step in steps]
+    filled = [share for step in shares for share in step if share]
+    loader = DataLoader(
+        mixture,
+        batch_sampler=filled,
+        collate_fn=_as_is,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # its own, so that opening a loader doesn't move the global one
+    )
+    batches = iter(loader)
+    for step in shares:
+        yield [next(batches) if share else {} for share in step]
+
+
+def row_batches(
+    objective: Objective, rows: Rows, task: Task, size: int, *, rank: int = 0, world_size: int = 1
+) -> Iterator[tuple[list[int], Batch]]:
+    """Yield (row indices, batch) over rows in order, outside training; each process takes every world_size-th batch."""
+    features = objective.encode(rows, task)
+    for number, low in enumerate(range(0, len(features), size)):
+        if number % world_size == rank:
+            indices = list(range(low, min(low + size, len(features))))
+            yield indices, objective.collate(objective.take(features, indices))
+
+
+def _epoch_order(mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]) -> list[int]:
+    generator = generator_for(*seed_parts, "order")
+    order = torch.randperm(mixture.sizes[0], generator=generator).tolist()
+    if not plan.group_by_length:
+        return order
+    step_size = plan.size * plan.accumulation
+    window = step_size * WINDOW_STEPS
+    blocks = []
+    for start in range(0, len(order), window):
+        rows = sorted(order[start : start + window], key=lambda row: mixture.length_of(0, row))
+        blocks += [rows[low : low + step_size] for low in range(0, len(rows), step_size)]
+    whole, rest = [b for b in blocks if len(b) == step_size], [b for b in blocks if len(b) < step_size]
+    shuffled = [whole[i] for i in torch.randperm(len(whole), generator=generator).tolist()]
+    return [row for block in shuffled + rest for row in block]
+
+
+def _endless_rows(group: int, size: int, seed_parts: tuple[Any, ...]) -> Iterator[tuple[int, int]]:
+    generator = generator_for(*seed_parts, "group", group)
+    while True:
+        for row in torch.randperm(size, generator=generator).tolist():
+            yield group, row
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch

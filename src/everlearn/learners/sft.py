@@ -1,0 +1,247 @@
+"""Supervised learning of one task: the loop from batches to `optimizer.step()`. `everlearn.strategy` prints its hooks."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import get_scheduler
+
+from everlearn.errors import TrainingError, check_choice, check_number, describe
+from everlearn.learners.devices import PRECISIONS
+from everlearn.learners.gradients import sum_over_processes, to_device
+from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_epoch_steps, plan_epoch
+from everlearn.models.objectives import Batch, mean_loss
+from everlearn.registry import register
+from everlearn.state import rng_state, set_rng_state
+from everlearn.strategy import overriding
+from everlearn.types import Mixture, Step, Task
+
+if TYPE_CHECKING:
+    from everlearn.run import Run
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+
+
+@dataclass
+class Progress:
+    """Where the training of a task stands; saved with every checkpoint."""
+
+    epoch: int = 0
+    done: int = 0  # optimizer steps done in this epoch
+    index: int = 0  # optimizer steps done in this task
+    n_tokens: int = 0
+    loss_sum: float = 0.0
+    best_score: float | None = None
+    bad_epochs: int = 0
+    stopped: bool = False
+    elapsed_s: float = 0.0  # training time up to here, over all the times the run was resumed
+
+
+@register("learner", "sft")
+@dataclass(frozen=True)
+class SupervisedLearner:
+    """Learn from rows with right answers.
+
+    Args:
+        epochs: passes over the task's rows, at most.
+        batch_size: rows in a micro-batch, over all processes; replayed rows come on top.
+        accumulation: micro-batches in an optimizer step. 4 of 2 rows give the gradient of 1 of 8: each target weighs the same.
+        learning_rate: at its peak; `schedule` (constant, linear or cosine to 0) follows `warmup`, a share of the steps.
+        optimizer: adamw, adam (weight decay in the gradient) or sgd (with `momentum`).
+        clip: largest gradient norm, or null.
+        precision: no (the weights' own), bf16 or fp16 (mixed).
+        early_stopping: stop when the score on the task's validation rows has not risen by `delta` for `patience` epochs,
+            not before `min_epochs`. Tasks without validation rows run all epochs.
+        workers: processes that prepare batches, 0 for none.
+    """
+
+    epochs: int = 3
+    batch_size: int = 16
+    accumulation: int = 1
+    learning_rate: float = 1e-3
+    optimizer: str = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    warmup: float = 0.0
+    clip: float | None = 1.0
+    precision: str = "no"
+    gradient_checkpointing: bool = False
+    group_by_length: bool = False
+    early_stopping: bool = True
+    patience: int = 3
+    min_epochs: int = 1
+    delta: float = 0.001
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("learner.optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("learner.schedule", self.schedule, SCHEDULES)
+        check_choice("learner.precision", self.precision, PRECISIONS)
+        for name in ("epochs", "batch_size", "accumulation", "patience", "min_epochs"):
+            check_number(f"learner.{name}", getattr(self, name), low=1)
+        check_number("learner.learning_rate", self.learning_rate, above=0)
+        for name, high in (("warmup", 1), ("momentum", 1), ("weight_decay", float("inf")), ("delta", float("inf"))):
+            check_number(f"learner.{name}", getattr(self, name), low=0, high=high)
+        if self.clip is not None:
+            check_number("learner.clip", self.clip, above=0)
+
+    def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
+        """Train `run.model` on the mixture, from the start or from what `run.checkpoint` saved in mid-task."""
+        encoded = EncodedMixture(mixture, run.model.objective)
+        plan = BatchPlan(self.batch_size, self.accumulation, self.group_by_length)
+        n_steps = n_epoch_steps(encoded, plan) * self.epochs
+        step = Step(run, task, run.model.adapters.trainable(), n_steps=n_steps)
+        optimizer = run.accelerator.prepare_optimizer(self._optimizer(list(step.params.values())))
+        scheduler = get_scheduler(
+            SCHEDULES[self.schedule], optimizer.optimizer, int(self.warmup * n_steps), max(1, n_steps)
+        )
+        progress, started = Progress(), time.perf_counter()
+        if saved is not None:
+            progress = Progress(**saved["progress"])
+            started -= progress.elapsed_s
+            optimizer.load_state_dict(saved["optimizer"])
+            scheduler.load_state_dict(saved["scheduler"])
+        self._checkpoint_activations(run.model.network)
+        run.model.network.train()
+        hooks = _Hooks.of(run)
+        run.listener.training(task, n_steps, progress.index)
+        while progress.epoch < self.epochs and not progress.stopped and n_steps:
+            steps = plan_epoch(encoded, plan, (run.seed, run.position, task.name, progress.epoch))[progress.done :]
+            batches = load_steps(
+                encoded, steps, rank=run.rank, world_size=run.world_size, workers=self.workers, pin_memory=run.on_gpu
+            )
+            if saved is not None:
+                set_rng_state(saved["rng"][run.rank])
+                saved = None
+            for micro_batches in batches:
+                step.index, step.learning_rate = progress.index, optimizer.param_groups[0]["lr"]
+                loss = self._take_step(run, step, micro_batches, optimizer, hooks)
+                scheduler.step()
+                progress.loss_sum += loss
+                progress.n_tokens += sum(_n_tokens(batch) for batch in micro_batches)
+                progress.index += 1
+                progress.done += 1
+                progress.elapsed_s = time.perf_counter() - started
+                run.listener.step(progress.index, loss)
+                run.after_step(task, lambda: self._state(run, progress, optimizer, scheduler))
+            progress.epoch += 1
+            progress.done = 0
+            progress.stopped = self._should_stop(run, task, progress)
+        return progress
+
+    def _take_step(self, run: "Run", step: Step, micro_batches: list[Batch], optimizer: Any, hooks: "_Hooks") -> float:
+        """One optimizer step. Each target of its micro-batches, over all processes, weighs the same. Returns the loss."""
+        shares = _shares(run, micro_batches)
+        losses = {"task": 0.0}
+        for batch, share in zip(micro_batches, shares, strict=True):
+            if not batch:
+                continue
+            step.batch = to_device(batch, run.accelerator.device)
+            with run.accelerator.autocast():
+                step.outputs = run.model.objective.forward(run.model.network, step.batch, hooks.past)
+                loss = mean_loss(step.outputs)
+                losses["task"] += loss.item() * share
+                for strategy in hooks.penalty:
+                    penalty = strategy.penalty(step)
+                    if penalty is not None:
+                        losses[strategy.name] = losses.get(strategy.name, 0.0) + penalty.item() * share
+                        loss = loss + penalty
+            run.accelerator.backward(loss * share if share != 1.0 else loss)
+        total = sum(losses.values())
+        if not abs(total) < float("inf"):
+            raise _not_finite(run, step, losses)
+        parameters = list(step.params.values())
+        if run.world_size > 1:
+            sum_over_processes(parameters)
+        run.accelerator.unscale_gradients(optimizer)
+        for strategy in hooks.edit_grads:
+            strategy.edit_grads(step)
+        norm = nn.utils.clip_grad_norm_(parameters, self.clip) if self.clip is not None else None
+        optimizer.step()
+        run.log(losses, norm, step)
+        for strategy in hooks.after_step:
+            strategy.after_step(step)
+        optimizer.zero_grad()
+        return total
+
+    def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        fused = parameters[0].device.type in ("cpu", "cuda")
+        shared = {"lr": self.learning_rate, "weight_decay": self.weight_decay, "fused": fused}
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(parameters, momentum=self.momentum, **shared)
+        return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[self.optimizer](
+            parameters, betas=tuple(self.betas), **shared
+        )
+
+    def _checkpoint_activations(self, network: nn.Module) -> None:
+        if self.gradient_checkpointing:
+            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def _should_stop(self, run: "Run", task: Task, progress: Progress) -> bool:
+        """Tell whether the validation score has stopped rising; scored only where that can still save an epoch."""
+        if not self.early_stopping or not task.validation or self.epochs <= max(self.patience, self.min_epochs):
+            return False
+        if progress.epoch >= self.epochs:
+            return False
+        score = run.score(task, rows="validation").value
+        run.model.network.train()
+        if progress.best_score is None or score > progress.best_score + self.delta:
+            progress.best_score, progress.bad_epochs = score, 0
+        else:
+            progress.bad_epochs += 1
+        return progress.epoch >= self.min_epochs and progress.bad_epochs >= self.patience
+
+    def _state(self, run: "Run", progress: Progress, optimizer: Any, scheduler: Any) -> dict[str, Any]:
+        """Return what `train` needs to go on from here, bit for bit."""
+        return {
+            "progress": asdict(progress),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "rng": run.gather(rng_state()),
+        }
+
+
+@dataclass(frozen=True)
+class _Hooks:
+    """The strategies that take part in each hook of the loop; an unused hook costs nothing."""
+
+    penalty: list[Any]
+    edit_grads: list[Any]
+    after_step: list[Any]
+    past: tuple[str, ...]  # earlier tasks, where a strategy distils their answers
+
+    @classmethod
+    def of(cls, run: "Run") -> "_Hooks":
+        distils = any(strategy.wants_past_logits for strategy in run.strategies)
+        loops = (overriding(run.strategies, hook) for hook in ("penalty", "edit_grads", "after_step"))
+        return cls(*loops, past=tuple(run.past_tasks()) if distils else ())
+
+
+def _shares(run: "Run", micro_batches: list[Batch]) -> list[float]:
+    """Return the share of the step's targets that each micro-batch of this process holds."""
+    if len(micro_batches) == 1 and run.world_size == 1:
+        return [1.0]
+    counts = [run.model.objective.n_items(batch) if batch else 0 for batch in micro_batches]
+    total = run.sum(sum(counts))
+    return [count / total for count in counts]
+
+
+def _n_tokens(batch: Batch) -> int:
+    if "attention_mask" in batch:
+        return int(batch["attention_mask"].sum())
+    return batch["input_ids"].numel() if "input_ids" in batch else len(batch.get("y", ()))
+
+
+def _not_finite(run: "Run", step: Step, losses: dict[str, float]) -> TrainingError:
+    where = f"task {step.task.name!r}, step {step.index + 1} of {step.n_steps}"
+    shapes = {name: list(tensor.shape) for name, tensor in step.batch.items()}
+    way_out = (
+        "Lower learner.learning_rate or the strategy's strength, or set learner.clip; the weights before this step are kept"
+        + (f"; resume from {run.folder}" if run.folder else "")
+    )
+    return TrainingError(describe(where, f"the loss is not finite (batch {shapes})", losses, way_out))

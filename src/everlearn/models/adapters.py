@@ -1,0 +1,163 @@
+"""Every change of a model's structure goes through here and is logged, so that a resumed run can replay it."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from everlearn.errors import ConfigError, ModelError, describe, nearest
+from everlearn.models.heads import GrowingHead
+from everlearn.seeds import seed_for
+
+OPERATIONS = ("lora", "full", "labels")
+
+
+class Adapters:
+    """The structure of one model: what is trainable, which adapters and heads there are, and how it came to be.
+
+    Attributes:
+        network: the module that is called, wrapped by peft once a LoRA is added.
+        log: [[operation, arguments], ...] in order; JSON, replayed on resume.
+        task_labels: {task name: label names} of tasks that have labels.
+        task_blocks: {task name: index of its block in the head}, where each task has its own.
+        columns: {label name: output column} over all tasks, in order of arrival.
+    """
+
+    def __init__(self, network: nn.Module, head: GrowingHead | None = None, head_mode: str = "task", fresh=()):
+        self.network = network
+        self.head = head
+        self.head_mode = head_mode
+        self.fresh = tuple(fresh)  # parameters that the checkpoint didn't hold: always trainable
+        self.log: list[list[Any]] = []
+        self.task_labels: dict[str, tuple[str, ...]] = {}
+        self.task_blocks: dict[str, int] = {}
+        self.columns: dict[str, int] = {}
+        network.requires_grad_(False)
+
+    def do(self, operation: str, **arguments: Any) -> None:
+        """Apply one of OPERATIONS and log it. Arguments must be JSON values."""
+        if operation not in OPERATIONS:
+            way_out = f"{nearest(operation, OPERATIONS)}Known: {', '.join(OPERATIONS)}"
+            raise ConfigError(describe("adapters", "unknown operation", operation, way_out))
+        method = {"lora": self._lora, "full": self._full, "labels": self._labels}[operation]
+        inspect.signature(method).bind(**arguments)
+        method(**arguments)
+        self.log.append([operation, arguments])
+
+    def replay(self, log: list[list[Any]]) -> None:
+        """Apply the operations of `log` that are not applied yet.
+
+        Raises:
+            ModelError: if what was applied so far is no prefix of `log`.
+        """
+        if [entry[0] for entry in log[: len(self.log)]] != [entry[0] for entry in self.log]:
+            way_out = "Resume with the recipe that the run was started with"
+            raise ModelError(describe("adapters", "the saved structure differs from this model's", log, way_out))
+        for operation, arguments in log[len(self.log) :]:
+            self.do(operation, **arguments)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Return {name: parameter} of all that requires gradients."""
+        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return what learning can have changed: trainable parameters, heads, and the buffers."""
+        tensors = dict(self.trainable())
+        tensors.update({f"buffer:{name}": buffer for name, buffer in self.network.named_buffers()})
+        return tensors
+
+    def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Copy saved values of `tensors()` into the network, which must have the same structure.
+
+        Raises:
+            ModelError: if names or shapes differ.
+        """
+        present = self.tensors()
+        differing = set(present) ^ set(tensors)
+        differing |= {name for name in set(present) & set(tensors) if present[name].shape != tensors[name].shape}
+        if differing:
+            way_out = "Use the model and adapter that the state was saved with"
+            raise ModelError(describe("model", "saved weights don't fit", sorted(differing)[:4], way_out))
+        with torch.no_grad():
+            for name, tensor in present.items():
+                tensor.copy_(tensors[name])
+
+    @contextmanager
+    def using(self, values: dict[str, torch.Tensor]) -> Iterator[None]:
+        """Let the network compute with other weights, such as those of a teacher, until the block ends.
+
+        Only storage is exchanged, so that a graph recorded before the block can still be walked back after it.
+        """
+        present = {name: p for name, p in self.network.named_parameters() if name in values}
+        kept = {name: p.data for name, p in present.items()}
+        try:
+            for name, parameter in present.items():
+                parameter.data = values[name].to(parameter.device)
+            yield
+        finally:
+            for name, parameter in present.items():
+                parameter.data = kept[name]
+
+    def _lora(
+        self, *, rank: int, alpha: float, dropout: float, targets: str | list[str], seed: int, task_type: str | None
+    ) -> None:
+        names = linear_names(self.network, self.head) if targets == "auto" else targets
+        config = LoraConfig(
+            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, task_type=task_type
+        )  # fmt: skip
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_for(seed, "lora"))
+            try:
+                self.network = get_peft_model(self.network, config)
+            except ValueError as error:
+                way_out = "Name layers of this model, or write targets: auto"
+                raise ConfigError(describe("model.adapter.targets", f"{error}", targets, way_out)) from error
+        if self.head is not None:
+            self.head.requires_grad_(True)
+        for name, parameter in self.network.named_parameters():
+            if name.removeprefix("base_model.model.") in self.fresh:
+                parameter.requires_grad_(True)
+
+    def _full(self) -> None:
+        self.network.requires_grad_(True)
+
+    def _labels(self, *, task: str, labels: list[str], seed: int) -> None:
+        """Make room for a task's classes: a block of its own, or the shared head grown by the labels that are new."""
+        new = [label for label in labels if label not in self.columns]
+        for label in new:
+            self.columns[label] = len(self.columns)
+        self.task_labels[task] = tuple(labels)
+        if self.head is None:
+            return
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_for(seed, "head", task))
+            if self.head_mode == "task":
+                self.task_blocks[task] = self.head.add_block(len(labels))
+            elif new:
+                self.head.add_block(len(new))
+
+
+def linear_names(network: nn.Module, head: nn.Module | None) -> list[str]:
+    """Return the last name parts (`q_proj`, `dense`, ...) of all linear maps but the output layer and the heads."""
+    skipped = set(head.modules()) if head is not None else set()
+    embeddings = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
+    output = {"lm_head", "embed_out", "score", "classifier"}
+    names = {
+        name.rpartition(".")[2]
+        for name, module in network.named_modules()
+        if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
+        and module not in skipped
+        and id(module.weight) not in embeddings
+    }
+    if not names - output:
+        raise ModelError(describe("model.adapter", "the model has no linear layer for LoRA", sorted(names), "Use full"))
+    return sorted(names - output)
+
+
+def is_peft(network: nn.Module) -> bool:
+    """Tell whether the network carries peft adapters."""
+    return isinstance(network, PeftModel)

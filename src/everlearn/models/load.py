@@ -1,0 +1,233 @@
+"""Loading who learns: any Hugging Face causal LM, sequence or token classifier, or a plain module."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+)
+
+from everlearn.errors import ConfigError, ModelError, check_choice, check_number, describe
+from everlearn.models.adapters import Adapters
+from everlearn.models.heads import install_head
+from everlearn.models.objectives import CausalObjective, ClassifyObjective, Objective, TagObjective, TensorObjective
+from everlearn.models.plain import build_plain
+from everlearn.seeds import seed_for
+from everlearn.types import Task
+
+POCKET = "pocket"
+DTYPES = ("float32", "bfloat16", "float16")
+NETWORK_OF_KIND = {"prompt": "causal", "text": "causal", "classify": "classify", "tag": "tag", "tensor": "tensor"}
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What is trained. name: lora, or full for all weights. targets: layer names, or auto for all linear layers."""
+
+    name: str = "lora"
+    rank: int = 16
+    alpha: float | None = None  # null: twice the rank
+    dropout: float = 0.0
+    targets: str | list[str] = "auto"
+
+    def __post_init__(self) -> None:
+        check_choice("model.adapter.name", self.name, ("lora", "full"))
+        check_number("model.adapter.rank", self.rank, low=1)
+        check_number("model.adapter.dropout", self.dropout, low=0, high=1)
+        if self.alpha is not None:
+            check_number("model.adapter.alpha", self.alpha, above=0)
+        if isinstance(self.targets, str) and self.targets != "auto":
+            way_out = "Write auto, or a list of layer names"
+            raise ConfigError(describe("model.adapter.targets", "is unknown", self.targets, way_out))
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model, and how it is loaded.
+
+    Args:
+        name: `pocket`, a local folder, a hub id; `mlp`, or `package.module:function` for a plain module.
+        head: for classification: task (a head per task) or shared (one head that grows with new labels).
+        dtype: of the loaded weights. quantization: 4bit or 8bit through bitsandbytes, on a GPU.
+        safetensors_only: refuse checkpoints that are pickles. trust_remote_code: run code that comes with the model.
+        max_length: tokens in an example, at most; null takes the model's own limit, 1024 at most.
+        options: for plain modules: arguments of the function that builds it.
+    """
+
+    name: str = POCKET
+    adapter: AdapterConfig | None = None  # null: LoRA for language models, full for plain modules
+    head: str = "task"
+    dtype: str = "float32"
+    attn_implementation: str | None = None
+    quantization: str | None = None
+    trust_remote_code: bool = False
+    safetensors_only: bool = True
+    revision: str | None = None
+    max_length: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_choice("model.head", self.head, ("task", "shared"))
+        check_choice("model.dtype", self.dtype, DTYPES)
+        if self.quantization is not None:
+            check_choice("model.quantization", self.quantization, ("4bit", "8bit"))
+        if self.max_length is not None:
+            check_number("model.max_length", self.max_length, low=4)
+
+
+@dataclass
+class Model:
+    """Who learns: the network behind its adapters, and how rows become its loss."""
+
+    name: str
+    adapters: Adapters
+    objective: Objective
+    tokenizer: Any = None
+
+    @property
+    def network(self) -> nn.Module:
+        """The module to call."""
+        return self.adapters.network
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Put the network into evaluation mode; each module's own training flag comes back afterwards."""
+        flags = {module: module.training for module in self.network.modules()}
+        self.network.eval()
+        try:
+            yield
+        finally:
+            for module, flag in flags.items():
+                module.training = flag
+
+
+def load_model(config: ModelConfig | nn.Module, tasks: Sequence[Task], seed: int = 0) -> Model:
+    """Load the model that fits the kind of the tasks, with its adapter in place.
+
+    Args:
+        config: how to load it; or a plain module, which is then trained whole.
+        tasks: what it will learn: their kind chooses the architecture, a plain one is sized by their tensors.
+        seed: for the adapter's and heads' initial weights.
+
+    Raises:
+        ModelError: if it can't be found or loaded. ConfigError: if the options don't fit it.
+    """
+    kind = network_kind(tasks)
+    if isinstance(config, nn.Module):
+        return _plain(config, ModelConfig(name="module"), tasks, seed)
+    if kind == "tensor":
+        network = build_plain(config.name, config.options, tasks, config.head, seed_for(seed, "model"))
+        return _plain(network, config, tasks, seed)
+    path = _path(config.name)
+    tokenizer = _load(config.name, AutoTokenizer.from_pretrained, path, **_source(config))
+    if kind == "causal":
+        network, _ = _network(AutoModelForCausalLM, config, path)
+        adapters = Adapters(network)
+        objective: Objective = CausalObjective(tokenizer, _max_length(config, network))
+    else:
+        auto = AutoModelForSequenceClassification if kind == "classify" else AutoModelForTokenClassification
+        network, missing = _network(auto, config, path)
+        if kind == "classify" and network.config.pad_token_id is None:
+            network.config.pad_token_id = tokenizer.pad_token_id
+        head, _ = install_head(network, network.config.num_labels)
+        fresh = [name for name in missing if name in dict(network.named_parameters())]
+        adapters = Adapters(network, head, config.head, fresh)
+        objective_class = ClassifyObjective if kind == "classify" else TagObjective
+        objective = objective_class(tokenizer, adapters, _max_length(config, network))
+    _add_adapter(adapters, config.adapter or AdapterConfig(), "CAUSAL_LM" if kind == "causal" else None, seed)
+    return Model(config.name, adapters, objective, tokenizer)
+
+
+def network_kind(tasks: Sequence[Task]) -> str:
+    """Return the kind of network that all the tasks need: causal, classify, tag or tensor."""
+    kinds = {NETWORK_OF_KIND[task.kind]: task.name for task in tasks}
+    if len(kinds) != 1:
+        way_out = "Put tasks for different kinds of model into different streams"
+        raise ConfigError(describe("stream", "its tasks need different kinds of model", kinds, way_out))
+    return next(iter(kinds))
+
+
+def _plain(network: nn.Module, config: ModelConfig, tasks: Sequence[Task], seed: int) -> Model:
+    adapters = Adapters(network, None, config.head)
+    _add_adapter(adapters, config.adapter or AdapterConfig(name="full"), None, seed)
+    return Model(config.name, adapters, TensorObjective(adapters))
+
+
+def _add_adapter(adapters: Adapters, config: AdapterConfig, task_type: str | None, seed: int) -> None:
+    if config.name == "full":
+        adapters.do("full")
+        return
+    adapters.do(
+        "lora", rank=config.rank, alpha=config.alpha or 2 * config.rank, dropout=config.dropout,
+        targets=config.targets, seed=seed, task_type=task_type,
+    )  # fmt: skip
+
+
+def _path(name: str) -> str:
+    if name == POCKET:
+        return str(resources.files("everlearn.models") / "pocket")
+    return name
+
+
+def _source(config: ModelConfig) -> dict[str, Any]:
+    source: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+    if config.revision is not None:
+        source["revision"] = config.revision
+    return source
+
+
+def _network(auto: Any, config: ModelConfig, path: str) -> tuple[nn.Module, list[str]]:
+    """Load the weights; return them with the names of parameters that the checkpoint didn't hold."""
+    options = {
+        **_source(config),
+        "dtype": vars(torch)[config.dtype],
+        "use_safetensors": config.safetensors_only or None,
+    }
+    if config.attn_implementation is not None:
+        options["attn_implementation"] = config.attn_implementation
+    if config.quantization is not None:
+        options["quantization_config"] = _quantization(config)
+    network, info = _load(config.name, auto.from_pretrained, path, output_loading_info=True, **options)
+    return network, sorted(info["missing_keys"])
+
+
+def _quantization(config: ModelConfig) -> BitsAndBytesConfig:
+    if not torch.cuda.is_available():
+        way_out = "Leave model.quantization out, or run where there is a GPU"
+        raise ModelError(describe("model.quantization", "bitsandbytes needs a GPU", config.quantization, way_out))
+    if config.quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+
+
+def _load(name: str, loader: Callable[..., Any], path: str, **options: Any) -> Any:
+    """Call a transformers loader; turn its errors into one sentence."""
+    try:
+        return loader(path, **options)
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        known = (
+            "a folder with config.json and safetensors, a hub id (needs a network; HF_TOKEN for a gated one), or pocket"
+        )
+        if Path(path).exists():
+            known = "See the reason; a checkpoint of pickles needs model.safetensors_only: false"
+        raise ModelError(describe(f"model {name!r}", f"can't be loaded ({reason})", path, known)) from error
+
+
+def _max_length(config: ModelConfig, network: nn.Module) -> int:
+    own = network.config.to_dict().get("max_position_embeddings") or 1024
+    if config.max_length is not None and config.max_length > own:
+        raise ConfigError(
+            describe("model.max_length", f"exceeds the model's limit of {own}", config.max_length, "Lower it")
+        )
+    return config.max_length or min(own, 1024)

@@ -1,0 +1,65 @@
+"""Documents to batches: encoded, sorted by length in windows, padded on the right, each token with its weight."""
+
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from everlearn.models.pocket.corpus import document
+from everlearn.models.pocket.recipe import PocketRecipe
+from everlearn.seeds import seed_for
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token ids [rows, tokens], the loss weight of predicting each token [rows, tokens] (0: padding), real tokens."""
+
+    ids: Tensor
+    weights: Tensor
+    n_tokens: int
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, documents: list, recipe: PocketRecipe) -> list[tuple[list, list]]:
+    """Return (ids, weights) of each document: <bos>, prompts and answers in turn, <eos>; prompts weigh less."""
+    texts = [text for pairs in documents for pair in pairs for text in pair]
+    pieces = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    rows = []
+    for pairs in documents:
+        ids, weights = [tokenizer.bos_token_id], [0.0]
+        for _ in pairs:
+            prompt, answer = next(pieces), next(pieces)
+            ids += prompt + answer
+            weights += [recipe.prompt_weight] * len(prompt) + [1.0] * len(answer)
+        ids.append(tokenizer.eos_token_id)
+        weights.append(1.0)
+        rows.append((ids[: recipe.max_tokens], weights[: recipe.max_tokens]))
+    return rows
+
+
+def window(tokenizer: PreTrainedTokenizerFast, recipe: PocketRecipe, number: int, progress: float) -> list[Batch]:
+    """Return the batches of window `number`: its documents by length, no document beside another in a row.
+
+    A document alone in its row sees only itself, and rows of like length waste little padding; sorting happens inside a
+    window, and the order of the window's batches is drawn from (seed, number), so that resume finds the same place.
+    """
+    first = number * recipe.window_documents
+    documents = [document(recipe.seed, first + i, progress) for i in range(recipe.window_documents)]
+    rows = sorted(encode(tokenizer, documents, recipe), key=lambda row: len(row[0]))
+    groups, group = [], []
+    for row in rows:
+        if group and (len(group) + 1) * len(row[0]) > recipe.batch_tokens:
+            groups.append(group)
+            group = []
+        group.append(row)
+    groups.append(group)
+    Random(seed_for("pocket", recipe.seed, "batches", number)).shuffle(groups)
+    return [_pad(group, tokenizer.pad_token_id) for group in groups]
+
+
+def _pad(rows: list[tuple[list, list]], pad: int) -> Batch:
+    longest = max(len(ids) for ids, _ in rows)
+    ids = torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _ in rows])
+    weights = torch.tensor([weights + [0.0] * (longest - len(weights)) for _, weights in rows])
+    return Batch(ids, weights, sum(len(ids) for ids, _ in rows))

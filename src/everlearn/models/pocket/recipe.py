@@ -1,0 +1,62 @@
+"""The settings of the pocket model's pretraining, read strictly from a recipe."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from everlearn.config import from_mapping, read_yaml
+from everlearn.errors import ConfigError, check_number, describe, nearest
+
+OPTIMIZERS = ("adamw", "muon")
+
+
+@dataclass(frozen=True)
+class PocketRecipe:
+    """Sizes, data and schedule of one pretraining run. Tokens are counted without padding."""
+
+    seed: int = 0
+    vocabulary_size: int = 1024
+    tokenizer_documents: int = 40_000
+    hidden_size: int = 256
+    intermediate_size: int = 640
+    n_layers: int = 5
+    n_heads: int = 8
+    n_kv_heads: int = 4
+    max_tokens: int = 320  # longer documents are cut
+    batch_tokens: int = 4096  # a batch's rows times its longest row
+    window_documents: int = 2048  # documents that are sorted by length and batched together
+    total_tokens: int = 25_500_000
+    optimizer: str = "muon"
+    learning_rate: float = 3e-3  # the peak
+    weight_decay: float = 0.05
+    warmup_steps: int = 60
+    clip_norm: float = 1.0
+    prompt_weight: float = 0.06  # of a prompt token in the loss; an answer token weighs 1
+    save_every_s: float = 120.0
+    score_every_steps: int = 500
+    score_items: int = 40  # held-out items a family
+
+    def __post_init__(self) -> None:
+        for name in ("tokenizer_documents", "n_layers", "max_tokens", "window_documents", "total_tokens"):
+            check_number(name, vars(self)[name], low=1)
+        for name in ("warmup_steps", "prompt_weight", "weight_decay", "save_every_s"):
+            check_number(name, vars(self)[name], low=0)
+        check_number("vocabulary_size", self.vocabulary_size, low=300)  # 256 bytes, three special tokens, some words
+        check_number("batch_tokens", self.batch_tokens, low=self.max_tokens)
+        for name in ("learning_rate", "clip_norm", "score_every_steps", "score_items"):
+            check_number(name, vars(self)[name], above=0)
+        if self.optimizer not in OPTIMIZERS:
+            way_out = f"{nearest(self.optimizer, OPTIMIZERS)}Known: {', '.join(OPTIMIZERS)}"
+            raise ConfigError(describe("optimizer", "is unknown", self.optimizer, way_out))
+        if self.hidden_size % self.n_heads or self.n_heads % self.n_kv_heads:
+            got = (self.hidden_size, self.n_heads, self.n_kv_heads)
+            way_out = "Make hidden_size a multiple of n_heads, and n_heads of n_kv_heads"
+            raise ConfigError(describe("hidden_size, n_heads, n_kv_heads", "don't divide", got, way_out))
+
+
+def load_pocket_recipe(path: Path) -> PocketRecipe:
+    """Return the recipe in the YAML file `path`.
+
+    Raises:
+        ConfigError: if the file can't be read, or a key is unknown, of the wrong type or out of range.
+    """
+    return from_mapping(PocketRecipe, read_yaml(Path(path)), "")

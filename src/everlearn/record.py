@@ -1,0 +1,82 @@
+"""What a run leaves behind while it goes on: results.jsonl, a line for each score, and what it ran on."""
+
+import json
+import os
+import platform
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from everlearn.errors import StateError, describe
+from everlearn.types import Cost, TaskResult
+
+SCHEMA = 1
+_PACKAGES = ("everlearn", "torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "numpy")
+
+
+class Recorder:
+    """Appends lines to results.jsonl, each on the disk before the next thing is done. Does nothing on other processes."""
+
+    def __init__(self, path: Path, *, active: bool = True):
+        self.path = path
+        self.active = active
+
+    def header(self, recipe: dict[str, Any], env: dict[str, Any], tasks: dict[str, list[str]]) -> None:
+        """Write the first line."""
+        self._append({"type": "header", "schema": SCHEMA, "recipe": recipe, "env": env, "tasks": tasks})
+
+    def result(self, result: TaskResult) -> None:
+        """Write one cell of the accuracy matrix."""
+        line = {"type": "score", "seed": result.seed, "after": result.after, "trained": result.trained}
+        self._append({**line, **asdict(result.score)})
+
+    def cost(self, seed: int, after: int, trained: str, cost: Cost) -> None:
+        """Write what learning one task took."""
+        self._append({"type": "cost", "seed": seed, "after": after, "trained": trained, **asdict(cost)})
+
+    def n_bytes(self) -> int:
+        """Return how long the file is."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def cut(self, n_bytes: int) -> None:
+        """Drop what was written after the file was `n_bytes` long: a resumed run writes it again."""
+        if not self.active:
+            return
+        if self.n_bytes() < n_bytes:
+            way_out = "Restore the file, or start the run anew in another folder"
+            raise StateError(
+                describe(str(self.path), "is shorter than when the run was saved", self.n_bytes(), way_out)
+            )
+        with open(self.path, "r+b") as file:
+            file.truncate(n_bytes)
+            os.fsync(file.fileno())
+
+    def _append(self, line: dict[str, Any]) -> None:
+        if not self.active:
+            return
+        try:
+            with open(self.path, "ab") as file:
+                file.write((json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            way_out = "Free some space, then go on with: everlearn resume"
+            raise StateError(
+                describe(str(self.path), f"can't be written ({error})", self.path.name, way_out)
+            ) from error
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return what a result depends on besides the recipe: versions, processor, device, threads."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "machine": platform.machine(),
+        "n_cpus": os.cpu_count(),
+        "n_threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "versions": {name: metadata.version(name) for name in _PACKAGES},
+    }

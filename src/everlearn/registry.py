@@ -1,0 +1,84 @@
+"""Names to things: strategies, streams, learners, metrics, verifiers. One decorator registers, nothing else is edited."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from everlearn.errors import ConfigError, describe, nearest
+
+T = TypeVar("T")
+
+# kind -> the package whose modules register things of that kind, imported when a name is first looked up
+PACKAGES = {
+    "strategy": "everlearn.strategies",
+    "stream": "everlearn.streams",
+    "learner": "everlearn.learners",
+    "metric": "everlearn.evaluation",
+    "verifier": "everlearn.streams",
+    "problem": "everlearn.streams.arena",
+}
+_entries: dict[str, dict[str, Any]] = {kind: {} for kind in PACKAGES}
+_imported: set[str] = set()
+
+
+def register(kind: str, name: str) -> Callable[[T], T]:
+    """Register the decorated class or function as `name` among the things of `kind` (see `PACKAGES`).
+
+    Raises:
+        ConfigError: if the kind is unknown or another object holds the name.
+    """
+    _check_kind(kind)
+
+    def decorate(thing: T) -> T:
+        holder = _entries[kind].get(name)
+        if holder is not None and (holder.__module__, holder.__qualname__) != (thing.__module__, thing.__qualname__):
+            raise ConfigError(describe(f"{kind} {name!r}", "is already registered", holder, "Choose another name"))
+        _entries[kind][name] = thing
+        if kind == "strategy":
+            thing.name = name
+        return thing
+
+    return decorate
+
+
+def names(kind: str) -> list[str]:
+    """Return the registered names of `kind`, sorted."""
+    _check_kind(kind)
+    _import_package(PACKAGES[kind])
+    return sorted(_entries[kind])
+
+
+def find(kind: str, name: str, where: str = "") -> Any:
+    """Return what is registered as `name`; `package.module:Class` imports code from outside the tree.
+
+    Raises:
+        ConfigError: if there is no such name; the message gives the nearest one.
+    """
+    where = where or kind
+    if ":" in str(name):
+        module_name, _, attribute = name.partition(":")
+        try:
+            return vars(importlib.import_module(module_name))[attribute]
+        except (ImportError, KeyError) as error:
+            way_out = "Write package.module:Class of something importable"
+            raise ConfigError(describe(where, f"can't be imported ({error})", name, way_out)) from error
+    known = names(kind)
+    if name not in _entries[kind]:
+        raise ConfigError(describe(where, f"is no {kind}", name, f"{nearest(name, known)}Known: {', '.join(known)}"))
+    return _entries[kind][name]
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in PACKAGES:
+        raise ConfigError(describe("register", "unknown kind", kind, f"Kinds: {', '.join(PACKAGES)}"))
+
+
+def _import_package(package_name: str) -> None:
+    """Import every module below a package once, in sorted order, so that its register lines run."""
+    if package_name in _imported:
+        return
+    _imported.add(package_name)
+    package = importlib.import_module(package_name)
+    for module in sorted(pkgutil.walk_packages(package.__path__, package_name + "."), key=lambda found: found.name):
+        importlib.import_module(module.name)

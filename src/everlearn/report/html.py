@@ -1,0 +1,128 @@
+"""A report in a folder: `report.html` (one file, nothing fetched), `report.md` and the pictures beside it."""
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+
+from everlearn.report.compare import Comparison, paired_comparisons
+from everlearn.report.page import PAGE
+from everlearn.report.plots import Picture, write_plots
+from everlearn.report.table import (
+    Grid,
+    comparison_grid,
+    cost_grid,
+    markdown_text,
+    matrix_grid,
+    metrics_grid,
+    to_markdown,
+)
+from everlearn.report.views import RunView, load_views
+
+
+def write_report(runs: Mapping[str, Path], out: Path) -> None:
+    """Write the report of one or several runs: `report.html`, `report.md` and PNG pictures.
+
+    Args:
+        runs: names, as the report shows them, to run folders.
+        out: the folder to write into; it is made if it is missing.
+    Raises:
+        ConfigError: if no run is named.
+        StateError: if a run's log is missing or damaged; nothing is written then.
+    """
+    views = load_views(runs)
+    comparisons = paired_comparisons(views)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = write_plots(views, out)
+    (out / "report.html").write_text(html_page(views, comparisons, pictures), encoding="utf-8")
+    (out / "report.md").write_text(markdown_page(views, comparisons, pictures), encoding="utf-8")
+
+
+def html_page(views: Sequence[RunView], comparisons: Sequence[Comparison], pictures: Sequence[Picture]) -> str:
+    """Return the whole page as one string, pictures inside."""
+    overall, by_task = comparison_grid(comparisons, overall=True), comparison_grid(comparisons, overall=False)
+    matrices = "".join(_table(matrix_grid(view)) for view in views)
+    body = [_table(metrics_grid(views)), *(_figure(picture) for picture in pictures)]
+    if overall.rows:
+        body.append(_table(overall))
+    if by_task.rows:
+        body.append(_folded(by_task.title, _table(by_task)))
+    body.append(_table(cost_grid(views)))
+    body.append(_folded("All scores as numbers", matrices))
+    body += [_folded(f"Settings of {view.name}", _settings(view)) for view in views]
+    title = html.escape(_title(views))
+    lead = html.escape(_lead(views))
+    return Template(PAGE).substitute(title=title, lead=lead, body="\n".join(body))
+
+
+def markdown_page(views: Sequence[RunView], comparisons: Sequence[Comparison], pictures: Sequence[Picture]) -> str:
+    """Return the report in Markdown; pictures are files beside it."""
+    parts = [
+        f"# {markdown_text(_title(views))}\n",
+        markdown_text(_lead(views)) + "\n",
+        to_markdown(metrics_grid(views)),
+    ]
+    parts += [f"## {one.title}\n\n![{one.title}]({one.path.name})\n\n{one.caption}\n" for one in pictures]
+    for overall in (True, False):
+        grid = comparison_grid(comparisons, overall)
+        if grid.rows:
+            parts.append(to_markdown(grid))
+    parts.append(to_markdown(cost_grid(views)))
+    parts += [to_markdown(matrix_grid(view)) for view in views]
+    return "\n".join(parts)
+
+
+def _title(views: Sequence[RunView]) -> str:
+    return f"everlearn: {views[0].name}" if len(views) == 1 else f"everlearn: {len(views)} runs side by side"
+
+
+def _lead(views: Sequence[RunView]) -> str:
+    n_tasks = max(len(matrix.tasks) for view in views for matrix in view.matrices)
+    n_seeds = max(len(view.matrices) for view in views)
+    tasks, seeds = (
+        ("1 task" if n_tasks == 1 else f"{n_tasks} tasks"),
+        ("1 seed" if n_seeds == 1 else f"{n_seeds} seeds"),
+    )
+    unfinished = [view.name for view in views if not view.results["complete"]]
+    text = f"{tasks}, {seeds}. Scores are shares unless a picture says otherwise; higher is better."
+    if unfinished:
+        text += f" Not finished, shown as far as it went: {', '.join(unfinished)}."
+    return text
+
+
+def _table(grid: Grid) -> str:
+    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in grid.columns)
+    rows = "".join(
+        f'<tr><th scope="row">{_cell(row[0])}</th>' + "".join(f"<td>{_cell(cell)}</td>" for cell in row[1:]) + "</tr>"
+        for row in grid.rows
+    )
+    note = f'<p class="note">{html.escape(grid.note)}</p>' if grid.note else ""
+    table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return f"<section><h2>{html.escape(grid.title)}</h2>{table}{note}</section>"
+
+
+def _cell(text: str) -> str:
+    first, *rest = text.split("\n")
+    return html.escape(first) + "".join(f"<small>{html.escape(line)}</small>" for line in rest)
+
+
+def _figure(picture: Picture) -> str:
+    data = base64.b64encode(picture.path.read_bytes()).decode("ascii")
+    title, caption = html.escape(picture.title), html.escape(picture.caption)
+    image = f'<img alt="{title}" src="data:image/png;base64,{data}">'
+    return (
+        f'<section><h2>{title}</h2><figure><div class="wide picture">{image}</div>'
+        f"<figcaption>{caption}</figcaption></figure></section>"
+    )
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{html.escape(title)}</summary>{content}</details>"
+
+
+def _settings(view: RunView) -> str:
+    text = json.dumps({"recipe": view.run.recipe, "env": view.run.env}, indent=2, ensure_ascii=False)
+    return f"<pre>{html.escape(text)}</pre>"

@@ -1,0 +1,90 @@
+"""One seed's scores as a matrix: rows are learning steps, columns are tasks in the order in which they first appear."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from everlearn.report.records import Run
+
+NEVER = -1  # learned_at of a task that is only scored
+
+
+@dataclass(frozen=True)
+class SeedMatrix:
+    """What one seed of a run measured. NaN where nothing was measured.
+
+    `values`, `low`, `high` are [n_steps, n_tasks], `n` the item counts; `baseline` [n_tasks] is before any training.
+    `learned_at[i]` is the first step that taught task i, `NEVER` if none did. `last_step` is the last step after which
+    every task learned so far was scored, -1 if there is none. `outcomes[step, task]` are the per-item outcomes,
+    `metric_names[task]` says what the score is.
+    """
+
+    seed: int
+    schedule: tuple[str, ...]
+    tasks: tuple[str, ...]
+    learned_at: tuple[int, ...]
+    values: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    n: np.ndarray
+    baseline: np.ndarray
+    outcomes: Mapping[tuple[int, str], np.ndarray]
+    metric_names: Mapping[str, str]
+    last_step: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole schedule was learned and scored."""
+        return self.last_step == len(self.schedule) - 1
+
+    @property
+    def learned(self) -> np.ndarray:
+        """The columns of the tasks learned up to `last_step`."""
+        first = np.array(self.learned_at)
+        return np.flatnonzero((first != NEVER) & (first <= self.last_step))
+
+
+def build_matrix(run: Run, seed: int) -> SeedMatrix:
+    """Collect one seed's scores.
+
+    A step whose name is no scored task, though tasks were scored after it, taught all the tasks scored then for the
+    first time: that is how joint training, one step over everything, appears.
+    """
+    schedule = run.schedule[seed]
+    scores = {(result.after, result.score.task): result.score for result in run.scores if result.seed == seed}
+    scored = {step: [task for at, task in scores if at == step] for step in range(-1, len(schedule))}
+    ever = {task for _, task in scores}
+    together = {step for step, name in enumerate(schedule) if scored[step] and name not in ever}
+    named = [name for step, name in enumerate(schedule) if step not in together]
+    tasks = tuple(dict.fromkeys([*named, *(task for _, task in scores)]))
+    learned_at = tuple(_first_step(task, schedule, scored, together) for task in tasks)
+    values, low, high, n = (np.full((len(schedule), len(tasks)), np.nan) for _ in range(4))
+    baseline = np.full(len(tasks), np.nan)
+    for (step, task), score in scores.items():
+        column = tasks.index(task)
+        if step < 0:
+            baseline[column] = score.value
+            continue
+        values[step, column], n[step, column] = score.value, score.n
+        low[step, column], high[step, column] = score.low, score.high
+    outcomes = {cell: np.array(score.outcomes) for cell, score in scores.items() if score.outcomes}
+    metric_names = {task: score.metric for (_, task), score in scores.items()}
+    last = _last_step(values, learned_at)
+    return SeedMatrix(seed, schedule, tasks, learned_at, values, low, high, n, baseline, outcomes, metric_names, last)
+
+
+def _first_step(task: str, schedule: tuple[str, ...], scored: Mapping[int, list[str]], together: set[int]) -> int:
+    for step, name in enumerate(schedule):
+        if name == task or (step in together and task in scored[step]):
+            return step
+    return NEVER
+
+
+def _last_step(values: np.ndarray, learned_at: tuple[int, ...]) -> int:
+    first = np.array(learned_at)
+    for step in range(len(values) - 1, -1, -1):
+        seen = values[step, (first != NEVER) & (first <= step)]
+        if seen.size and not np.isnan(seen).any():
+            return step
+    return -1

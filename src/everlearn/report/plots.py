@@ -1,0 +1,63 @@
+"""The pictures of a report, written as PNG files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from everlearn.report.plot_cost import draw_cost
+from everlearn.report.plot_curves import draw_mean_curve, draw_task_curves
+from everlearn.report.plot_matrix import draw_matrices
+from everlearn.report.plot_scatter import draw_retention
+from everlearn.report.style import save
+from everlearn.report.views import RunView
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the report: its file and what it shows."""
+
+    path: Path
+    title: str
+    caption: str
+
+
+def write_plots(views: Sequence[RunView], out: Path) -> list[Picture]:
+    """Draw the runs and write one PNG for each picture into `out`, which must exist.
+
+    Returns:
+        The pictures in the order in which a report shows them; retention against plasticity only where it is defined.
+    """
+    figures = [
+        (
+            "matrices",
+            "Scores after each step",
+            "Rows: what was learned last. Columns: what is scored. One colour scale; grey was not scored.",
+            draw_matrices(views),
+        ),
+        (
+            "mean_curve",
+            "Mean over the tasks learned so far",
+            "Bands are 95% intervals over the seeds. A dashed level is a run that learns everything in one step.",
+            draw_mean_curve(views),
+        ),
+        (
+            "task_curves",
+            "Each task, from when it was learned",
+            "A falling line is forgetting. A dashed level is a run that learns everything in one step.",
+            draw_task_curves(views),
+        ),
+        (
+            "retention",
+            "Retention against plasticity",
+            "Up: more of the old is kept. Right: the new is learned better. A larger dot keeps more bytes.",
+            draw_retention(views),
+        ),
+        ("cost", "Cost", "What one seed took from start to end; mean over the seeds.", draw_cost(views)),
+    ]
+    pictures = []
+    for name, title, caption, figure in figures:
+        if figure is not None:
+            picture = Picture(Path(out) / f"{name}.png", title, caption)
+            save(figure, picture.path)
+            pictures.append(picture)
+    return pictures

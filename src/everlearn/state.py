@@ -1,0 +1,184 @@
+"""Saving so that a crash at any moment leaves the last good state: written aside, fsynced, renamed. No pickle."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from everlearn.errors import StateError, describe
+
+TENSORS = "tensors.safetensors"
+VALUES = "values.json"
+KEPT_CHECKPOINTS = 2  # the newest and one to fall back on
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` so that a reader, or a crash, sees either the old file or the whole new one.
+
+    Raises:
+        StateError: if the disk is full or the folder can't be written; the old file is then untouched.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _clear_write_errors(path):
+        try:
+            with open(aside, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+            _fsync_folder(path.parent)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_file` for a JSON value, indented; NaN is refused by raising ValueError (JSON has none)."""
+    write_file(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Return the JSON value in `path`.
+
+    Raises:
+        StateError: if the file is missing, unreadable, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        way_out = "Restore the file from a copy, or start a new folder"
+        raise StateError(describe(str(path), f"can't be read ({error})", path.name, way_out)) from error
+
+
+def pack(value: Any, tensors: dict[str, torch.Tensor], name: str) -> Any:
+    """Return `value` with each tensor moved to `tensors` and replaced by its key: what is left is plain JSON."""
+    if isinstance(value, torch.Tensor):
+        # a copy: safetensors refuses tensors that share memory, and training goes on while nothing is written yet
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return {"__tensor__": name}
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value):
+            return {key: pack(item, tensors, f"{name}/{key}") for key, item in value.items()}
+        return {"__items__": [[key, pack(item, tensors, f"{name}/{key}")] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return [pack(item, tensors, f"{name}/{i}") for i, item in enumerate(value)]
+    return value
+
+
+def unpack(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """Undo `pack`; tuples come back as lists."""
+    if isinstance(value, dict):
+        if "__tensor__" in value:
+            return tensors[value["__tensor__"]]
+        if "__items__" in value:
+            return {key: unpack(item, tensors) for key, item in value["__items__"]}
+        return {key: unpack(item, tensors) for key, item in value.items()}
+    if isinstance(value, list):
+        return [unpack(item, tensors) for item in value]
+    return value
+
+
+def save_state(folder: Path, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
+    """Write tensors and JSON values as one new folder that appears whole or not at all.
+
+    Raises:
+        StateError: if the folder exists (saved state is never overwritten) or can't be written (a full disk, say).
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise StateError(describe(str(folder), "exists", folder.name, "Save under a new name; see save_checkpoint"))
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    with _clear_write_errors(folder):
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            save_file(dict(tensors), aside / TENSORS)
+            _fsync_file(aside / TENSORS)
+            content = {"sha256": _sha256(aside / TENSORS), "values": values}
+            (aside / VALUES).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+            _fsync_file(aside / VALUES)
+            _fsync_folder(aside)
+            os.rename(aside, folder)
+            _fsync_folder(folder.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def load_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read what `save_state` wrote, checking every byte of the tensors against the stored SHA-256.
+
+    Raises:
+        StateError: if a file is missing, truncated or altered.
+    """
+    folder = Path(folder)
+    way_out = f"Delete {folder} to go on from the state before it, if there is one"
+    content = read_json(folder / VALUES)
+    try:
+        found = _sha256(folder / TENSORS)
+        if not isinstance(content, dict) or found != content.get("sha256"):
+            raise StateError(describe(str(folder / TENSORS), "is damaged (its checksum differs)", found[:12], way_out))
+        return load_file(folder / TENSORS), content["values"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise StateError(describe(str(folder), f"can't be read ({error})", folder.name, way_out)) from error
+
+
+def save_checkpoint(folder: Path, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> Path:
+    """Write the next numbered checkpoint below `folder`, then delete all but the newest two."""
+    present = checkpoints(folder)
+    number = int(present[-1].name) + 1 if present else 0
+    folder.mkdir(parents=True, exist_ok=True)
+    save_state(folder / f"{number:06d}", tensors, values)
+    for old in present[: 1 - KEPT_CHECKPOINTS]:
+        shutil.rmtree(old)
+    return folder / f"{number:06d}"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the finished checkpoints below `folder`, oldest first."""
+    return sorted(entry for entry in folder.glob("*") if entry.name.isdigit()) if folder.exists() else []
+
+
+def rng_state() -> dict[str, Any]:
+    """Return the state of torch's global generators (CPU and every GPU)."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Restore what `rng_state` returned."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def _clear_write_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        way_out = "Free some space or choose another folder; the state saved before is untouched"
+        raise StateError(describe(str(path), f"can't be written ({error})", path.name, way_out)) from error
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync_file(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,74 @@
+"""A-GEM: never step against the average gradient of a memory of the past."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from everlearn.errors import check_number
+from everlearn.functional.projection import project_against
+from everlearn.learners.gradients import reference_gradients
+from everlearn.learners.loader import EncodedMixture
+from everlearn.memory.rows import Memory, add_by_reservoir, parts
+from everlearn.registry import register
+from everlearn.seeds import generator_for
+from everlearn.strategy import Strategy, learned
+from everlearn.types import Group, Mixture, Step, Task
+
+if TYPE_CHECKING:
+    from everlearn.run import Run
+
+
+@register("strategy", "agem")
+@dataclass
+class AGEM(Strategy):
+    """Project each step's gradient so that, to first order, it doesn't raise the loss on a sample of the memory.
+
+    Args:
+        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir).
+        batch_size: rows of the memory that a step's reference gradient is taken over.
+
+    Cost: one forward and backward pass over `batch_size` rows more per step from the second task on.
+
+    Source: Chaudhry et al. 2019, arXiv 1812.00420, eq. 10 and 11. Departs: the memory is one reservoir.
+    Reproduces: not verified; our results stand in METHODS.md.
+    """
+
+    capacity: int = 500
+    batch_size: int = 16
+
+    memory_: Memory = learned(dict)
+    n_seen_: int = learned(int)
+
+    neutral: ClassVar[dict] = {"capacity": 0}
+
+    def __post_init__(self) -> None:
+        check_number("agem.capacity", self.capacity, low=0)
+        check_number("agem.batch_size", self.batch_size, low=1)
+        self._encoded: tuple[int, EncodedMixture] | None = None
+
+    def edit_grads(self, step: Step) -> None:
+        kept = parts(self.memory_, step.run.tasks)
+        if not kept:
+            return
+        encoded = self._encode(step.run, kept)
+        generator = generator_for(step.run.seed, "agem", step.run.position, step.index)
+        rows = torch.randperm(len(encoded), generator=generator)[: self.batch_size].tolist()
+        mine = [(0, row) for row in rows[step.run.rank :: step.run.world_size]]
+        batches = [encoded.__getitems__(mine)] if mine else []
+        moving = [p for p in step.params.values() if p.grad is not None]
+        reference = reference_gradients(step.run, moving, batches)
+        pairs = [(p.grad, r) for p, r in zip(moving, reference, strict=True) if r is not None]
+        if pairs:
+            project_against([g for g, _ in pairs], [r for _, r in pairs])
+
+    def end_task(self, run: "Run", task: Task) -> None:
+        generator = generator_for(run.seed, "agem", run.position, task.name)
+        self.memory_ = add_by_reservoir(self.memory_, task.name, task.train, self.n_seen_, self.capacity, generator)
+        self.n_seen_ += len(task.train)
+
+    def _encode(self, run: "Run", kept: tuple) -> EncodedMixture:
+        """Encode the memory once a task."""
+        if self._encoded is None or self._encoded[0] != run.position:
+            self._encoded = (run.position, EncodedMixture(Mixture((Group(kept),)), run.model.objective))
+        return self._encoded[1]

@@ -1,0 +1,34 @@
+"""Cumulative training: each task is learned together with all the data of the tasks before."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from everlearn.errors import ConfigError, describe
+from everlearn.registry import register
+from everlearn.strategy import Strategy
+from everlearn.types import Examples, Group, Mixture
+
+if TYPE_CHECKING:
+    from everlearn.run import Run
+
+_REASON = "cumulative trains on all earlier data, so there is nothing left to replay or protect"
+
+
+@register("strategy", "cumulative")
+@dataclass
+class Cumulative(Strategy):
+    """Go on training on the rows of all tasks so far. Keeps all data: the cost grows with every task.
+
+    Source: Lomonaco & Maltoni 2017 (CORe50), arXiv 1705.03550, "cumulative". Reproduces: not applicable.
+    """
+
+    conflicts = {"joint": _REASON, "replay": _REASON, "agem": _REASON}
+
+    def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
+        past = [run.tasks[name] for name in run.past_tasks()]
+        lost = [task.name for task in past if len(task.train) == 0]
+        if lost:
+            way_out = "Use replay, which keeps its own rows"
+            raise ConfigError(describe("cumulative", "the training rows of earlier tasks were not kept", lost, way_out))
+        first = Group((*mixture.groups[0].parts, *(Examples(task, task.train) for task in past)))
+        return Mixture((first, *mixture.groups[1:]))

@@ -1,0 +1,43 @@
+"""Joint training on all tasks at once: what learning them one by one is measured against."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from everlearn.errors import ConfigError, describe
+from everlearn.registry import register
+from everlearn.strategy import Strategy, learned
+from everlearn.types import Examples, Group, Mixture, Task
+
+if TYPE_CHECKING:
+    from everlearn.run import Run
+
+_REASON = "joint trains on all data at once, so there is nothing left to protect"
+
+
+@register("strategy", "joint")
+@dataclass
+class Joint(Strategy):
+    """Train once on the rows of all tasks of the stream, shuffled together, at the first task; nothing at later ones.
+
+    All rows of the accuracy matrix are then the same and backward transfer is 0. It needs the whole stream beforehand.
+
+    Source: the usual upper baseline, "multi-task learning" (Caruana 1997). Reproduces: not applicable.
+    """
+
+    trained_: list = learned(list)  # names of the tasks that the one training went over
+
+    conflicts = {"cumulative": _REASON, "replay": _REASON, "agem": _REASON}
+
+    def adapt_model(self, run: "Run", task: Task) -> None:
+        for known in run.tasks.values():
+            run.add_labels(known)
+        if not self.trained_:
+            self.trained_ = list(run.tasks)
+        elif task.name not in self.trained_:
+            way_out = "Use cumulative where tasks arrive one by one"
+            raise ConfigError(describe("joint", "a task came after the joint training", task.name, way_out))
+
+    def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
+        if run.learned:
+            return Mixture((Group(()), *mixture.groups[1:]))
+        return Mixture((Group(tuple(Examples(t, t.train) for t in run.tasks.values())), *mixture.groups[1:]))

@@ -1,0 +1,116 @@
+"""What an arena problem is, how one is asked, and when an answer to it counts as right."""
+
+import random
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Protocol, Self
+
+from everlearn.registry import register
+from everlearn.types import Row
+
+CUE = "\nAnswer:"
+DIFFICULTIES = (1, 2, 3, 4, 5)
+
+_ARTICLES = ("the", "a", "an")
+_HEDGES = frozenset({"or", "and", "nor", "but", "not", "isn't", "isnt", "hundred", "thousand", "million"})
+_NUMBER = re.compile(r"[$€£]?\s*([+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?)(.*)")
+_WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question with one right answer.
+
+    `prompt` ends in a line `Answer:`. `choices` are all the answers that the wording allows, empty where the answer
+    is a number. `content` is what makes two problems the same item, whatever their wording: each type says what it is.
+    """
+
+    type: str
+    difficulty: int
+    prompt: str
+    answer: str
+    choices: tuple[str, ...]
+    explanation: str
+    content: str
+
+    @property
+    def completion(self) -> str:
+        """The text that follows the prompt: a space and the answer."""
+        return f" {self.answer}"
+
+    def row(self) -> dict[str, Any]:
+        """Return the problem as a row of a `prompt` task; `choices` only where there are any."""
+        row: dict[str, Any] = {"prompt": self.prompt, "completion": self.completion}
+        return {**row, "choices": list(self.choices)} if self.choices else row
+
+
+class Puzzle(Protocol):
+    """What `@register("problem", NAME)` expects: facts that are drawn first and put into words only when wanted.
+
+    The two steps are apart because an item's pool is known from its content: an item of another pool is thrown away
+    before any text is written.
+    """
+
+    @classmethod
+    def draw(cls, rng: random.Random, difficulty: int) -> Self:
+        """Draw the facts of one problem."""
+
+    def content(self) -> str:
+        """Return what makes two problems the same item."""
+
+    def problem(self, rng: random.Random) -> Problem:
+        """Put the facts into words, drawing the wording from `rng`."""
+
+
+@register("verifier", "arena")
+def verify(completion: str, row: Row) -> bool:
+    """Return whether a completion gives the answer of its row, and no other.
+
+    Read is the first line of the stripped completion, in lower case and without its final period. A number counts by
+    value (`12.0`, `$12` and `12 pears` are 12; `12 or 13`, `12 + 1` and `120` are not). A word answer must come first,
+    after at most an article (`Mia.` and `mia is the oldest` give Mia; `not Mia`, `Mia or Anna` and `Mia, Anna` do not).
+
+    Args:
+        completion: what the model wrote after the prompt.
+        row: holds the right answer in `completion`, and optionally all possible ones in `choices`.
+
+    Returns:
+        True if the answer is right.
+    """
+    lines = completion.strip().lower().splitlines()
+    if not lines:
+        return False
+    given = lines[0].strip().removesuffix(".")
+    answer = row["completion"].strip().lower()
+    expected = _NUMBER.fullmatch(answer)
+    if expected and not expected.group(2):
+        return _is_number(given, _value(expected.group(1)))
+    return _is_word(given, answer, [choice.lower() for choice in row.get("choices") or ()])
+
+
+def _is_number(given: str, value: Decimal) -> bool:
+    match = _NUMBER.fullmatch(given)
+    if match is None or _value(match.group(1)) != value:
+        return False
+    rest = match.group(2)
+    if rest and (rest[0].isalnum() or rest[0] == "%"):  # 12th, 12k and 12% are other values
+        return False
+    following = _WORD.findall(rest)[:1]
+    return not following or not (following[0][0].isdigit() or following[0] in _HEDGES)
+
+
+def _value(digits: str) -> Decimal:
+    return Decimal(digits.replace(",", ""))
+
+
+def _is_word(given: str, answer: str, choices: list[str]) -> bool:
+    words, wanted = _WORD.findall(given), _WORD.findall(answer)
+    if words[:1] and words[0] in _ARTICLES and wanted[0] not in _ARTICLES:
+        words = words[1:]
+    if words[: len(wanted)] != wanted:
+        return False
+    following = words[len(wanted) :]
+    if not following:
+        return True
+    return following[0] not in _HEDGES and "not" not in following[:2] and following[0] not in choices

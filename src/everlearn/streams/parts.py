@@ -1,0 +1,166 @@
+"""One part of a task (train, validation, evaluation): its checked rows as Arrow chunks, the bad ones set aside."""
+
+import hashlib
+import warnings
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from datasets.table import InMemoryTable
+
+from everlearn.errors import StreamError, describe
+from everlearn.streams.checking import Rules, check_row, digest_of
+from everlearn.streams.labels import BadRow
+from everlearn.streams.reading import Source
+
+_CHUNK = 10_000  # rows held as Python objects at a time; Arrow holds the rest at about the size of their text
+_SHOWN = 5
+
+
+@dataclass
+class Part:
+    """Rows that passed the check, with the number (line or row) and the content digest of each."""
+
+    source: Source
+    chunks: list[pa.Table] = field(default_factory=list)
+    numbers: array = field(default_factory=lambda: array("q"))
+    digests: list[bytes] = field(default_factory=list)
+
+    def place(self, index: int) -> str:
+        """Return where row `index` stands, such as `train.jsonl line 3`."""
+        return f"{self.source.name} {self.source.unit} {self.numbers[index]}"
+
+
+@dataclass
+class BadRows:
+    """Counts the rows that can't be used and keeps the reasons of the first five."""
+
+    where: str
+    shown: list[str] = field(default_factory=list)
+    n_bad: int = 0
+    n_rows: int = 0
+
+    def add(self, source: Source, number: int, reason: str) -> None:
+        """Note one bad row."""
+        self.n_bad += 1
+        if len(self.shown) < _SHOWN:
+            self.shown.append(f"{source.name} {source.unit} {number}: {reason}")
+
+    def settle(self, on_bad_row: str) -> None:
+        """Do nothing if all rows were good, else raise, or warn where bad rows are to be skipped.
+
+        Raises:
+            StreamError: with the first five bad rows and their count.
+        """
+        if not self.n_bad:
+            return
+        more = f"; and {self.n_bad - len(self.shown)} more" if self.n_bad > len(self.shown) else ""
+        listed = "; ".join(self.shown) + more
+        if on_bad_row == "skip":
+            message = f"{self.where}: skipped {self.n_bad} of {self.n_rows} rows: {listed}"
+            warnings.warn(message, UserWarning, stacklevel=2)
+            return
+        got = f"{self.n_bad} bad of {self.n_rows} rows"
+        way_out = "Mend the rows, or set on_bad_row: skip to leave them out"
+        raise StreamError(describe(self.where, f"bad rows: {listed}", got, way_out))
+
+
+def read_part(source: Source, rules: Rules, bad: BadRows) -> Part:
+    """Return the good rows of `source`; the others go to `bad`.
+
+    Raises:
+        StreamError: if the source holds no row at all, or columns that are no table.
+    """
+    part = Part(source)
+    rows: list[dict] = []
+    n_before = bad.n_rows
+    for number, row in source.read():
+        bad.n_rows += 1
+        if isinstance(row, str):
+            bad.add(source, number, row)
+            continue
+        try:
+            checked = check_row(row, rules)
+        except BadRow as reason:
+            bad.add(source, number, str(reason))
+            continue
+        part.numbers.append(number)
+        part.digests.append(digest_of(checked))
+        rows.append(checked)
+        if len(rows) == _CHUNK:
+            part.chunks.append(_table(rows, source))
+            rows = []
+    if bad.n_rows == n_before:
+        raise StreamError(describe(bad.where, "there is no row", source.name, "Give at least one row"))
+    if rows:
+        part.chunks.append(_table(rows, source))
+    return part
+
+
+def _table(rows: list[dict], source: Source) -> pa.Table:
+    try:
+        return pa.Table.from_pylist(rows)
+    except pa.ArrowException as error:
+        way_out = "Give each column one type, or leave it out of extra_columns"
+        raise StreamError(describe(source.name, f"columns mix types ({error})", sorted(rows[0]), way_out)) from error
+
+
+def to_dataset(part: Part, new_numbers: Sequence[int], indices: Sequence[int] | None = None) -> datasets.Dataset:
+    """Return the part's rows, or those at `indices`, with label `i` turned into `new_numbers[i]`.
+
+    Columns that are null in every row are left out.
+    """
+    chunks = [_renumber(chunk, np.asarray(new_numbers, dtype=np.int64)) for chunk in part.chunks]
+    try:
+        table = pa.concat_tables(chunks, promote_options="permissive")
+    except pa.ArrowException as error:
+        way_out = "Give each column one type, or leave it out of extra_columns"
+        raise StreamError(describe(part.source.name, "columns mix types", str(error), way_out)) from error
+    empty = [name for name in table.column_names if table.column(name).null_count == len(table)]
+    table = table.drop_columns(empty)
+    if indices is not None:
+        table = table.take(pa.array(indices, type=pa.int64()))
+    # without a fingerprint, datasets would pickle the whole table to find one
+    return datasets.Dataset(InMemoryTable(table), fingerprint=_fingerprint(table))
+
+
+def _fingerprint(table: pa.Table) -> str:
+    content = hashlib.blake2b(str(table.schema).encode(), digest_size=8)
+    buffers = (buffer for batch in table.to_batches() for column in batch.columns for buffer in column.buffers())
+    for buffer in buffers:
+        if buffer is not None:
+            content.update(buffer)
+    return content.hexdigest()
+
+
+def _renumber(chunk: pa.Table, new_numbers: np.ndarray) -> pa.Table:
+    if "label" in chunk.column_names:
+        values = pa.array(new_numbers[chunk.column("label").to_numpy()])
+        chunk = chunk.set_column(chunk.column_names.index("label"), "label", values)
+    if "tags" in chunk.column_names:
+        tags = chunk.column("tags").combine_chunks()
+        values = pa.array(new_numbers[tags.flatten().to_numpy()])
+        renumbered = pa.ListArray.from_arrays(tags.offsets, values)
+        chunk = chunk.set_column(chunk.column_names.index("tags"), "tags", renumbered)
+    return chunk
+
+
+def check_disjoint(where: str, parts: dict[str, Part]) -> None:
+    """Check that no two parts share a row's content.
+
+    Raises:
+        StreamError: with the number of shared rows and where the first one stands in both.
+    """
+    for first, second in combinations(parts, 2):
+        seen = set(parts[first].digests)
+        shared = [index for index, digest in enumerate(parts[second].digests) if digest in seen]
+        if shared:
+            here = parts[first].place(parts[first].digests.index(parts[second].digests[shared[0]]))
+            there = parts[second].place(shared[0])
+            what = f"{first} and {second} share rows, the first is {here} and {there}"
+            way_out = "Take them out of one of the two, or set allow_overlap: true"
+            raise StreamError(describe(where, what, f"{len(shared)} of {len(parts[second].digests)} rows", way_out))

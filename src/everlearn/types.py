@@ -1,0 +1,191 @@
+"""The values that cross borders: tasks, streams, scores and results. All frozen."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from everlearn.errors import StreamError, describe
+
+Kind = Literal["prompt", "classify", "tag", "text", "tensor"]
+KINDS: tuple[Kind, ...] = ("prompt", "classify", "tag", "text", "tensor")
+
+Row = Mapping[str, Any]
+Rows = Sequence[Row]  # a datasets.Dataset, a list of dicts, or TensorRows
+
+
+@dataclass(frozen=True)
+class TensorRows(Sequence):
+    """Inputs `x` [n, ...] and targets `y` [n] of a plain module, seen as rows {"x": ..., "y": ...}."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.y):
+            raise StreamError(
+                describe("TensorRows", "x and y differ in length", (len(self.x), len(self.y)), "Pass one y for each x")
+            )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return TensorRows(self.x[index], self.y[index])
+        return {"x": self.x[index], "y": self.y[index]}
+
+    def select(self, indices: Sequence[int]) -> "TensorRows":
+        """Return the rows at `indices`, in that order."""
+        picked = torch.as_tensor(indices, dtype=torch.long)
+        return TensorRows(self.x[picked], self.y[picked])
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to learn: its training rows and the fixed items that it is measured on.
+
+    Columns by kind: `prompt` has `prompt` and `completion` (strings), or `messages`, and optionally `choices` (list of
+    strings); `classify` has `text`, optionally `text_pair`, and `label` (an index into `labels`); `tag` has `tokens`
+    (list of strings) and `tags` (list of indices into `labels`); `text` has `text`; `tensor` is a `TensorRows`.
+    `metrics` are names of the registry's scorers, the first one fills the accuracy matrix; empty means the kind's default.
+    `verifier` names a registered function (completion, row) -> bool that replaces exact match.
+    """
+
+    name: str
+    kind: Kind
+    train: Rows
+    evaluation: Rows
+    validation: Rows | None = None
+    labels: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    verifier: str | None = None
+    max_new_tokens: int = 32
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Tasks in the order in which they are learned. Names are unique."""
+
+    name: str
+    tasks: tuple[Task, ...]
+
+    def __post_init__(self) -> None:
+        names = [task.name for task in self.tasks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise StreamError(describe(f"stream {self.name!r}", "task names repeat", twice, "Give each task its name"))
+        if not names:
+            raise StreamError(describe(f"stream {self.name!r}", "has no task", names, "Name at least one task"))
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one model does on one task's evaluation items.
+
+    `value` is the first metric, higher is better, and fills the matrix; `outcomes` holds it per item (1.0 right, 0.0 wrong;
+    for `text` the mean log-likelihood of the item's tokens, nats), in the order of the items, so that two models are compared
+    on the same items. `metrics` holds all the numbers, `low` and `high` are the
+    95% interval of `value` (None where one item can't give any).
+    """
+
+    task: str
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    outcomes: tuple[float, ...]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One cell of the accuracy matrix: the score on `score.task` after learning task number `after` (-1: before any)."""
+
+    seed: int
+    after: int
+    trained: str | None
+    score: Score
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What learning one task took. Times in seconds, tokens as fed to the model (padding aside), memory in bytes."""
+
+    train_s: float = 0.0
+    eval_s: float = 0.0
+    n_steps: int = 0
+    n_tokens: int = 0
+    peak_memory_bytes: int = 0
+    strategy_bytes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Training rows of one task."""
+
+    task: Task
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Examples that are drawn from together. `ratio`: rows of this group per row of the mixture's first group."""
+
+    parts: tuple[Examples, ...]
+    ratio: float = 1.0
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What a task is trained on. An epoch is one pass over the first group; each batch takes the others by ratio."""
+
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def of(cls, task: Task) -> "Mixture":
+        """Return the mixture of nothing but the task's own training rows."""
+        return cls((Group((Examples(task, task.train),)),))
+
+
+@dataclass
+class Outputs:
+    """What a model predicts on one batch, at the positions that have a target, one line each.
+
+    logits: [n_items, n_classes], float; targets: [n_items], int64 (float for regression);
+    owners: [n_items], int64: the batch row that each item belongs to.
+    past: logits [n_items, n_classes of the head] by the heads of earlier tasks, where they were asked for.
+    """
+
+    logits: torch.Tensor
+    targets: torch.Tensor
+    owners: torch.Tensor
+    past: list[torch.Tensor] = field(default_factory=list)
+
+
+@dataclass
+class Step:
+    """One optimizer step as strategies see it. `batch` and `outputs` change with each micro-batch."""
+
+    run: Any  # everlearn.run.Run; named Any because types.py stands below run.py
+    task: Task
+    params: dict[str, torch.nn.Parameter]  # the trainable ones
+    index: int = 0  # optimizer steps done in this task
+    n_steps: int = 0  # optimizer steps that the task was planned for
+    learning_rate: float = 0.0
+    batch: dict[str, torch.Tensor] = field(default_factory=dict)
+    outputs: Outputs | None = None

@@ -1,0 +1,148 @@
+"""Items by number: determinism, random access, pools, batches, and the example in each file's header."""
+
+import importlib
+import re
+import textwrap
+from collections import Counter
+
+import pytest
+
+from everlearn.errors import ConfigError, StreamError
+from everlearn.streams.arena.generate import (
+    SPLITS,
+    TYPES,
+    distinct_problems,
+    generate_batch,
+    levels_of,
+    pool_of,
+    problem_at,
+)
+from everlearn.streams.arena.problem import CUE
+
+MODULES = {
+    "comparison": "comparison",
+    "sequence": "sequence",
+    "causal": "causal",
+    "math": "math_word",
+    "logic": "logic_grid",
+}
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_the_header_shows_item_0(type_name):
+    module = importlib.import_module(f"everlearn.streams.arena.{MODULES[type_name]}")
+    example, answer = re.search(r'"train":\n\n(.*)\n\nIts answer: (\w+)', module.__doc__, re.DOTALL).groups()
+    problem = problem_at(type_name, 0, difficulty=1, seed=0, split="train")
+    assert textwrap.dedent(example) == problem.prompt
+    assert answer == problem.answer
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_an_item_depends_on_its_number_only(type_name):
+    row = [problem_at(type_name, index, difficulty=3, seed=7, split="evaluation") for index in range(20)]
+    assert problem_at(type_name, 13, difficulty=3, seed=7, split="evaluation") == row[13]
+    assert [problem_at(type_name, index, difficulty=3, seed=8, split="evaluation") for index in range(20)] != row
+    assert problem_at(type_name, 10**12, difficulty=3) == problem_at(type_name, 10**12, difficulty=3)
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_every_item_is_in_the_pool_of_its_content(type_name):
+    for split in SPLITS:
+        problems = [problem_at(type_name, i, difficulty=1 + i % 5, seed=i % 3, split=split) for i in range(150)]
+        assert {pool_of(type_name, problem.content) for problem in problems} == {split}
+
+
+def test_pools_have_their_shares():
+    shares = Counter(pool_of("math", str(number)) for number in range(10_000))
+    assert shares["train"] / 10_000 == pytest.approx(0.7, abs=0.02)
+    assert shares["validation"] / 10_000 == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_seeds_share_no_more_than_chance(type_name):
+    def contents(seed: int, start: int = 0) -> list[str]:
+        return [problem_at(type_name, start + i, difficulty=4, seed=seed).content for i in range(1000)]
+
+    first, second = contents(0), contents(1)
+    chance = len(set(first) & set(contents(0, start=1000)))  # two stretches of one seed
+    assert len(set(first) & set(second)) <= 1.5 * chance + 10
+    assert (
+        sum(a == b for a, b in zip(first, second[1:], strict=False)) < 10
+    )  # item i + 1 of seed 0 is not item i of seed 1
+
+
+def test_ten_thousand_items_of_all_types_and_difficulties():
+    problems = generate_batch(10_000, seed=5)
+    assert Counter((problem.type, problem.difficulty) for problem in problems) == {
+        (name, level): 400 for name in TYPES for level in range(1, 6)
+    }
+    for problem in problems:
+        assert problem.prompt.endswith(CUE)
+        assert problem.prompt.isascii()
+        assert "{" not in problem.prompt
+        assert problem.answer == problem.answer.strip() != ""
+        assert len(problem.prompt.split()) <= {1: 45, 2: 50, 3: 60, 4: 75, 5: 100}[problem.difficulty]
+
+
+def test_mix_alternates_types_and_no_mix_groups_the_same_problems():
+    mixed, grouped = generate_batch(23, seed=1), generate_batch(23, mix=False, seed=1)
+    assert [problem.type for problem in mixed[:6]] == [*TYPES, TYPES[0]]
+    assert [problem.type for problem in grouped] == [n for n in TYPES for _ in range(5 if n in TYPES[:3] else 4)]
+    assert sorted(grouped, key=str) == sorted(mixed, key=str)
+
+
+def test_batches_continue_each_other():
+    assert generate_batch(30, seed=2) == generate_batch(12, seed=2) + generate_batch(18, seed=2, start=12)
+    assert generate_batch(0) == []
+
+
+def test_a_batch_of_chosen_types_and_difficulties():
+    problems = generate_batch(8, types=["logic", "math"], difficulty=(2, 4))
+    assert [(problem.type, problem.difficulty) for problem in problems[:5]] == [
+        *(("logic", 2), ("math", 2), ("logic", 4), ("math", 4), ("logic", 2))
+    ]
+    assert problems[4] == problem_at("logic", 1, difficulty=2)
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_distinct_problems_differ_in_content(type_name):
+    problems = distinct_problems(type_name, 100, levels=(1,), split="evaluation")
+    assert len({problem.content for problem in problems}) == 100
+    assert problems[:50] == distinct_problems(type_name, 50, levels=(1,), split="evaluation")
+
+
+def test_a_pool_that_is_used_up_is_reported(monkeypatch):
+    monkeypatch.setattr("everlearn.streams.arena.generate.MAX_REPEATS", 50)
+    with pytest.raises(StreamError, match=r"arena 'math', validation: has too few different items at difficulty 1"):
+        distinct_problems("math", 5000, levels=(1,), split="validation")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": -1}, r"generate_batch: n: is no count\. Got -1"),
+        ({"n": 1, "start": -2}, "start"),
+        ({"n": 1, "split": "test"}, r"is no split\. Got 'test'"),
+        ({"n": 1, "types": []}, "types"),
+        ({"n": 1, "types": "math"}, "is no list"),
+        ({"n": 1, "types": ["maths"]}, "Did you mean 'math'"),
+        ({"n": 1, "types": ["math", "math"]}, "twice"),
+        ({"n": 1, "difficulty": 6}, r"difficulty: is no difficulty\. Got 6"),
+        ({"n": 1, "difficulty": ()}, "is no difficulty"),
+        ({"n": 1, "difficulty": True}, "is no difficulty"),
+        ({"n": 1, "difficulty": (1, 1)}, "twice"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        generate_batch(**arguments)
+
+
+def test_bad_arguments_of_one_item_are_named():
+    with pytest.raises(ConfigError, match="difficulty"):
+        problem_at("math", 0, difficulty=0)
+    with pytest.raises(ConfigError, match="index"):
+        problem_at("math", -1, difficulty=1)
+    with pytest.raises(ConfigError, match="split"):
+        problem_at("math", 0, difficulty=1, split="eval")
+    assert levels_of(None, "") == (1, 2, 3, 4, 5)

@@ -1,0 +1,68 @@
+import pytest
+
+from everlearn.errors import StreamError
+from everlearn.streams.labels import BadRow, LabelBook
+
+
+def _numbered(book, labels, **options):
+    given = [book.number(label, **options) for label in labels]
+    names, new = book.order("task 't'")
+    return names, [new[number] for number in given]
+
+
+def test_names_are_sorted():
+    assert _numbered(LabelBook(), ["pos", "neg", "pos"]) == (("neg", "pos"), [1, 0, 1])
+
+
+def test_whole_numbers_are_ordered_by_value_and_closed_up():
+    assert _numbered(LabelBook(), [10, -1, 2]) == (("-1", "2", "10"), [2, 0, 1])
+
+
+def test_text_of_whole_numbers_is_ordered_by_value():
+    assert _numbered(LabelBook(), ["10", "9"], untyped=True) == (("9", "10"), [1, 0])
+
+
+def test_a_file_of_text_may_mix_numbers_and_names():
+    assert _numbered(LabelBook(), ["1", "many"], untyped=True) == (("1", "many"), [0, 1])
+
+
+def test_names_and_numbers_do_not_mix():
+    with pytest.raises(StreamError, match="names in some rows and numbers in others"):
+        _numbered(LabelBook(), [1, "pos"])
+
+
+def test_label_names_name_the_numbers():
+    book = LabelBook()
+    given = [book.number(5, name="five"), book.number(2, name="two")]
+    assert (given, book.order("t")) == ([0, 1], (("two", "five"), [1, 0]))
+    with pytest.raises(BadRow, match="label 5 was 'five' before, but label_name says 'six'"):
+        book.number(5, name="six")
+
+
+def test_label_names_are_left_out_where_a_row_has_none():
+    book = LabelBook()
+    book.number(5, name="five")
+    book.number(2)
+    assert book.order("t")[0] == ("2", "5")
+
+
+def test_declared_labels_are_names_or_indices():
+    book = LabelBook(["no", "yes"])
+    assert [book.number("yes"), book.number(0), book.number("1", untyped=True)] == [1, 0, 1]
+    assert book.order("t") == (("no", "yes"), [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("label", "untyped", "name", "reason"),
+    [
+        ("yess", False, None, "unknown label 'yess'. Did you mean 'yes'"),
+        (2, False, None, "unknown label 2: the labels are numbered 0 to 1"),
+        (-1, False, None, "unknown label -1"),
+        ("1", False, None, "unknown label '1'"),
+        ("2", True, None, "unknown label '2'"),
+        (0, False, "yes", "label 0 is 'no', but label_name says 'yes'"),
+    ],
+)
+def test_labels_that_are_not_declared_are_bad(label, untyped, name, reason):
+    with pytest.raises(BadRow, match=reason):
+        LabelBook(["no", "yes"]).number(label, untyped=untyped, name=name)

@@ -1,0 +1,81 @@
+import pytest
+
+from everlearn.errors import StreamError
+from everlearn.streams import parts
+from everlearn.streams.checking import Rules
+from everlearn.streams.labels import LabelBook
+from everlearn.streams.parts import BadRows, check_disjoint, read_part, to_dataset
+from everlearn.streams.reading import open_source
+
+
+def _part(rows, shape="classify", book=None, name="train"):
+    bad = BadRows("task 't'")
+    part = read_part(open_source(rows, "task 't'", name), Rules(shape, book or LabelBook(), extra_columns=("n",)), bad)
+    return part, bad
+
+
+def test_labels_are_renumbered_in_every_chunk(monkeypatch):
+    monkeypatch.setattr(parts, "_CHUNK", 2)
+    book = LabelBook()
+    part, _ = _part([{"text": "abcde"[i], "label": "edcba"[i]} for i in range(5)], book=book)
+    assert len(part.chunks) == 3
+    data = to_dataset(part, book.order("t")[1])
+    assert data["label"] == [4, 3, 2, 1, 0]
+    assert data.column_names == ["text", "label"]
+
+
+def test_tags_are_renumbered(monkeypatch):
+    monkeypatch.setattr(parts, "_CHUNK", 2)
+    book = LabelBook()
+    tags = [["O"], ["B", "O"], ["A", "B", "O"]]
+    part, _ = _part([{"tokens": ["w"] * len(row), "tags": row} for row in tags], "tag", book)
+    assert to_dataset(part, book.order("t")[1])["tags"] == [[2], [1, 2], [0, 1, 2]]
+
+
+def test_a_column_that_is_null_at_first_is_kept(monkeypatch):
+    monkeypatch.setattr(parts, "_CHUNK", 1)
+    part, _ = _part([{"text": "a", "label": 0}, {"text": "b", "text_pair": "c", "label": 0, "n": 3}])
+    data = to_dataset(part, [0], [1, 0])
+    assert data.to_list() == [{"n": 3, "text": "b", "text_pair": "c", "label": 0}, {"n": None, "text": "a"} | {
+        "text_pair": None, "label": 0}]  # fmt: skip
+
+
+@pytest.mark.parametrize("chunk", [1, 10])
+def test_a_column_of_two_types_is_refused(monkeypatch, chunk):
+    monkeypatch.setattr(parts, "_CHUNK", chunk)
+    rows = [{"text": "a", "n": 1}, {"text": "b", "n": "two"}]
+    with pytest.raises(StreamError, match="columns mix types"):
+        to_dataset(_part(rows, "text")[0], [])
+
+
+def test_bad_rows_are_counted_and_five_are_shown():
+    rows = [{"text": ""}] * 7 + [{"text": "a"}]
+    part, bad = _part(rows, "text")
+    assert list(part.numbers) == [8]
+    with pytest.raises(StreamError) as caught:
+        bad.settle("error")
+    message = str(caught.value)
+    assert message.startswith("task 't': bad rows: train row 1: text is empty; train row 2: text is empty;")
+    assert "train row 5: text is empty; and 2 more. Got '7 bad of 8 rows'" in message
+    assert "row 6" not in message
+    with pytest.warns(UserWarning, match="task 't': skipped 7 of 8 rows: train row 1"):
+        bad.settle("skip")
+
+
+def test_good_rows_settle_silently():
+    _part([{"text": "a"}], "text")[1].settle("error")
+
+
+def test_no_row_at_all_is_an_error():
+    with pytest.raises(StreamError, match="there is no row"):
+        _part([], "text")
+
+
+def test_shared_content_is_named_by_both_places():
+    train, _ = _part([{"text": "x"}, {"text": "same"}, {"text": "same"}], "text")
+    evaluation, _ = _part([{"text": "y"}, {"text": " SAME"}], "text", name="evaluation")
+    check_disjoint("t", {"train": train})
+    with pytest.raises(StreamError) as caught:
+        check_disjoint("task 't'", {"train": train, "evaluation": evaluation})
+    assert "train and evaluation share rows, the first is train row 2 and evaluation row 2" in str(caught.value)
+    assert "Got '1 of 2 rows'" in str(caught.value)
