@@ -23,7 +23,7 @@ from everlearn.models.load import Model, load_model
 from everlearn.record import Recorder, environment
 from everlearn.report.results import write_results
 from everlearn.seeds import seed_for
-from everlearn.state import checkpoints, load_state, pack, save_checkpoint, save_state, unpack, write_file
+from everlearn.state import checkpoints, load_state, pack, read_json, save_checkpoint, save_state, unpack, write_file
 from everlearn.strategy import Strategy, overriding
 from everlearn.streams.schedule import Schedule, apply_schedule
 from everlearn.types import Cost, Mixture, Score, Step, Task, TaskResult
@@ -296,6 +296,8 @@ def resume(out: str | Path, listener: Listener | None = None) -> dict[str, Any]:
     if not (out / "recipe.yaml").exists():
         way_out = "Name the folder of a run; everlearn run starts a new one"
         raise StateError(describe("resume", "there is no run in the folder", str(out), way_out))
+    if (out / "results.json").exists() and read_json(out / "results.json")["complete"]:
+        return read_json(out / "results.json")
     return _go(load_recipe(out / "recipe.yaml"), out, listener or Listener())
 
 

@@ -52,6 +52,13 @@ def test_joint_training_teaches_every_task_in_one_step(tmp_path):
     assert matrix.complete
 
 
+def test_a_step_cut_before_its_own_score_is_not_joint_training(tmp_path):
+    matrix = build(tmp_path, ["a", "b"], [(0, "a", [1]), (1, "a", [1]), (1, "probe", [1])])
+    assert matrix.tasks == ("a", "b", "probe")
+    assert matrix.learned_at == (0, 1, NEVER)
+    assert matrix.last_step == 0
+
+
 def test_a_task_that_is_only_scored_has_a_column_and_no_step(tmp_path):
     cells = [(-1, "probe", [1]), (0, "a", [1]), (0, "probe", [0]), (1, "a", [1]), (1, "b", [1]), (1, "probe", [0])]
     matrix = build(tmp_path, ["a", "b"], cells)

@@ -93,6 +93,12 @@ def test_a_single_file_holds_a_tenth_out_for_validation_by_default_and_an_explic
     assert len(asked.evaluation) == 100
 
 
+def test_validation_rows_that_are_given_are_the_validation():
+    task = _build(TEXTS[:300], None, TEXTS[300:])
+    assert task.validation["text"] == [row["text"] for row in TEXTS[300:]]
+    assert len(task.train) + len(task.evaluation) == 300
+
+
 def test_two_rows_make_one_to_learn_and_one_to_measure():
     task = _build(TEXTS[:2], eval_fraction=0.01, validation_fraction=0.0)
     assert (len(task.train), len(task.evaluation), task.validation) == (1, 1, None)

@@ -201,14 +201,24 @@ def _labels(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _R
     )
     predicted, right = (numpy.array(side) for side in zip(*pairs, strict=True))
     outcomes = (predicted == right).astype(float).tolist()
-    classes = sorted(set(right.tolist()) | set(predicted.tolist()))
-    binary = len(task.labels or classes) == 2
-    f1 = f1_score(right, predicted, average="binary" if binary else "macro", pos_label=max(classes), zero_division=0.0)
+    if len(task.labels or set(right.tolist())) == 2:
+        positive = _positive_class(model, task, right)
+        f1 = f1_score(right == positive, predicted == positive, zero_division=0.0)
+    else:
+        f1 = f1_score(right, predicted, average="macro", zero_division=0.0)
     return {
         "accuracy": _Result(_mean(outcomes), outcomes),
         "f1": _Result(float(f1), outcomes, is_mean=False),
         "matthews": _Result(float(matthews_corrcoef(right, predicted)), outcomes, is_mean=False),
     }
+
+
+def _positive_class(model: Model, task: Task, right: numpy.ndarray) -> int:
+    """Return the target of the second of two classes: within the task's own head, or among all outputs."""
+    if not task.labels:
+        return int(right.max())
+    own_head = task.kind == "classify" and model.adapters.head_mode == "task"
+    return 1 if own_head else model.adapters.columns[task.labels[1]]
 
 
 def _tags(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Result]:

@@ -72,7 +72,7 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     mean = float(data.mean())
     if len(data) < 2:
         return Interval(mean, math.nan, math.nan)
-    half = float(distributions.t.ppf((1 + level) / 2, len(data) - 1) * data.std(ddof=1) / math.sqrt(len(data)))
+    half = float(distributions.t.ppf(_upper(level), len(data) - 1) * data.std(ddof=1) / math.sqrt(len(data)))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -227,9 +227,14 @@ def _smallest(holds, limit: int = 10**12) -> int:
 
 
 def _z(level: float) -> float:
+    return float(distributions.norm.ppf(_upper(level)))
+
+
+def _upper(level: float) -> float:
+    """Return the upper end of the central `level` of a distribution, as a probability."""
     if not 0 < level < 1:
         raise ConfigError(describe("level", "is outside 0…1", level, "Pass 0.95"))
-    return float(distributions.norm.ppf((1 + level) / 2))
+    return (1 + level) / 2
 
 
 def _is_binary(data: np.ndarray) -> bool:

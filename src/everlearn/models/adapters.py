@@ -119,7 +119,7 @@ class Adapters:
         if self.head is not None:
             self.head.requires_grad_(True)
         for name, parameter in self.network.named_parameters():
-            if name.removeprefix("base_model.model.") in self.fresh:
+            if name.removeprefix("base_model.model.").replace(".base_layer.", ".") in self.fresh:
                 parameter.requires_grad_(True)
 
     def _full(self) -> None:

@@ -131,12 +131,12 @@ def load_model(config: ModelConfig | nn.Module, tasks: Sequence[Task], seed: int
     path = _path(config.name)
     tokenizer = _load(config.name, AutoTokenizer.from_pretrained, path, **_source(config))
     if kind == "causal":
-        network, _ = _network(AutoModelForCausalLM, config, path)
+        network, _ = _network(AutoModelForCausalLM, config, path, seed)
         adapters = Adapters(network)
         objective: Objective = CausalObjective(tokenizer, _max_length(config, network))
     else:
         auto = AutoModelForSequenceClassification if kind == "classify" else AutoModelForTokenClassification
-        network, missing = _network(auto, config, path)
+        network, missing = _network(auto, config, path, seed)
         if kind == "classify" and network.config.pad_token_id is None:
             network.config.pad_token_id = tokenizer.pad_token_id
         head, _ = install_head(network, network.config.num_labels)
@@ -186,8 +186,8 @@ def _source(config: ModelConfig) -> dict[str, Any]:
     return source
 
 
-def _network(auto: Any, config: ModelConfig, path: str) -> tuple[nn.Module, list[str]]:
-    """Load the weights; return them with the names of parameters that the checkpoint didn't hold."""
+def _network(auto: Any, config: ModelConfig, path: str, seed: int) -> tuple[nn.Module, list[str]]:
+    """Load the weights; return them with the names of parameters that the checkpoint didn't hold (seeded)."""
     options = {
         **_source(config),
         "dtype": vars(torch)[config.dtype],
@@ -197,7 +197,9 @@ def _network(auto: Any, config: ModelConfig, path: str) -> tuple[nn.Module, list
         options["attn_implementation"] = config.attn_implementation
     if config.quantization is not None:
         options["quantization_config"] = _quantization(config)
-    network, info = _load(config.name, auto.from_pretrained, path, output_loading_info=True, **options)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(seed, "missing weights"))
+        network, info = _load(config.name, auto.from_pretrained, path, output_loading_info=True, **options)
     return network, sorted(info["missing_keys"])
 
 

@@ -48,14 +48,14 @@ class SeedMatrix:
 def build_matrix(run: Run, seed: int) -> SeedMatrix:
     """Collect one seed's scores.
 
-    A step whose name is no scored task, though tasks were scored after it, taught all the tasks scored then for the
-    first time: that is how joint training, one step over everything, appears.
+    If no step is named after a scored task, each step taught all the tasks scored after it: that is how joint training,
+    one step over everything, appears.
     """
     schedule = run.schedule[seed]
     scores = {(result.after, result.score.task): result.score for result in run.scores if result.seed == seed}
     scored = {step: [task for at, task in scores if at == step] for step in range(-1, len(schedule))}
-    ever = {task for _, task in scores}
-    together = {step for step, name in enumerate(schedule) if scored[step] and name not in ever}
+    joint = not {task for _, task in scores} & set(schedule)
+    together = {step for step in range(len(schedule)) if joint and scored[step]}
     named = [name for step, name in enumerate(schedule) if step not in together]
     tasks = tuple(dict.fromkeys([*named, *(task for _, task in scores)]))
     learned_at = tuple(_first_step(task, schedule, scored, together) for task in tasks)

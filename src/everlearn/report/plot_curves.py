@@ -26,8 +26,8 @@ def draw_mean_curve(views: Sequence[RunView]) -> Figure:
         curves = [_seen(matrix) for matrix in view.started]
         curves = [curve for curve in curves if len(curve) == len(curves[0])]
         if curves:
-            _line(axes, np.mean(curves, axis=0), position, n_steps)
-            _band(axes, curves, run_style(position)["color"])
+            _line(axes, np.mean(curves, axis=0), position, _is_level(view, n_steps))
+            _band(axes, [] if _is_level(view, n_steps) else curves, run_style(position)["color"])
     _finish(axes, n_steps, "learning step", "mean score, tasks learned so far")
     _legend(figure, axes, views)
     return figure
@@ -71,7 +71,7 @@ def _task_line(axes: Axes, view: RunView, position: int, name: str, n_steps: int
     first = max(view.started[0].learned_at[column], 0)
     curve = mean_matrix(view)[:, column].copy()
     curve[:first] = np.nan
-    _line(axes, curve, position, n_steps)
+    _line(axes, curve, position, _is_level(view, n_steps))
 
 
 def _seen(matrix: SeedMatrix) -> np.ndarray:
@@ -80,11 +80,19 @@ def _seen(matrix: SeedMatrix) -> np.ndarray:
     return average_over_seen(matrix.values[:, taught], np.array(matrix.learned_at)[taught])
 
 
-def _line(axes: Axes, curve: np.ndarray, position: int, n_steps: int) -> None:
-    """Draw a curve; a run that has a single score for its one step (joint training) is a level across the panel."""
+def _is_level(view: RunView, n_steps: int) -> bool:
+    """Return whether a run is drawn as a level: joint training, or one step where other runs have several."""
+    one_step = bool(view.started) and len(view.started[0].schedule) == 1
+    return n_steps > 1 and (view.is_joint or one_step)
+
+
+def _line(axes: Axes, curve: np.ndarray, position: int, level: bool) -> None:
+    """Draw a curve, or its last value as a level across the panel."""
     style = run_style(position)
-    if len(curve) == 1 and n_steps > 1:
-        axes.axhline(curve[0], color=style["color"], linestyle=(0, (6, 3)), linewidth=1.4)
+    if level:
+        known = curve[~np.isnan(curve)]
+        for value in known[-1:]:
+            axes.axhline(value, color=style["color"], linestyle=(0, (6, 3)), linewidth=1.4)
         return
     axes.plot(np.arange(1, len(curve) + 1), curve, **style, markersize=4, linewidth=1.6, clip_on=False)
 
@@ -116,8 +124,7 @@ def _legend(figure: Figure, axes: Axes, views: Sequence[RunView]) -> None:
     n_steps = max((len(matrix.schedule) for view in views for matrix in view.started), default=1)
     for position, view in enumerate(views):
         style = run_style(position)
-        level = n_steps > 1 and view.started and len(view.started[0].schedule) == 1
-        line = {"linestyle": (0, (6, 3)), "marker": ""} if level else {}
+        line = {"linestyle": (0, (6, 3)), "marker": ""} if _is_level(view, n_steps) else {}
         handles += axes.plot([], [], **{**style, **line}, markersize=5, linewidth=1.6)
     names = labels([view.name for view in views], "run", 32)
     entry_width = 0.085 * max(len(name) for name in names) + 0.7

@@ -27,7 +27,7 @@ def draw_retention(views: Sequence[RunView]) -> Figure | None:
 
     x is plasticity (share of joint training) where a joint run is at hand, else learning accuracy; y is stability
     (share of the learned that is left), or backward transfer where a run has no stability. Joint training itself,
-    which learns in one step, has no retention and is the line at 1.
+    which learns everything at once, has nothing to retain and is the line at 1.
     """
     joint = joint_scores(views)
     others = [i for i, view in enumerate(views) if not view.is_joint and _mean(view, "backward_transfer") is not None]

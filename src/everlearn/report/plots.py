@@ -1,8 +1,10 @@
 """The pictures of a report, written as PNG files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from everlearn.report.plot_cost import draw_cost
 from everlearn.report.plot_curves import draw_mean_curve, draw_task_curves
@@ -21,41 +23,45 @@ class Picture:
     caption: str
 
 
+# file name, title, caption, what draws it (None where the runs give nothing to draw)
+_PICTURES: tuple[tuple[str, str, str, Callable[[Sequence[RunView]], Figure | None]], ...] = (
+    (
+        "matrices",
+        "Scores after each step",
+        "Rows: what was learned last. Columns: what is scored. One colour scale; grey was not scored.",
+        draw_matrices,
+    ),
+    (
+        "mean_curve",
+        "Mean over the tasks learned so far",
+        "Bands are 95% intervals over the seeds. A dashed level is joint training at the end.",
+        draw_mean_curve,
+    ),
+    (
+        "task_curves",
+        "Each task, from when it was learned",
+        "A falling line is forgetting. A dashed level is joint training at the end.",
+        draw_task_curves,
+    ),
+    (
+        "retention",
+        "Retention against plasticity",
+        "Up: more of the old is kept. Right: the new is learned better. A larger dot keeps more bytes.",
+        draw_retention,
+    ),
+    ("cost", "Cost", "What one seed took from start to end; mean over the seeds.", draw_cost),
+)
+
+
 def write_plots(views: Sequence[RunView], out: Path) -> list[Picture]:
     """Draw the runs and write one PNG for each picture into `out`, which must exist.
 
     Returns:
         The pictures in the order in which a report shows them; retention against plasticity only where it is defined.
     """
-    figures = [
-        (
-            "matrices",
-            "Scores after each step",
-            "Rows: what was learned last. Columns: what is scored. One colour scale; grey was not scored.",
-            draw_matrices(views),
-        ),
-        (
-            "mean_curve",
-            "Mean over the tasks learned so far",
-            "Bands are 95% intervals over the seeds. A dashed level is a run that learns everything in one step.",
-            draw_mean_curve(views),
-        ),
-        (
-            "task_curves",
-            "Each task, from when it was learned",
-            "A falling line is forgetting. A dashed level is a run that learns everything in one step.",
-            draw_task_curves(views),
-        ),
-        (
-            "retention",
-            "Retention against plasticity",
-            "Up: more of the old is kept. Right: the new is learned better. A larger dot keeps more bytes.",
-            draw_retention(views),
-        ),
-        ("cost", "Cost", "What one seed took from start to end; mean over the seeds.", draw_cost(views)),
-    ]
     pictures = []
-    for name, title, caption, figure in figures:
+    for name, title, caption, draw in _PICTURES:
+        figure = draw(views)
         if figure is not None:
             picture = Picture(Path(out) / f"{name}.png", title, caption)
             save(figure, picture.path)

@@ -11,7 +11,7 @@ PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 def train_tokenizer(vocabulary_size: int, n_documents: int, seed: int = 0) -> PreTrainedTokenizerFast:
     """Return a tokenizer learned from the first documents of the corpus; it adds <bos>, never <eos>.
 
-    Any text encodes (bytes are the alphabet); each digit is a token of its own, so numbers are spelled alike everywhere.
+    Any text encodes (bytes are the alphabet); each digit is a token, so numbers are spelled alike everywhere.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

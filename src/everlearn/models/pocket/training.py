@@ -17,8 +17,8 @@ from everlearn.models.pocket.recipe import PocketRecipe
 class Position:
     """Where a run stands.
 
-    step, n_tokens: done so far. window, batch: the next batch to read. progress: the share of the run that was done when
-    the window was drawn, which sets its levels. train_s: seconds spent. log: the lines of log.json.
+    step, n_tokens: done so far. window, batch: the next batch to read. progress: the share of the run
+    that was done when the window was drawn, which sets its levels. train_s: seconds spent. log: the lines of log.json.
     """
 
     step: int = 0

@@ -1,5 +1,6 @@
 """Sums, differences, products and quotients, alone and in short expressions."""
 
+from collections.abc import Callable
 from random import Random
 
 from everlearn.models.pocket.corpus.item import Item
@@ -56,15 +57,15 @@ OVER = (
     "Split {a} into {b} equal parts. One part",
     "{a} over {b}",
 )
-PARTS = (
-    "What is half of {e}?",
-    "Double {a}.",
-    "What is twice {a}?",
-    "Triple {a}.",
-    "Half of {e}",
-    "Which number comes right after {a}?",
-    "Which number comes right before {a}?",
-)
+PARTS: dict[str, Callable[[int], int]] = {  # the answer for a; {e} is 2 * a
+    "What is half of {e}?": lambda a: a,
+    "Double {a}.": lambda a: 2 * a,
+    "What is twice {a}?": lambda a: 2 * a,
+    "Triple {a}.": lambda a: 3 * a,
+    "Half of {e}": lambda a: a,
+    "Which number comes right after {a}?": lambda a: a + 1,
+    "Which number comes right before {a}?": lambda a: a - 1,
+}
 COMPARE = (
     "Which is {word}, {a} or {b}?",
     "Pick the {word} number: {a} or {b}",
@@ -72,7 +73,7 @@ COMPARE = (
     "Of {a}, {c} and {b} the {most}",
     "The {most} of {a}, {b}, {c}",
 )
-TEMPLATES = SYMBOLS + PLUS + MINUS + TIMES + OVER + PARTS + COMPARE
+TEMPLATES = SYMBOLS + PLUS + MINUS + TIMES + OVER + tuple(PARTS) + COMPARE
 SIZES = {1: 9, 2: 20, 3: 50, 4: 100, 5: 300}
 FACTORS = {1: 4, 2: 6, 3: 10, 4: 12, 5: 12}
 
@@ -125,13 +126,8 @@ def _single(rng: Random, level: int) -> Item:
 
 def _part(rng: Random, level: int) -> Item:
     a = rng.randint(1, SIZES[level])
-    template = rng.choice(PARTS)
-    if "{e}" in template:
-        return Item(template.format(e=2 * a), str(a))
-    answer = {"D": 2 * a, "T": 3 * a}.get(template[0])
-    if answer is None:
-        answer = 2 * a if "twice" in template else a + 1 if "after" in template else a - 1
-    return Item(template.format(a=a), str(answer))
+    template = rng.choice(tuple(PARTS))
+    return Item(template.format(a=a, e=2 * a), str(PARTS[template](a)))
 
 
 def _compare(rng: Random, level: int) -> Item:
@@ -139,12 +135,10 @@ def _compare(rng: Random, level: int) -> Item:
     up = rng.random() < 0.5
     template = rng.choice(COMPARE)
     pick = max if up else min
-    word, most = (
-        (("larger", "largest"), ("bigger", "biggest")) if up else (("smaller", "smallest"), ("lower", "lowest"))
-    )
-    k = rng.randrange(2)
+    forms = (("larger", "largest"), ("bigger", "biggest")) if up else (("smaller", "smallest"), ("lower", "lowest"))
+    word, most = forms[rng.randrange(2)]
     answer = pick(a, b, c) if "{c}" in template else pick(a, b)
-    return Item(template.format(a=a, b=b, c=c, word=(word, most)[k][0], most=(word, most)[k][1]), str(answer))
+    return Item(template.format(a=a, b=b, c=c, word=word, most=most), str(answer))
 
 
 def _chain(rng: Random, level: int) -> Item:

@@ -1,5 +1,6 @@
 """If-then reasoning: what follows, what is ruled out, and what stays open."""
 
+from itertools import pairwise
 from random import Random
 
 from everlearn.models.pocket.corpus.item import Item
@@ -103,7 +104,7 @@ def draw(rng: Random, level: int) -> Item:
         for event, name in zip(rng.sample(EVENTS, n + 1 + 2 * n_idle), names, strict=False)
     ]
     chain, rest = events[: n + 1], events[n + 1 :]
-    rules = list(zip(chain, chain[1:], strict=False)) + [(rest[2 * i], rest[2 * i + 1]) for i in range(n_idle)]
+    rules = list(pairwise(chain)) + [(rest[2 * i], rest[2 * i + 1]) for i in range(n_idle)]
     if level > 1 and rng.random() < 0.6:
         rng.shuffle(rules)
     template = rng.choice(RULES)

@@ -1,6 +1,7 @@
 """Chains of comparisons, in order or shuffled, some told backwards: who is on top, last, at place k, or before whom."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 from everlearn.models.pocket.corpus.item import Item
@@ -9,7 +10,7 @@ from everlearn.models.pocket.corpus.words import COLORS, FRUITS, JOBS, NAMES, OR
 
 @dataclass(frozen=True)
 class Scale:
-    """How one kind of order is told: `over`/`under` between two, `top`/`bottom` for the ends, `beings` who are ordered."""
+    """How an order is told: `over`/`under` between two, `top`/`bottom` for the ends, `beings` for who is ordered."""
 
     over: tuple[str, ...]
     under: tuple[str, ...]
@@ -107,7 +108,7 @@ def _facts(rng: Random, level: int, scale: Scale, order: list[str]) -> list[str]
     over, under = rng.choice(scale.over), rng.choice(scale.under)
     flip_all = rng.random() < 0.3
     facts = []
-    pairs = list(zip(order, order[1:], strict=False))
+    pairs = list(pairwise(order))
     if level >= 4 and len(order) > 3 and rng.random() < 0.3:
         i, j = sorted(rng.sample(range(len(order)), 2))
         if j - i > 1:

@@ -20,11 +20,12 @@ KINDS = {
     "name": w.NAMES,
 }
 OPPOSITES = (
-    "big small,hot cold,old young,tall short,fast slow,light dark,happy sad,rich poor,strong weak,early late,full empty,"
-    "open closed,high low,near far,good bad,first last,left right,up down,more less,most least,older younger,oldest "
-    "youngest,taller shorter,true false,yes no,always never,same different,wet dry,clean dirty,loud quiet,day night,"
-    "before after,above below,inside outside,best worst,win lose,buy sell,give take,known unknown,heavy light,"
-    "top bottom,greater smaller,begin end,sweet sour,hard soft,long short,new old"
+    "big small,hot cold,old young,tall short,fast slow,light dark,happy sad,rich poor,strong weak,"
+    "early late,full empty,open closed,high low,near far,good bad,first last,left right,up down,"
+    "more less,most least,older younger,oldest youngest,taller shorter,true false,yes no,always never,"
+    "same different,wet dry,clean dirty,loud quiet,day night,before after,above below,inside outside,"
+    "best worst,win lose,buy sell,give take,known unknown,heavy light,top bottom,greater smaller,"
+    "begin end,sweet sour,hard soft,long short,new old"
 )
 PAIRS = tuple(tuple(pair.split()) for pair in OPPOSITES.split(","))
 WHAT = (
@@ -79,8 +80,10 @@ def _story(rng: Random) -> Item:
     name, friend = rng.sample(w.NAMES, 2)
     animal, thing = rng.choice(w.PETS), rng.choice(w.THINGS)
     text = rng.choice(STORY).format(
-        name=name, friend=friend, place=rng.choice(w.PLACES), thing=article(thing), bare=thing, day=rng.choice(w.DAYS),
+        name=name, friend=friend, place=rng.choice(w.PLACES), thing=article(thing), bare=thing,
+        day=rng.choice(w.DAYS),
         animal=article(animal), animal_bare=animal, color=rng.choice(w.COLORS), job=article(rng.choice(w.JOBS)),
-        drink=rng.choice(w.DRINKS), city=rng.choice(w.CITIES), sport=rng.choice(w.SPORTS), vehicle=rng.choice(w.VEHICLES),
+        drink=rng.choice(w.DRINKS), city=rng.choice(w.CITIES), sport=rng.choice(w.SPORTS),
+        vehicle=rng.choice(w.VEHICLES),
     )  # fmt: skip
     return Item(f"{text} {rng.choice(STORY_ASKS).format(friend=friend)}", name)

@@ -53,7 +53,7 @@ def draw(rng: Random, level: int) -> Item:
 
 
 def row_of(rng: Random, kind: str, level: int, n: int) -> list[int]:
-    """Return n terms: steps (`plain`), factors (`times`), sums of two (`fibonacci`), two rules in turn (`alternate`)."""
+    """Return n terms of a rule: steps, factors, sums of two terms, two rules in turn, or growing steps."""
     if kind == "plain":
         step = rng.randint(1, (5, 10, 15, 25, 40)[level - 1])
         start = rng.randint(0, 10 * level)

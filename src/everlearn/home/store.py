@@ -1,0 +1,217 @@
+"""A home on the disk: versions that never change, which one is current, what happened, and who may change it.
+
+    home.json            schema, settings, fingerprint of the base model
+    current              {"version": n, "event": what made it so}; replaced atomically
+    log.jsonl            every event, oldest first
+    versions/000003/     version.json, state/ (weights, strategies, memories), scores/TASK.json, trained.json
+    tasks/TASK/          task.json, evaluation-000001.jsonl ...
+    scores/000003/       scores of that version measured later; may be deleted
+    pending/             the learning in progress; its leftovers after a crash are what `resume` goes on from
+    lock                 held by the process that changes the home
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from everlearn.config import from_mapping
+from everlearn.errors import StateError, describe
+from everlearn.home.files import append_line, fsync_folder, locked, read_lines, read_sealed, sha256_of, write_sealed
+from everlearn.state import load_state, read_json, unpack, write_json
+from everlearn.types import Score
+
+VERSION_FILE = "version.json"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version. status: initial, promoted, refused, or forced (the gate said no, the user yes).
+
+    learned: the tasks that it has learned, in order. files: SHA-256 of each file of the version but this one.
+    """
+
+    number: int
+    parent: int | None
+    status: str
+    time: str
+    task: str | None = None
+    learned: tuple[str, ...] = ()
+    seed: int = 0
+    learner: dict[str, Any] = field(default_factory=dict)
+    strategies: list[Any] = field(default_factory=list)
+    gate: dict[str, Any] | None = None
+    gained: dict[str, Any] | None = None  # the change of the learned task itself
+    cost: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+
+class Store:
+    """Reads and writes the files of one home. Nothing here loads a model."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.pending = path / "pending"
+        self.tasks = path / "tasks"
+
+    def folder(self, number: int) -> Path:
+        """Return the folder of a version."""
+        return self.path / "versions" / f"{number:06d}"
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of all versions, ascending."""
+        return sorted(int(entry.name) for entry in (self.path / "versions").glob("*") if entry.name.isdigit())
+
+    def version(self, number: int) -> Version:
+        """Return a version's record.
+
+        Raises:
+            StateError: if there is no such version, or its record is damaged.
+        """
+        numbers = self.numbers()
+        if number not in numbers:
+            way_out = f"Versions: {', '.join(map(str, numbers))}"
+            raise StateError(describe(str(self.path), "there is no such version", number, way_out))
+        return from_mapping(Version, read_sealed(self.folder(number) / VERSION_FILE), f"version {number}")
+
+    def lineage(self, number: int) -> list[Version]:
+        """Return a version and those that it comes from, newest first."""
+        chain = [self.version(number)]
+        while chain[-1].parent is not None:
+            chain.append(self.version(chain[-1].parent))
+        return chain
+
+    def current(self) -> int:
+        """Return the number of the current version.
+
+        Raises:
+            StateError: if the file is damaged.
+        """
+        value = read_json(self.path / "current")
+        if not isinstance(value, dict) or value.get("version") not in self.numbers():
+            way_out = f"Choose one with: everlearn rollback {self.path} VERSION (everlearn log lists them)"
+            raise StateError(describe(str(self.path / "current"), "names no version", value, way_out))
+        return value["version"]
+
+    def set_current(self, number: int, event: dict[str, Any]) -> None:
+        """Make a version the current one and log why. The event stands in `current` too: a crash can't lose it."""
+        write_json(self.path / "current", {"version": number, "event": event})
+        self.log(event)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return what happened, oldest first."""
+        return read_lines(self.path / "log.jsonl")
+
+    def log(self, event: dict[str, Any]) -> None:
+        """Add an event to the log."""
+        append_line(self.path / "log.jsonl", event)
+
+    def state(self, number: int) -> dict[str, Any] | None:
+        """Return what a version has learned, for `Run.load_state`; None for the untouched model.
+
+        Raises:
+            StateError: if it is damaged.
+        """
+        if self.version(number).parent is None:
+            return None
+        tensors, values = load_state(self.folder(number) / "state")
+        return unpack(values, tensors)
+
+    def score(self, number: int, task: str, n_items: int, measured_on: str) -> Score | None:
+        """Return a version's score on all `n_items` of a task, if it was measured on the same device and software."""
+        for folder in (self.path / "scores" / f"{number:06d}", self.folder(number) / "scores"):
+            if (folder / f"{task}.json").exists():
+                kept = read_sealed(folder / f"{task}.json")
+                if kept.pop("measured_on") == measured_on and kept["n"] == n_items:
+                    return from_mapping(Score, kept, f"version {number}: score on {task}")
+        return None
+
+    def keep_score(self, folder: Path, score: Score, measured_on: str) -> None:
+        """Write a score into a folder of scores."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_sealed(folder / f"{score.task}.json", {**asdict(score), "measured_on": measured_on})
+
+    def trained(self, number: int) -> dict[int, set[str]]:
+        """Return for each version that `number` comes from the digests of the rows that it was trained on."""
+        files = {v.number: self.folder(v.number) / "trained.json" for v in self.lineage(number) if v.parent is not None}
+        return {version: set(read_json(path)) for version, path in files.items()}
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the lock; leftovers of a crash are cleared away first.
+
+        Raises:
+            StateError: if another process is changing the home, with its pid.
+        """
+        with locked(self.path / "lock"):
+            for folder in (self.path, self.path / "versions", self.pending, *self.tasks.glob("*")):
+                for leftover in folder.glob(".*.tmp"):
+                    remove(leftover)
+            self._log_what_a_crash_left_out()
+            yield
+
+    def publish(self, staged: Path, number: int) -> None:
+        """Give a finished version its place."""
+        os.rename(staged, self.folder(number))
+        fsync_folder(self.folder(number).parent)
+
+    def drop_pending(self) -> None:
+        """Remove `pending`, at one stroke for whoever looks at it."""
+        aside = self.path / f".pending.{os.getpid()}.tmp"
+        os.rename(self.pending, aside)
+        remove(aside)
+
+    def problems(self, number: int) -> list[str]:
+        """Return what is wrong with a version's files, a sentence each."""
+        try:
+            record = self.version(number)
+        except StateError as error:
+            return [str(error)]
+        found = []
+        for name, sha256 in record.files.items():
+            path = self.folder(number) / name
+            if not path.is_file():
+                found.append(f"{path}: is missing.")
+            elif sha256_of(path) != sha256:
+                found.append(f"{path}: is damaged (its checksum differs).")
+        return found
+
+    def _log_what_a_crash_left_out(self) -> None:
+        try:
+            event = read_json(self.path / "current")["event"]
+        except (StateError, KeyError, TypeError):
+            return  # `current` is damaged: rollback mends it, everything else reports it
+        if event not in self.events():
+            self.log(event)
+
+
+def event_of(kind: str, version: int, **details: Any) -> dict[str, Any]:
+    """Return an event for the log, stamped with the time (UTC)."""
+    return {"time": now(), "event": kind, "version": version, **details}
+
+
+def files_in(folder: Path) -> dict[str, str]:
+    """Return {path below folder: SHA-256} of all files."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
+
+
+def now() -> str:
+    """Return the time, UTC, to the millisecond."""
+    seconds = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds * 1000) % 1000:03d}Z"
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

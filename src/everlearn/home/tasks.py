@@ -1,0 +1,229 @@
+"""The tasks of a home: what each one is, and the evaluation items that it is measured on for good."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from everlearn.config import from_mapping
+from everlearn.errors import ConfigError, StateError, StreamError, describe
+from everlearn.home.files import read_sealed, sha256_of, write_sealed
+from everlearn.state import write_file
+from everlearn.streams.checking import digest_of
+from everlearn.streams.loading import TaskOptions, build_task
+from everlearn.streams.reading import Data
+from everlearn.types import Kind, Row, Task
+
+_NAME = re.compile(r"[^\W_][\w .+-]{0,99}")
+
+
+@dataclass(frozen=True)
+class TaskCard:
+    """What a task is. `items` names the files of its evaluation rows and their SHA-256, in the order of the items.
+
+    `declared`: whether the labels were given, so that whole numbers in rows are indices into them.
+    """
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...] = ()
+    declared: bool = False
+    metrics: tuple[str, ...] = ()
+    verifier: str | None = None
+    max_new_tokens: int = 32
+    items: dict[str, str] = field(default_factory=dict)
+
+    def task(self, train: Sequence[Row], evaluation: Sequence[Row], validation: Sequence[Row] | None = None) -> Task:
+        """Return the task with these rows."""
+        return Task(
+            self.name, self.kind, train, evaluation, validation or None, self.labels, self.metrics, self.verifier,
+            self.max_new_tokens,
+        )  # fmt: skip
+
+
+def check_name(name: str) -> None:
+    """Raise ConfigError unless `name` can name a folder on any system."""
+    if not _NAME.fullmatch(name) or name != name.strip(" ."):
+        way_out = "Use letters, digits, spaces and . _ + -, up to 100; begin with a letter or digit"
+        raise ConfigError(describe("task", "the name can't be used", name, way_out))
+
+
+def read_new(
+    name: str,
+    train: Data,
+    evaluation: Data | None,
+    validation: Data | None,
+    options: Mapping[str, Any],
+    known: TaskCard | None,
+) -> tuple[TaskCard, Task]:
+    """Read a task's files; where the home knows the task already, as more of the same.
+
+    Args:
+        options: of `TaskOptions`.
+        known: the task's card, if it was learned before. Its labels, metrics and verifier hold on.
+
+    Raises:
+        StreamError: if files or rows are bad, or differ in kind or labels from what is known.
+        ConfigError: if an option is wrong, or not the one that the task was first learned with.
+    """
+    check_name(name)
+    chosen: TaskOptions = from_mapping(TaskOptions, dict(options), "task options")
+    if known is not None:
+        chosen = _as_before(chosen, options, known)
+    task = build_task(name, train, evaluation, validation, chosen)
+    if known is None:
+        card = TaskCard(name, task.kind, task.labels, bool(chosen.labels), task.metrics, task.verifier)
+        return replace(card, max_new_tokens=task.max_new_tokens), task
+    return known, _aligned(task, known)
+
+
+def load_tasks(folder: Path) -> dict[str, tuple[TaskCard, list[Row]]]:
+    """Return each task's card and evaluation items below `folder`.
+
+    Raises:
+        StateError: if a file is missing or altered.
+    """
+    found = sorted(path.parent.name for path in folder.glob("*/task.json") if not path.parent.name.startswith("."))
+    return {name: load_task(folder / name) for name in found}
+
+
+def load_task(folder: Path) -> tuple[TaskCard, list[Row]]:
+    """Return one task's card and evaluation items."""
+    card = from_mapping(TaskCard, read_sealed(folder / "task.json"), f"task {folder.name!r}")
+    rows: list[Row] = []
+    for name, sha256 in card.items.items():
+        if sha256_of(folder / name) != sha256:
+            way_out = "Restore it from a copy of the home"
+            raise StateError(describe(str(folder / name), "is damaged (its checksum differs)", name, way_out))
+        rows += read_rows(folder / name)
+    return card, rows
+
+
+def add_items(folder: Path, card: TaskCard, rows: Sequence[Row], version: int) -> None:
+    """Keep a task's card and its new evaluation items; the ones it has stay as they are.
+
+    A file of items is never changed, and counts once task.json names it: a crash in between changes nothing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"evaluation-{version:06d}.jsonl"
+    items = dict(card.items)
+    if rows:
+        write_rows(folder / name, rows)
+        items[name] = sha256_of(folder / name)
+    write_sealed(folder / "task.json", asdict(replace(card, items=items)))
+
+
+def new_items(rows: Iterable[Row], present: Iterable[Row]) -> tuple[list[Row], int]:
+    """Return the rows whose content is not among `present`, and how many are there with another answer."""
+    known = {digest_of(row): row for row in present}
+    fresh, n_differing = [], 0
+    for row in rows:
+        stored = known.get(digest_of(row))
+        if stored is None:
+            fresh.append(dict(row))
+        elif _answer(stored) != _answer(row):
+            n_differing += 1
+    return fresh, n_differing
+
+
+def check_apart(name: str, rows: Iterable[Row], items: Mapping[str, Iterable[Row]]) -> None:
+    """Do nothing if no row that is trained on is an evaluation item of any task.
+
+    Raises:
+        StreamError: with the count for each task; such a row would fake the numbers that tell what is kept.
+    """
+    trained = [digest_of(row) for row in rows]
+    shared = {}
+    for task, present in items.items():
+        measured = {digest_of(row) for row in present}
+        count = sum(digest in measured for digest in trained)
+        if count:
+            shared[task] = count
+    if shared:
+        way_out = "Take them out of the training rows, or the scores of these tasks would tell nothing"
+        raise StreamError(describe(f"task {name!r}", "training rows are evaluation items of tasks", shared, way_out))
+
+
+def check_not_trained(name: str, items: Iterable[Row], trained: Mapping[int, set[str]]) -> None:
+    """Do nothing if no new evaluation item was trained on by an earlier version (number -> digests of its rows).
+
+    Raises:
+        StreamError: with the count for each version.
+    """
+    digests = [digest_of(row).hex() for row in items]
+    shared = {version: sum(digest in seen for digest in digests) for version, seen in trained.items()}
+    shared = {version: count for version, count in shared.items() if count}
+    if shared:
+        way_out = "Take them out of the evaluation rows"
+        what = "evaluation items were trained on before, by version"
+        raise StreamError(describe(f"task {name!r}", what, shared, way_out))
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as JSON Lines; values that JSON lacks, such as dates, become text."""
+    lines = (json.dumps(dict(row), ensure_ascii=False, default=str) for row in rows)
+    write_file(path, "".join(f"{line}\n" for line in lines).encode("utf-8"))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a file that `write_rows` wrote.
+
+    Raises:
+        StateError: if it can't be read.
+    """
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except (OSError, ValueError) as error:
+        way_out = "Restore it from a copy of the home"
+        raise StateError(describe(str(path), f"can't be read ({error})", path.name, way_out)) from error
+
+
+def _as_before(chosen: TaskOptions, given: Mapping[str, Any], known: TaskCard) -> TaskOptions:
+    """Return the options with those that the task was first learned with; others must not be given differently."""
+    before = {
+        "metrics": list(known.metrics),
+        "verifier": known.verifier,
+        "max_new_tokens": known.max_new_tokens,
+        "kind": known.kind,
+    }
+    if known.declared:
+        before["labels"] = list(known.labels)
+    for key, value in before.items():
+        if key in given and vars(chosen)[key] != value:
+            way_out = f"Leave it out: the task was first learned with {value!r}; or give the task another name"
+            raise ConfigError(describe(f"task {known.name!r}: {key}", "differs", given[key], way_out))
+    return replace(chosen, **before)
+
+
+def _aligned(task: Task, known: TaskCard) -> Task:
+    """Return the task with its labels numbered as they are known."""
+    unknown = sorted(set(task.labels) - set(known.labels))
+    if unknown:
+        way_out = f"Known: {', '.join(known.labels)}; for other labels give the task another name"
+        raise StreamError(describe(f"task {known.name!r}", "has labels that it had not before", unknown, way_out))
+    if task.labels == known.labels:
+        return task
+    number = {index: known.labels.index(label) for index, label in enumerate(task.labels)}
+    column = "label" if task.kind == "classify" else "tags"
+
+    def renumbered(rows: Iterable[Row]) -> list[Row]:
+        if column == "label":
+            return [{**row, column: number[row[column]]} for row in rows]
+        return [{**row, column: [number[tag] for tag in row[column]]} for row in rows]
+
+    validation = renumbered(task.validation) if task.validation is not None else None
+    return replace(
+        task,
+        train=renumbered(task.train),
+        evaluation=renumbered(task.evaluation),
+        validation=validation,
+        labels=known.labels,
+    )
+
+
+def _answer(row: Row) -> Any:
+    if row.get("messages") is not None:
+        return row["messages"][-1]["content"]
+    return next((row[name] for name in ("completion", "label", "tags") if name in row), None)

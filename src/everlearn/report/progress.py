@@ -1,0 +1,77 @@
+"""Progress in the terminal: a bar while a task is learned, a line when it is scored."""
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from everlearn.run import Listener
+from everlearn.types import Score, Task
+
+SMOOTHING = 0.95  # of the loss shown
+
+
+class ProgressBars(Listener):
+    """Draws a run on a console; use it as a context manager. Without a terminal it prints the lines only."""
+
+    def __init__(self, console: Console, title: str = ""):
+        self.console = console
+        self.title = f"[bold]{title}[/bold] " if title else ""
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._bar: int | None = None
+        self._loss: float | None = None
+        self._name = ""
+        self._started = 0.0
+        self._scores: list[str] = []
+
+    def __enter__(self) -> "ProgressBars":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._flush()
+        self._bars.stop()
+
+    def training(self, task: Task, n_steps: int, done: int) -> None:
+        self._flush()
+        self._drop()
+        self._loss, self._name, self._started = None, task.name, time.perf_counter()
+        self._bar = self._bars.add_task(f"{self.title}learning {task.name}", total=n_steps, completed=done, loss="–")
+
+    def step(self, done: int, loss: float) -> None:
+        self._loss = loss if self._loss is None else SMOOTHING * self._loss + (1 - SMOOTHING) * loss
+        if self._bar is not None:
+            self._bars.update(self._bar, completed=done, loss=f"{self._loss:.3f}")
+
+    def consolidating(self, task: Task) -> None:
+        if self._bar is not None:
+            self._bars.update(self._bar, description=f"{self.title}consolidating {task.name}")
+
+    def scoring(self, task: Task) -> None:
+        if self._bar is not None:
+            self._bars.update(self._bar, description=f"{self.title}scoring {task.name}")
+
+    def scored(self, score: Score) -> None:
+        self._scores.append(f"{score.task} {score.value:.2f}")
+
+    def _flush(self) -> None:
+        """Print the scores that followed the last training."""
+        if self._scores:
+            learned = (
+                f"learned {self._name} in {time.perf_counter() - self._started:.0f} s" if self._name else "at first"
+            )
+            self.console.print(f"{self.title}{learned}: {', '.join(self._scores)}", highlight=False)
+        self._scores = []
+
+    def _drop(self) -> None:
+        if self._bar is not None:
+            self._bars.remove_task(self._bar)
+            self._bar = None

@@ -1,0 +1,35 @@
+"""What all tests share: no network, one thread, tiny models made on the spot, the shared data folder where it is."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+sys.path.insert(0, str(Path(__file__).parent))  # so that tests find `support` and `reference`
+
+import pytest
+import torch
+from support.models import make_bert, make_llama
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a 2-layer Llama of width 32 with a byte-level tokenizer; random weights."""
+    return make_llama(tmp_path_factory.mktemp("models") / "llama")
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a 2-layer BERT of width 32 without a classification head; random weights."""
+    return make_bert(tmp_path_factory.mktemp("models") / "bert")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder shared/data beside the checkout; tests marked `real_data` are skipped where it is missing."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    return folder

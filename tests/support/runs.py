@@ -1,0 +1,111 @@
+"""Runs over the tiny tasks, for each kind of model that a method must work with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from everlearn.config import CheckpointConfig, build_strategies
+from everlearn.learners.devices import start_accelerator
+from everlearn.learners.sft import SupervisedLearner
+from everlearn.models.load import AdapterConfig, ModelConfig, load_model
+from everlearn.run import Listener, Run
+from everlearn.strategy import Strategy
+from everlearn.types import Task
+from support.tasks import classify_task, prompt_task, tag_task, tensor_task
+
+KINDS = ("causal_lora", "causal_full", "classify", "plain")
+
+
+class Stopped(Exception):
+    """Raised by `StopAfter`."""
+
+
+@dataclass
+class StopAfter(Listener):
+    """Stops a run, as a crash would, when so many optimizer steps have been taken, before the last one is saved."""
+
+    n_steps: int
+    taken: list[float] = field(default_factory=list)
+
+    def step(self, done: int, loss: float) -> None:
+        self.taken.append(loss)
+        if len(self.taken) >= self.n_steps:
+            raise Stopped
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One kind of model and its two tasks."""
+
+    kind: str
+    config: ModelConfig
+    tasks: tuple[Task, ...]
+
+    def run(
+        self,
+        strategies: Sequence[str | dict[str, Any] | Strategy] = (),
+        *,
+        folder: Path | None = None,
+        listener: Listener | None = None,
+        every_steps: int | None = None,
+        seed: int = 0,
+        **learner: Any,
+    ) -> Run:
+        """Return a new run with these strategies and options of the learner."""
+        options = {"epochs": 2, "batch_size": 4, "learning_rate": 0.01, "early_stopping": False, **learner}
+        return Run(
+            model=load_model(self.config, self.tasks, seed),
+            learner=SupervisedLearner(**options),
+            strategies=build_strategies(list(strategies)),
+            accelerator=start_accelerator(device="cpu"),
+            seed=seed,
+            tasks={task.name: task for task in self.tasks},
+            folder=folder,
+            checkpointing=CheckpointConfig(every_s=None, every_steps=every_steps),
+            listener=listener or Listener(),
+        )
+
+    def learn(self, run: Run, upto: int | None = None) -> Run:
+        """Learn the tasks from the first, or from where the run's newest checkpoint stands, and return the run."""
+        training, begin = None, 0
+        if run.folder is not None and (run.folder / "checkpoints").exists():
+            training = run.restore(run.folder)
+            begin = run.position if training is not None else run.position + 1
+        for position in range(begin, len(self.tasks) if upto is None else upto):
+            run.position = position
+            run.learn(self.tasks[position], training["learner"] if training else None)
+            training = None
+            run.checkpoint()
+        return run
+
+
+def make_bench(kind: str, llama: Path, bert: Path, head: str = "task", dropout: float = 0.0) -> Bench:
+    """Return the bench of one of KINDS, or of `tag`. `dropout`: of the LoRA, or of the plain module."""
+    lora = AdapterConfig("lora", rank=4, dropout=dropout)
+    makers: dict[str, tuple[ModelConfig, Callable[[int], Task]]] = {
+        "causal_lora": (ModelConfig(str(llama), lora), prompt_task),
+        "causal_full": (ModelConfig(str(llama), AdapterConfig("full")), prompt_task),
+        "classify": (ModelConfig(str(bert), lora, head=head), classify_task),
+        "tag": (ModelConfig(str(bert), lora, head=head), tag_task),
+        "plain": (ModelConfig("mlp", head=head, options={"hidden": [16], "dropout": dropout}), tensor_task),
+    }
+    config, make_task = makers[kind]
+    return Bench(kind, config, tuple(make_task(number) for number in range(2)))
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    """Return copies of all that the run has learned to now."""
+    return {name: tensor.detach().clone() for name, tensor in run.model.adapters.tensors().items()}
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:
+    """Check that two sets of weights are equal, bit for bit where the tolerance is 0."""
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        if tolerance == 0:
+            assert torch.equal(tensor, second[name]), name
+        else:
+            torch.testing.assert_close(tensor, second[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
