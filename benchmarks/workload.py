@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 from everlearn.models.load import AdapterConfig, Model, ModelConfig, load_model
 from everlearn.seeds import generator_for, seed_for
@@ -80,8 +81,9 @@ def target_loss(network: nn.Module, batch: Batch) -> torch.Tensor:
     return F.cross_entropy(logits[wanted], labels[wanted])
 
 
-def describe_threads() -> None:
-    """Use one thread, so that a shared machine disturbs less, and say so."""
+def use_one_thread() -> None:
+    """Use one thread, so that a shared machine disturbs less; no progress bars."""
+    disable_progress_bar()
     torch.set_num_threads(1)
     print(f"one thread; torch {torch.__version__}", flush=True)
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -16,6 +15,7 @@ from rich.table import Table
 from everlearn.errors import ConfigError, EverlearnError, describe
 
 PAUSED = 130
+UsageError = typer.BadParameter.__base__  # typer brings its own click; this is its error of a wrong command line
 
 app = typer.Typer(
     help="Continual learning for language models: keep teaching a model, keep what it knows.",
@@ -163,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = typer.main.get_command(app)
     try:
         return command.main(args=arguments, prog_name="everlearn", standalone_mode=False) or 0
-    except click.ClickException as error:
+    except UsageError as error:
         error.show()
         return 1
     except EverlearnError as error:
@@ -172,7 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Paused as paused:
         print(f"Paused. Go on with: everlearn resume {paused}", file=sys.stderr)
         return PAUSED
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("Interrupted.", file=sys.stderr)
         return PAUSED
 
@@ -214,10 +214,11 @@ def _finish(out: Path) -> None:
 
 
 def _print_runs(folders: dict[str, Path]) -> None:
-    from everlearn.report.table import compare_table, matrix_tables
+    from everlearn.report.table import compare_table, matrix_grid, to_rich
+    from everlearn.report.views import load_views
 
-    for table in matrix_tables(folders):
-        console.print(table)
+    for view in load_views(folders):
+        console.print(to_rich(matrix_grid(view)))
     console.print(compare_table(folders))
 
 

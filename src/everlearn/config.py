@@ -1,5 +1,6 @@
 """Recipes: YAML to dataclasses, strictly. A wrong key, type or value fails before any model loads."""
 
+import copy
 import dataclasses
 import types
 import typing
@@ -101,7 +102,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     Raises:
         ConfigError: if the file can't be read, or anything in it is unknown, of the wrong type or out of range.
     """
-    content = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
+    content = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_yaml(Path(source))
     for override in overrides:
         _set(content, override)
     return from_mapping(Recipe, content, "")
@@ -264,12 +265,14 @@ def _set(content: dict[str, Any], override: str) -> None:
 
 def _step_into(place: Any, key: str, path: str) -> Any:
     if isinstance(place, list):
-        return place[_index(place, key, path)]
-    if place.get(key) is None:
-        place[key] = {}
-    if not isinstance(place[key], dict | list):
-        raise ConfigError(describe(f"--set {path}", f"{key} is no mapping", place[key], "Name a key that holds others"))
-    return place[key]
+        below = place[_index(place, key, path)]
+    else:
+        if place.get(key) is None:
+            place[key] = {}
+        below = place[key]
+    if not isinstance(below, dict | list):
+        raise ConfigError(describe(f"--set {path}", f"{key} is no mapping", below, "Name a key that holds others"))
+    return below
 
 
 def _index(place: list[Any], key: str, path: str) -> int:

@@ -23,7 +23,18 @@ from everlearn.models.load import Model, load_model
 from everlearn.record import Recorder, environment
 from everlearn.report.results import write_results
 from everlearn.seeds import seed_for
-from everlearn.state import checkpoints, load_state, pack, read_json, save_checkpoint, save_state, unpack, write_file
+from everlearn.state import (
+    checkpoints,
+    clear_leftovers,
+    is_leftover,
+    load_state,
+    pack,
+    read_json,
+    save_checkpoint,
+    save_state,
+    unpack,
+    write_file,
+)
 from everlearn.strategy import Strategy, overriding
 from everlearn.streams.schedule import Schedule, apply_schedule
 from everlearn.types import Cost, Mixture, Score, Step, Task, TaskResult
@@ -279,7 +290,7 @@ def run(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(not is_leftover(entry) for entry in out.iterdir()):
         way_out = f"Go on with it: everlearn resume {out}; or name a new folder"
         raise ConfigError(describe("out", "the folder is not empty", str(out), way_out))
     out.mkdir(parents=True, exist_ok=True)
@@ -312,6 +323,8 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
     schedules = _schedules(recipe)
     saved = checkpoints(out / "checkpoints")
     context = load_state(saved[-1])[1]["context"] if saved else {"seed_number": 0, "n_bytes": 0}
+    if main:
+        clear_leftovers(out)
     if not saved:
         if main:
             write_file(out / "recipe.yaml", yaml.safe_dump(asdict(recipe), sort_keys=False).encode())
@@ -342,6 +355,8 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
             going_on = bool(saved) and number == context["seed_number"]
             _learn_schedule(one, schedule, recipe, recorder, resumed=going_on)
         _keep_final(one, out)
+        if one.pause_requested and number + 1 < len(schedules):
+            raise Paused(str(out))
     if track:
         accelerator.end_training()
     return write_results(out) if main else {}
@@ -355,6 +370,7 @@ def _learn_schedule(one: Run, schedule: Schedule, recipe: Recipe, recorder: Reco
         begin = one.position
     elif recipe.evaluation.future:
         _score_all(one, list(schedule.stream), -1, None, recorder)
+        one.context["n_bytes"] = recorder.n_bytes()
     for position in range(begin, len(schedule.steps)):
         task = schedule.steps[position]
         one.position = position

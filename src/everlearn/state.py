@@ -61,6 +61,8 @@ def pack(value: Any, tensors: dict[str, torch.Tensor], name: str) -> Any:
     """Return `value` with each tensor moved to `tensors` and replaced by its key: what is left is plain JSON."""
     if isinstance(value, torch.Tensor):
         # a copy: safetensors refuses tensors that share memory, and training goes on while nothing is written yet
+        while name in tensors:  # {"a/b": tensor, "a": {"b": tensor}} would share a name
+            name += "'"
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return {"__tensor__": name}
     if isinstance(value, Mapping):
@@ -143,6 +145,20 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, torch.Tensor], values: M
 def checkpoints(folder: Path) -> list[Path]:
     """Return the finished checkpoints below `folder`, oldest first."""
     return sorted(entry for entry in folder.glob("*") if entry.name.isdigit()) if folder.exists() else []
+
+
+def is_leftover(path: Path) -> bool:
+    """Tell whether a name is one that this module writes under before it renames; a crash can leave it behind."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Delete what a crash left half-written below a folder that no other process writes to."""
+    for path in [found for found in folder.rglob(".*.tmp") if is_leftover(found)]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def rng_state() -> dict[str, Any]:

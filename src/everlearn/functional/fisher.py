@@ -23,6 +23,9 @@ def sum_of_squared_gradients(
     forward: Callable[[Batch], Outputs],
     kind: str = "sampled",
     generator: torch.Generator | None = None,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> tuple[dict[str, torch.Tensor], int]:
     """Sum over examples the squared gradient of each example's log-likelihood: n times the diagonal of the Fisher.
 
@@ -36,10 +39,12 @@ def sum_of_squared_gradients(
         parameters: {name: trainable parameter} to compute it for.
         batches: on the network's device; first dimension of each tensor = examples.
         forward: batch -> outputs.
-        generator: for `sampled`, on the CPU.
+        generator: for `sampled`, on the CPU. It seeds each example's own draws, so that these don't depend on how
+            examples are batched or shared out.
+        rank, world_size: process all batches are passed to, of how many; it takes every `world_size`-th.
 
     Returns:
-        ({name: float32, shape of the parameter}, number of examples). Unit: (nats per weight)^2.
+        ({name: float32, shape of the parameter}, number of examples of this process). Unit: (nats per weight)^2.
 
     Raises:
         ConfigError: if `exact` meets several targets a row, or more than MAX_EXACT_CLASSES classes.
@@ -52,28 +57,30 @@ def sum_of_squared_gradients(
     sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
     layers = _linear_layers(network, parameters)
     n_examples = 0
-    for batch in batches:
+    for number, batch in enumerate(batches):
         n_rows = len(next(iter(batch.values())))
-        n_examples += n_rows
-        if layers is not None and _by_hooks(parameters, layers, batch, n_rows, forward, kind, generator, sums):
+        seeds = torch.randint(2**62, (n_rows,), generator=generator).tolist() if kind == "sampled" else [0] * n_rows
+        if number % world_size != rank:
             continue
-        for row in range(n_rows):
+        n_examples += n_rows
+        if layers is not None and _by_hooks(parameters, layers, batch, seeds, forward, kind, sums):
+            continue
+        for row, seed in enumerate(seeds):
             single = {name: tensor[row : row + 1] for name, tensor in batch.items()}
-            _by_row(parameters, single, forward, kind, generator, sums)
+            _by_row(parameters, single, forward, kind, seed, sums)
     return sums, n_examples
 
 
-def _losses(outputs: Outputs, kind: str, generator: torch.Generator | None) -> list[torch.Tensor]:
-    """Return the scalars whose per-example gradients are squared and summed."""
+def _losses(outputs: Outputs, kind: str, seeds: list[int]) -> list[torch.Tensor]:
+    """Return the scalars whose per-example gradients are squared and summed. `seeds`: one for each batch row."""
     logits = outputs.logits.float()
     if outputs.targets.is_floating_point():
-        return _regression_losses(logits, outputs.targets.float(), kind, generator)
+        return _regression_losses(logits, outputs.targets.float(), kind, seeds)
     log_p = F.log_softmax(logits, dim=-1)
     if kind == "empirical":
         return [log_p.gather(1, outputs.targets[:, None]).sum()]
     if kind == "sampled":
-        drawn = torch.multinomial(log_p.detach().exp().cpu(), 1, generator=generator).to(log_p.device)
-        return [log_p.gather(1, drawn).sum()]
+        return [log_p.gather(1, _draw(log_p.detach().exp(), outputs.owners, seeds)).sum()]
     n_classes = log_p.shape[1]
     if n_classes > MAX_EXACT_CLASSES or len(outputs.owners.unique()) != len(outputs.owners):
         got = f"{n_classes} classes, {len(outputs.owners)} targets in {len(outputs.owners.unique())} rows"
@@ -85,15 +92,27 @@ def _losses(outputs: Outputs, kind: str, generator: torch.Generator | None) -> l
     return [(root_p[:, c] * log_p[:, c]).sum() for c in range(n_classes) if root_p[:, c].any()]
 
 
+def _draw(p: torch.Tensor, owners: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+    """Draw a class from each line of probabilities [n_items, n_classes], a row's items by the row's seed: [n_items, 1]."""
+    counts = torch.bincount(owners, minlength=len(seeds)).tolist()
+    uniform = torch.cat(
+        [torch.rand(n, generator=torch.Generator().manual_seed(s)) for n, s in zip(counts, seeds, strict=True)]
+    )
+    reached = p.double().cumsum(1)
+    below = uniform.to(p.device, torch.float64)[:, None] * reached[:, -1:]
+    return torch.searchsorted(reached, below, right=True).clamp_(max=p.shape[1] - 1)
+
+
 def _regression_losses(
-    predicted: torch.Tensor, targets: torch.Tensor, kind: str, generator: torch.Generator | None
+    predicted: torch.Tensor, targets: torch.Tensor, kind: str, seeds: list[int]
 ) -> list[torch.Tensor]:
     """Gaussian of unit variance: d log p / d prediction = y - prediction, whose expected square is 1 per output."""
     predicted = predicted.flatten(1)
     if kind == "exact":
         return [predicted[:, k].sum() for k in range(predicted.shape[1])]
     if kind == "sampled":
-        noise = torch.randn(predicted.shape, generator=generator).to(predicted.device)
+        drawn = [torch.randn(predicted.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        noise = torch.stack(drawn).to(predicted.device)
     else:
         noise = targets.view_as(predicted) - predicted.detach()
     return [(noise * predicted).sum()]
@@ -118,10 +137,9 @@ def _by_hooks(
     parameters: dict[str, nn.Parameter],
     layers: dict[nn.Linear, dict[str, str]],
     batch: Batch,
-    n_rows: int,
+    seeds: list[int],
     forward: Callable[[Batch], Outputs],
     kind: str,
-    generator: torch.Generator | None,
     sums: dict[str, torch.Tensor],
 ) -> bool:
     """Square per-example gradients from each layer's input and output gradient. False if a layer mixes the rows.
@@ -133,8 +151,8 @@ def _by_hooks(
         parameter.requires_grad_(False)
     try:
         with torch.enable_grad():
-            losses = _losses(forward(batch), kind, generator)
-            if any(inputs.shape[0] != n_rows for inputs, _ in tap.calls):
+            losses = _losses(forward(batch), kind, seeds)
+            if any(inputs.shape[0] != len(seeds) for inputs, _ in tap.calls):
                 return False
             for i, loss in enumerate(losses):
                 loss.backward(retain_graph=i < len(losses) - 1)
@@ -202,11 +220,11 @@ def _by_row(
     single: Batch,
     forward: Callable[[Batch], Outputs],
     kind: str,
-    generator: torch.Generator | None,
+    seed: int,
     sums: dict[str, torch.Tensor],
 ) -> None:
     with torch.enable_grad():
-        losses = _losses(forward(single), kind, generator)
+        losses = _losses(forward(single), kind, [seed])
         for i, loss in enumerate(losses):
             gradients = torch.autograd.grad(
                 loss, list(parameters.values()), retain_graph=i < len(losses) - 1, allow_unused=True

@@ -1,4 +1,4 @@
-"""A model home: one model kept for years. Each learning makes a version, a gate watches what is lost, all can be undone."""
+"""A model home: one model kept for years. Each learning makes a version, a gate watches what is lost."""
 
 from everlearn.home.gate import Gate
 from everlearn.home.home import Home

@@ -21,8 +21,8 @@ _FILES = (
 def settle(config: ModelConfig) -> tuple[ModelConfig, dict[str, str]]:
     """Return the config with the model's place made exact, and the model's fingerprint.
 
-    A folder's path becomes absolute and its fingerprint is the SHA-256 of each file that a model is loaded from; a hub id
-    is pinned to the commit that its revision stands for now.
+    A folder's path becomes absolute and its fingerprint is the SHA-256 of each file that a model is loaded from; a hub
+    id is pinned to the commit that its revision stands for now.
 
     Raises:
         ModelError: if there is no such model. ConfigError: if it is a plain module.

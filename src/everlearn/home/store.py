@@ -1,19 +1,19 @@
 """A home on the disk: versions that never change, which one is current, what happened, and who may change it.
 
-    home.json            schema, settings, fingerprint of the base model
-    current              {"version": n, "event": what made it so}; replaced atomically
-    log.jsonl            every event, oldest first
-    versions/000003/     version.json, state/ (weights, strategies, memories), scores/TASK.json, trained.json
-    tasks/TASK/          task.json, evaluation-000001.jsonl ...
-    scores/000003/       scores of that version measured later; may be deleted
-    pending/             the learning in progress; its leftovers after a crash are what `resume` goes on from
-    lock                 held by the process that changes the home
+home.json            schema, settings, fingerprint of the base model
+current              {"version": n, "event": what made it so}; replaced atomically
+log.jsonl            every event, oldest first
+versions/000003/     version.json, state/ (weights, strategies, memories), scores/TASK.json, trained.json
+tasks/TASK/          task.json, evaluation-000001.jsonl ...
+scores/000003/       scores of that version measured later; may be deleted
+pending/             the learning in progress; its leftovers after a crash are what `resume` goes on from
+lock                 held by the process that changes the home
 """
 
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -133,6 +133,16 @@ class Store:
                     return from_mapping(Score, kept, f"version {number}: score on {task}")
         return None
 
+    def learned_score(self, number: int, task: str) -> Score:
+        """Return the score on a task that was measured when the version was made.
+
+        Raises:
+            StateError: if it is missing or damaged.
+        """
+        kept = read_sealed(self.folder(number) / "scores" / f"{task}.json")
+        kept.pop("measured_on")
+        return from_mapping(Score, kept, f"version {number}: score on {task}")
+
     def keep_score(self, folder: Path, score: Score, measured_on: str) -> None:
         """Write a score into a folder of scores."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -192,7 +202,7 @@ class Store:
             self.log(event)
 
 
-def event_of(kind: str, version: int, **details: Any) -> dict[str, Any]:
+def event_of(kind: str, version: int, details: Mapping[str, Any]) -> dict[str, Any]:
     """Return an event for the log, stamped with the time (UTC)."""
     return {"time": now(), "event": kind, "version": version, **details}
 

@@ -12,22 +12,25 @@ class GrowingHead(nn.Module):
     """Linear maps from features [..., in_features] to class logits, one block of classes added at a time.
 
     `active` lists the blocks that a forward pass computes, in that order; the others get no gradient at all, so that
-    neither weight decay nor momentum moves them. Blocks are float32 whatever the backbone's precision.
+    neither weight decay nor momentum moves them. Blocks are float32 whatever the backbone's precision, and have a bias
+    only where the layer they stand for has one, so that they can be exported as that layer.
     """
 
-    def __init__(self, in_features: int, device: torch.device | None = None):
+    def __init__(self, in_features: int, device: torch.device | None = None, bias: bool = True):
         super().__init__()
         self.in_features = in_features
         self.device = device
+        self.bias = bias
         self.blocks = nn.ModuleList()
         self.active: list[int] = []
         self._features: torch.Tensor | None = None
 
     def add_block(self, n_classes: int, std: float = 0.02) -> int:
         """Add a block of `n_classes` (weights normal with `std`, bias 0) and return its index."""
-        block = nn.Linear(self.in_features, n_classes, device=self.device)
+        block = nn.Linear(self.in_features, n_classes, bias=self.bias, device=self.device)
         nn.init.normal_(block.weight, std=std)
-        nn.init.zeros_(block.bias)
+        if self.bias:
+            nn.init.zeros_(block.bias)
         self.blocks.append(block)
         self.active = list(range(len(self.blocks)))
         return len(self.blocks) - 1
@@ -56,7 +59,7 @@ def install_head(network: nn.Module, n_labels: int) -> tuple[GrowingHead, nn.Lin
         way_out = "Use a sequence- or token-classification architecture with a linear output layer"
         raise ModelError(describe("model", "has no linear layer to its labels", n_labels, way_out))
     name, layer = found[-1]
-    head = GrowingHead(layer.in_features, layer.weight.device)
+    head = GrowingHead(layer.in_features, layer.weight.device, bias=layer.bias is not None)
     network.set_submodule(name, head)
     return head, layer
 

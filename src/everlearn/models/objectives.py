@@ -133,7 +133,7 @@ class CausalObjective:
         return self.tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"] if texts else []
 
     def _feature(self, prompt: list[int], completion: list[int], task: Task) -> dict[str, Any]:
-        """Join prompt and completion, ended by <eos>; too long: the prompt loses its start, then the completion its end."""
+        """Join prompt and completion and <eos>; too long: the prompt loses its start, then the completion its end."""
         end = self.tokenizer.eos_token_id
         if end is not None and completion[-1:] != [end]:
             completion = [*completion, end]
@@ -303,7 +303,7 @@ class TensorObjective:
 
 
 def _pad(lists: list[list[int]], value: int) -> torch.Tensor:
-    """Return [n, longest], each list filled up with `value` on the right. Through numpy: a tensor a list costs 4 times."""
+    """Return [n, longest], each list filled up with `value`; in numpy: a tensor of each list takes 4 times longer."""
     padded = np.full((len(lists), max(len(ids) for ids in lists)), value, dtype=np.int64)
     for line, ids in zip(padded, lists, strict=True):
         line[: len(ids)] = ids

@@ -107,9 +107,7 @@ class EWC(Strategy):
         if not order:
             return {}
         rows = select_rows(task.train, sorted(order))
-        batches = row_batches(
-            run.model.objective, rows, task, self.batch_size, rank=run.rank, world_size=run.world_size
-        )
+        batches = row_batches(run.model.objective, rows, task, self.batch_size)
         with run.model.evaluating():
             sums, n = sum_of_squared_gradients(
                 run.model.network,
@@ -118,6 +116,8 @@ class EWC(Strategy):
                 lambda batch: run.model.objective.forward(run.model.network, batch),
                 self.fisher,
                 generator,
+                rank=run.rank,
+                world_size=run.world_size,
             )
         run.all_reduce(list(sums.values()))
         return {name: total / run.sum(n) for name, total in sums.items()}

@@ -1,5 +1,6 @@
 """What a pretraining run keeps on disk: weights, optimizer state and its position."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def load_run(
         return None
     tensors, values = load_state(found[-1])
     # total_tokens may change: a run can be shortened or lengthened, and its schedule follows
-    if {**values["recipe"], "total_tokens": recipe.total_tokens} != asdict(recipe):
+    if {**values["recipe"], "total_tokens": recipe.total_tokens} != json.loads(json.dumps(asdict(recipe))):
         raise StateError(describe(str(folder), "holds a run of another recipe", values["recipe"], "Name another --out"))
     with torch.no_grad():
         for name, p in model.named_parameters():

@@ -27,13 +27,12 @@ def build_network(recipe: PocketRecipe, tokenizer: PreTrainedTokenizerFast) -> L
 def build_optimizers(recipe: PocketRecipe, model: nn.Module) -> list[torch.optim.Optimizer]:
     """Return AdamW for everything, or Muon for the inner matrices and AdamW for embeddings and norms."""
     betas = (0.9, 0.95)
+    rate = recipe.learning_rates[0][1]  # each step sets its own
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     if recipe.optimizer == "adamw":
         groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        return [torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, fused=True)]
-    muon = torch.optim.Muon(
-        matrices, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
-    return [muon, torch.optim.AdamW(others, lr=recipe.learning_rate, betas=betas, weight_decay=0.0, fused=True)]
+        return [torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)]
+    muon = torch.optim.Muon(matrices, lr=rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+    return [muon, torch.optim.AdamW(others, lr=rate, betas=betas, weight_decay=0.0, fused=True)]

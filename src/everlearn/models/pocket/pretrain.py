@@ -1,6 +1,7 @@
 """Make the pocket model from nothing: tokenizer, training loop, resume, export."""
 
 import argparse
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def pretrain(recipe: Path, out: Path, *, max_steps: int | None = None, quiet: bo
 
     Args:
         recipe: the YAML file, see `PocketRecipe`.
-        out: gets `checkpoints/`, `log.json` and, at the end, `model/`.
+        out: gets `tokenizer/`, `checkpoints/`, `log.json` and, at the end, `model/`.
         max_steps: stop, with a checkpoint, when this many steps are done in all.
         quiet: no progress bar, no log, no scores.
 
@@ -106,12 +107,22 @@ def pretrain(recipe: Path, out: Path, *, max_steps: int | None = None, quiet: bo
     """
     settings, out = load_pocket_recipe(recipe), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(settings.vocabulary_size, settings.tokenizer_documents, settings.seed)
+    tokenizer = _tokenizer(settings, out / "tokenizer")
     model = build_network(settings, tokenizer).to("cuda" if torch.cuda.is_available() else "cpu")
     optimizers = build_optimizers(settings, model)
     position = load_run(out / "checkpoints", model, optimizers, settings) or Position()
     Pretraining(settings, tokenizer, model, optimizers, position, out, quiet).run(max_steps)
     return export(model, tokenizer, out / "model")
+
+
+def _tokenizer(recipe: PocketRecipe, folder: Path) -> PreTrainedTokenizerFast:
+    """Return the run's tokenizer: learned when the run starts, read from its folder from then on."""
+    if not (folder / "tokenizer.json").exists():
+        learned = train_tokenizer(recipe.vocabulary_size, recipe.tokenizer_documents, recipe.seed)
+        aside = folder.with_name("tokenizer.new")
+        learned.save_pretrained(str(aside))
+        os.replace(aside, folder)
+    return PreTrainedTokenizerFast.from_pretrained(str(folder))
 
 
 def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """One step of pretraining: the weighted loss, the schedule, and the place where a run stands."""
 
-import math
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 import torch
@@ -42,7 +42,7 @@ def train_step(
     Raises:
         TrainingError: if the loss is not finite.
     """
-    rate = recipe.learning_rate * schedule(recipe, position.step, position.n_tokens)
+    rate = learning_rate(recipe, position.step, position.n_tokens)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -53,7 +53,7 @@ def train_step(
     loss = weighted_loss(logits, ids, weights)
     if not torch.isfinite(loss):
         where = f"pretrain, step {position.step}, window {position.window}, batch {position.batch}"
-        raise TrainingError(describe(where, "the loss is not finite", loss.item(), "Lower learning_rate and resume"))
+        raise TrainingError(describe(where, "the loss is not finite", loss.item(), "Lower learning_rates and resume"))
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
     for optimizer in optimizers:
@@ -78,7 +78,14 @@ def weighted_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     return (surprise * targets).sum() / targets.sum()
 
 
-def schedule(recipe: PocketRecipe, step: int, n_tokens: int) -> float:
-    """Return the factor on the learning rate: a linear warm-up over steps times half a cosine to 0 over all tokens."""
+def learning_rate(recipe: PocketRecipe, step: int, n_tokens: int) -> float:
+    """Return the rate of a step: straight lines between the recipe's points, times a linear warm-up over steps."""
     done = min(1.0, n_tokens / recipe.total_tokens)
-    return min(1.0, (step + 1) / max(1, recipe.warmup_steps)) * 0.5 * (1 + math.cos(math.pi * done))
+    shares, rates = zip(*recipe.learning_rates, strict=True)
+    right = bisect_right(shares, done)
+    if right == len(shares):
+        rate = rates[-1]
+    else:
+        way = (done - shares[right - 1]) / (shares[right] - shares[right - 1])
+        rate = rates[right - 1] + way * (rates[right] - rates[right - 1])
+    return min(1.0, (step + 1) / max(1, recipe.warmup_steps)) * rate

@@ -11,7 +11,7 @@ def test_a_wrapper_in_a_single_item_is_asked_for():
         if shape.wrapper != "{answer}":
             assert shape.wish == WISHES[WRAPPERS.index(shape.wrapper)]
             wrapped += 1
-    assert 200 < wrapped < 600
+    assert 90 < wrapped < 240
 
 
 def test_steps_are_shown_only_when_wished_for():

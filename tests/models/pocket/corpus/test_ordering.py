@@ -43,8 +43,10 @@ def test_the_top_and_the_bottom_follow_from_the_facts(level):
         for scale in ordering.SCALES:
             for asked, place in ((scale.top, 0), (scale.bottom, -1)):
                 for question in (f"Who is the {asked}?", f"Name the {asked} one.", f"Find the {asked} of them."):
+                    if scale.top == "first" or not item.question.endswith(question):
+                        continue
                     pairs = facts_in(item.question, scale)
-                    if item.question.endswith(question) and pairs and scale.top not in ("first", "last"):
+                    if pairs:
                         assert order_of(pairs)[place] == item.answer.lower(), item
                         n_checked += 1
     assert n_checked > 80

@@ -8,7 +8,7 @@ from everlearn.models.pocket.corpus import puzzles, words
 
 
 def clue_patterns(topic):
-    person, thing = rf"({'|'.join(words.NAMES)})", rf"({'|'.join(topic[0])})"
+    person, thing = rf"({'|'.join(words.NAMES)})", rf"({'|'.join(topic[0])})\b"
     made = [form.replace("{p}", person).replace("{t}", thing) for form in topic[1:3]]
     return re.compile(made[0]), re.compile(made[1])
 

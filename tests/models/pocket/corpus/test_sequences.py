@@ -1,3 +1,4 @@
+import itertools
 from random import Random
 
 import pytest
@@ -13,19 +14,19 @@ def rows(kind, level, n=6):
 @pytest.mark.parametrize("level", [1, 3, 5])
 def test_rows_keep_their_rule(level):
     for row in rows("plain", level):
-        assert len({b - a for a, b in zip(row, row[1:], strict=False)}) == 1
+        assert len({b - a for a, b in itertools.pairwise(row)}) == 1
     for row in rows("times", level):
         low, high = sorted(row[:2])
-        assert all(max(a, b) * low == min(a, b) * high for a, b in zip(row, row[1:], strict=False))
+        assert all(max(a, b) * low == min(a, b) * high for a, b in itertools.pairwise(row))
     for row in rows("fibonacci", level):
         assert all(a + b == c for a, b, c in zip(row, row[1:], row[2:], strict=False))
     for row in rows("alternate", level):
-        steps = [b - a for a, b in zip(row, row[1:], strict=False)]
+        steps = [b - a for a, b in itertools.pairwise(row)]
         skips = [b - a for a, b in zip(row, row[2:], strict=False)]
         assert len(set(steps[::2])) == len(set(steps[1::2])) == 1 or len(set(skips[::2])) == len(set(skips[1::2])) == 1
     for row in rows("grow", level):
-        steps = [b - a for a, b in zip(row, row[1:], strict=False)]
-        assert len({b - a for a, b in zip(steps, steps[1:], strict=False)}) == 1
+        steps = [b - a for a, b in itertools.pairwise(row)]
+        assert len({b - a for a, b in itertools.pairwise(steps)}) == 1
     assert all(min(row) >= 0 for kind in ("plain", "alternate") for row in rows(kind, level))
 
 
@@ -36,7 +37,7 @@ def test_a_hidden_term_fits_its_row():
         if item.question.startswith("Fill the blank: ") and ", " in item.question:
             shown = item.question.removeprefix("Fill the blank: ").split(", ")
             row = [int(item.answer if term == "_" else term) for term in shown]
-            steps = {b - a for a, b in zip(row, row[1:], strict=False)}
+            steps = {b - a for a, b in itertools.pairwise(row)}
             if len(steps) == 1:
                 n_checked += 1
             assert "_" in shown

@@ -31,14 +31,14 @@ FAMILIES: dict[str, Callable[[Random, int], Item]] = {
     "sentences": sentences.draw,
 }
 SHARES = {
-    "arithmetic": 0.21,
+    "arithmetic": 0.22,
     "stories": 0.16,
-    "ordering": 0.24,
-    "sequences": 0.13,
+    "ordering": 0.23,
+    "sequences": 0.17,
     "causes": 0.07,
-    "puzzles": 0.10,
-    "facts": 0.03,
-    "copying": 0.04,
+    "puzzles": 0.08,
+    "facts": 0.02,
+    "copying": 0.03,
     "sentences": 0.02,
 }
 N_LEVELS = 5

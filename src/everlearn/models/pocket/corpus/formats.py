@@ -74,6 +74,38 @@ WISHES = (
     "Begin with an equals sign.",
 )
 STEP_WISHES = ("Show the steps.", "Step by step.", "Write each step.", "Steps first.")
+# what some prompts say without wanting a wrapper, so that an unknown remark does not call one up
+REMARKS = (
+    "{do} one {what}.",
+    "{do} just the {what}.",
+    "{do} only one {what}.",
+    "{do} a single {what}.",
+    "{do} the {what} and nothing else.",
+    "{do} it in one {what}.",
+    "{think} {how}.",
+    "{think} {how}, then {do_low} the {what}.",
+    "Which {what} is right?",
+    "What {what} do you {say}?",
+    "There is one right {what}.",
+    "Only one {what} is right.",
+    "No long text.",
+    "Do not explain.",
+    "Keep it short and {say} it now.",
+    "It is {easy}.",
+    "This one is {easy}.",
+    "{think} and go on.",
+    "{think} at the rule and {do_low} one {what} more.",
+    "You know the {what}.",
+)
+_FILLS = {
+    "do": ("Give", "Write", "Return", "Pick", "Name", "Use", "Find", "Tell", "Send", "Choose", "Say", "State"),
+    "do_low": ("give", "write", "return", "pick", "name", "find", "tell", "send", "choose", "say", "state"),
+    "what": ("word", "number", "name", "reply", "value", "thing", "result", "one", "solution", "choice"),
+    "think": ("Think", "Look", "Read", "Check", "Work", "Try", "Listen", "Go"),
+    "how": ("well", "carefully", "twice", "slowly", "hard", "again", "first", "quickly", "with care"),
+    "say": ("say", "choose", "think", "give", "write", "name", "find"),
+    "easy": ("easy", "hard", "for you", "a test", "not hard", "a small thing", "quick"),
+}
 
 
 @dataclass(frozen=True)
@@ -84,6 +116,7 @@ class Format:
     cue: str
     wrapper: str = "{answer}"
     wish: str = ""
+    remark: str = ""
     upper: bool = True
 
     def prompt(self, item: Item) -> str:
@@ -91,6 +124,8 @@ class Format:
         question = capital(item.question) if self.upper else item.question
         if self.wish:
             question = f"{question} {self.wish}"
+        if self.remark:
+            question = f"{question}{self.remark}" if self.remark[0] in " \n" else f"{self.remark} {question}"
         return self.layout.format(question=question, cue=self.cue)
 
     def completion(self, item: Item) -> str:
@@ -109,9 +144,15 @@ def draw_format(rng: Random, *, repeated: bool = False, steps: bool = False) -> 
     upper = rng.random() < 0.8
     if steps and rng.random() < 0.3:
         return Format(layout, cue, wish=rng.choice(STEP_WISHES), upper=upper)
-    if repeated and rng.random() < 0.5:
+    if repeated and rng.random() < 0.3:
         return Format(layout, cue, wrapper=rng.choice(WRAPPERS), upper=upper)
-    if rng.random() < 0.12:
+    if rng.random() < 0.05:
         k = rng.randrange(len(WRAPPERS))
         return Format(layout, cue, wrapper=WRAPPERS[k], wish=WISHES[k], upper=upper)
-    return Format(layout, cue, upper=upper)
+    return Format(layout, cue, remark=_remark(rng) if rng.random() < 0.3 else "", upper=upper)
+
+
+def _remark(rng: Random) -> str:
+    """Return a remark, with the space or line break before it if it stands after the question."""
+    text = rng.choice(REMARKS).format(**{key: rng.choice(choices) for key, choices in _FILLS.items()})
+    return rng.choice((" ", " ", "\n", "")) + text

@@ -1,0 +1,114 @@
+"""Looking at a home: how two versions differ on the same items, how one drifted, whether its files are sound."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from everlearn.errors import EverlearnError
+from everlearn.home.base import check_unchanged
+from everlearn.home.files import read_sealed
+from everlearn.home.gate import Change, compare_scores
+from everlearn.home.tasks import load_task
+from everlearn.home.versions import Versions
+from everlearn.types import Row
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An item on which two versions differ: its row, and how right each was."""
+
+    task: str
+    row: Row
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Two versions on the same items, task by task. unlearned: tasks that one of the two has not learned."""
+
+    before: int
+    after: int
+    changes: tuple[Change, ...]
+    flips: tuple[Flip, ...]
+    unlearned: dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How a task's score changed since version `learned_in` learned it."""
+
+    learned_in: int
+    change: Change
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The state of a home: what is wrong with its files, and how each task drifted since it was learned."""
+
+    version: int
+    problems: tuple[str, ...]
+    drifts: tuple[Drift, ...]
+    pending: str | None = None  # the task whose learning was begun and not finished
+
+    @property
+    def sound(self) -> bool:
+        """Whether every file is as it was written."""
+        return not self.problems
+
+
+def compare_versions(versions: Versions, before: int, after: int) -> Diff:
+    """Return how two versions differ on every task that one of them learned.
+
+    Raises:
+        StateError: if there is no such version, or it is damaged.
+    Cost: scores are kept; those not measured yet take a pass over the items.
+    """
+    learned = {number: set(versions.learned_tasks(number)) for number in (before, after)}
+    names = sorted(learned[before] | learned[after])
+    first, second = versions.scores(before, names), versions.scores(after, names)
+    changes = tuple(compare_scores(first[name], second[name]) for name in names)
+    flips = []
+    for name in names:
+        outcomes = zip(first[name].outcomes, second[name].outcomes, strict=True)
+        rows = versions.tasks[name].evaluation
+        flips += [Flip(name, rows[i], a, b) for i, (a, b) in enumerate(outcomes) if a != b and i < len(rows)]
+    unlearned = {name: [number for number in (before, after) if name not in learned[number]] for name in names}
+    return Diff(before, after, changes, tuple(flips), {name: found for name, found in unlearned.items() if found})
+
+
+def measure_drift(versions: Versions, number: int) -> tuple[Drift, ...]:
+    """Score a version anew on every task it has learned, beside the score when each was learned last."""
+    store = versions.store
+    names = list(versions.learned_tasks(number))
+    now = versions.scores(number, names, fresh=True)
+    learned_in = {record.task: record.number for record in reversed(store.lineage(number)) if record.task}
+    return tuple(
+        Drift(learned_in[name], compare_scores(versions.scores(learned_in[name], [name])[name], now[name]))
+        for name in names
+    )
+
+
+def find_problems(versions: Versions, fingerprint: dict[str, str]) -> list[str]:
+    """Return what is wrong with the files of a home and with its base model, a sentence each.
+
+    Cost: reads every file once.
+    """
+    store = versions.store
+    problems = [problem for number in store.numbers() for problem in store.problems(number)]
+    problems += _complaints(lambda: check_unchanged(versions.settings.model, fingerprint))
+    problems += _complaints(store.events)
+    problems += _complaints(store.current)
+    for folder in sorted(path for path in store.tasks.glob("*") if path.is_dir()):
+        problems += _complaints(lambda folder=folder: load_task(folder))
+    for path in sorted((store.path / "scores").rglob("*.json")):
+        problems += _complaints(lambda path=path: read_sealed(path))
+    return problems
+
+
+def _complaints(check: Callable[[], Any]) -> list[str]:
+    try:
+        check()
+    except EverlearnError as error:
+        return [str(error)]
+    return []

@@ -1,0 +1,328 @@
+"""The model home: one model kept for years, its versions, and the gate that watches what is lost."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from everlearn.config import CheckpointConfig, from_mapping
+from everlearn.errors import StateError, describe
+from everlearn.home.base import check_unchanged, settle
+from everlearn.home.comparing import CheckReport, Diff, compare_versions, find_problems, measure_drift
+from everlearn.home.files import append_line, fsync_folder, write_sealed
+from everlearn.home.gate import Gate
+from everlearn.home.learning import LearnReport, carry_out, refuse_pending, report_of, settle_published
+from everlearn.home.pending import Plan, read_plan, write_pending
+from everlearn.home.settings import Settings
+from everlearn.home.store import VERSION_FILE, Store, Version, event_of, now, remove
+from everlearn.home.tasks import check_apart, check_not_trained, load_tasks, new_items, read_new
+from everlearn.home.versions import Versions
+from everlearn.models.export import export_model
+from everlearn.models.load import ModelConfig
+from everlearn.record import environment
+from everlearn.run import Listener, Paused
+from everlearn.state import read_json, write_json
+from everlearn.streams.reading import Data
+
+SCHEMA = 1
+
+
+class Home:
+    """One model that is taught for years. Make one with `Home.create`, open it with `Home.open`.
+
+    Attributes:
+        path: its folder; `everlearn.home.store` tells what is in it.
+        settings: its model, and the defaults for learning.
+    """
+
+    def __init__(self, path: Path, settings: Settings, fingerprint: Mapping[str, str], listener: Listener):
+        self.path = path
+        self.settings = settings
+        self.listener = listener
+        self._fingerprint = dict(fingerprint)
+        self._store = Store(path)
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        model: str | ModelConfig | Mapping[str, Any] = "pocket",
+        *,
+        learner: Mapping[str, Any] | None = None,
+        strategies: Sequence[str | Mapping[str, Any]] = ("replay", "ewc"),
+        settings: Settings | None = None,
+        listener: Listener | None = None,
+    ) -> "Home":
+        """Make a home for a model in a new folder. Version 0 is the model as it is.
+
+        Args:
+            model: `pocket`, a folder, a hub id, a ModelConfig or its mapping.
+            learner, strategies: the defaults for learning.
+            settings: all of that and more, instead of the three.
+
+        Raises:
+            StateError: if the folder is not empty. ModelError: if there is no such model. ConfigError: if a value is
+                wrong.
+        """
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            way_out = "Name a new folder; everlearn learn teaches the model of a home that is there"
+            raise StateError(describe("home", "the folder is not empty", str(path), way_out))
+        if settings is None:
+            config = {"name": model} if isinstance(model, str) else model
+            config = config if isinstance(config, ModelConfig) else from_mapping(ModelConfig, config, "model")
+            settings = Settings(config, {"name": "sft", **(learner or {})}, list(strategies))
+        config, fingerprint = settle(settings.model)
+        settings = replace(settings, model=config)
+        _lay_out(path, settings, fingerprint)
+        return cls(path, settings, fingerprint, listener or Listener())
+
+    @classmethod
+    def open(cls, path: str | Path, listener: Listener | None = None) -> "Home":
+        """Open a home. What a crash left unfinished at the very end of a learning is finished.
+
+        Raises:
+            StateError: if there is no home, or its home.json is damaged.
+        """
+        path = Path(path)
+        if not cls.is_home(path):
+            way_out = f"Make one: everlearn init {path} --model MODEL"
+            raise StateError(describe("home", "there is no home in the folder", str(path), way_out))
+        content = read_json(path / "home.json")
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            got = content.get("schema") if isinstance(content, dict) else content
+            raise StateError(describe(str(path / "home.json"), "is of another schema", got, f"Known: {SCHEMA}"))
+        settings = from_mapping(Settings, content.get("settings"), "home.json: settings")
+        home = cls(path, settings, content.get("base", {}), listener or Listener())
+        home._settle()
+        return home
+
+    @staticmethod
+    def is_home(path: str | Path) -> bool:
+        """Tell whether a folder is a home."""
+        return (Path(path) / "home.json").is_file()
+
+    @property
+    def current(self) -> int:
+        """Number of the current version."""
+        return self._store.current()
+
+    def learn(
+        self,
+        task: str,
+        train: Data,
+        evaluate: Data | None = None,
+        *,
+        validation: Data | None = None,
+        options: Mapping[str, Any] | None = None,
+        strategies: Sequence[str | Mapping[str, Any]] | None = None,
+        learner: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        gate: Gate | None = None,
+        force: bool = False,
+        checkpoint: CheckpointConfig | None = None,
+        discard_pending: bool = False,
+    ) -> LearnReport:
+        """Teach the current version a task, or more of one it knows, and let the gate decide on the new version.
+
+        Args:
+            task: its name. train, evaluate, validation: files (JSONL, CSV, Parquet) or rows in memory. Without
+                `evaluate` a fifth of the training rows is held out.
+            options: of `everlearn.streams.loading.TaskOptions`, such as {"columns": {"prompt": "question"}}.
+            strategies, learner, seed, checkpoint: instead of the home's; learner options not named stay the home's.
+            force: promote even if the gate refuses; logged.
+            discard_pending: drop a learning that was begun and not finished.
+
+        Raises:
+            StreamError: if data is bad, or a training row is an evaluation item. ConfigError: if an option is wrong.
+            StateError: if a learning is unfinished, another process changes the home, or the disk is full.
+            Paused: after SIGINT; `resume` goes on.
+        """
+        settings = replace(
+            self.settings,
+            learner={**self.settings.learner, **(learner or {})},
+            strategies=self.settings.strategies if strategies is None else list(strategies),
+            checkpoint=checkpoint or self.settings.checkpoint,
+        )
+        with self._store.changing():
+            self._clear_pending(discard_pending)
+            parent = self._store.current()
+            self._check_base()
+            stored = load_tasks(self._store.tasks)
+            known = stored.get(task)
+            card, new = read_new(task, train, evaluate, validation, options or {}, known[0] if known else None)
+            items, n_differing = new_items(new.evaluation, known[1] if known else [])
+            check_apart(task, new.train, {**{name: rows for name, (_, rows) in stored.items()}, f"{task} (new)": items})
+            check_not_trained(task, items, self._store.trained(parent))
+            notes = [_differing(n_differing)] if n_differing else []
+            plan = Plan(
+                number=self._store.numbers()[-1] + 1,
+                parent=parent,
+                card=card,
+                learner=settings.learner,
+                strategies=settings.strategies,
+                seed=self.settings.seed if seed is None else seed,
+                gate=gate or Gate(),
+                force=force,
+                checkpoint=settings.checkpoint,
+                notes=notes,
+            )
+            rows = {"train": new.train, "validation": new.validation or [], "evaluation": items}
+            write_pending(self._store, plan, rows)
+            return self._carry_out()
+
+    def resume(self) -> LearnReport:
+        """Go on with a learning that was paused or killed, to the same end as if it never stopped.
+
+        On a CPU the weights are the same bit for bit.
+
+        Raises:
+            StateError: if there is none.
+        """
+        with self._store.changing():
+            if not self._store.pending.exists():
+                way_out = "everlearn learn teaches something new; everlearn log shows what was learned"
+                raise StateError(describe(str(self.path), "there is nothing to go on with", "no pending/", way_out))
+            number = read_plan(self._store).number
+            if settle_published(self._store):
+                return report_of(self._store, number)
+            self._check_base()
+            return self._carry_out()
+
+    def check(self) -> CheckReport:
+        """Verify every stored file, and score the current version anew on every task beside when it was learned."""
+        versions = self._versions(tolerant=True)
+        problems = find_problems(versions, self._fingerprint)
+        pending = read_plan(self._store).card.name if self._store.pending.exists() else None
+        drifts = () if problems else measure_drift(versions, self.current)
+        return CheckReport(-1 if problems else self.current, tuple(problems), drifts, pending)
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return what happened in the home, oldest first."""
+        return self._store.events()
+
+    def versions(self) -> list[Version]:
+        """Return the records of all versions."""
+        return [self._store.version(number) for number in self._store.numbers()]
+
+    def diff(self, before: int, after: int) -> Diff:
+        """Return how two versions differ, paired on the same items."""
+        self._check_base()
+        return compare_versions(self._versions(), before, after)
+
+    def rollback(self, version: int, *, force: bool = False) -> None:
+        """Make an earlier (or later) version the current one. Nothing is deleted.
+
+        Raises:
+            StateError: if there is no such version, it is damaged, or the gate refused it and `force` isn't given.
+        """
+        with self._store.changing():
+            record = self._store.version(version)
+            problems = self._store.problems(version)
+            if problems:
+                raise StateError(problems[0])
+            if record.status == "refused" and not force:
+                way_out = "Use --force to make it current all the same"
+                raise StateError(describe(f"version {version}", "was refused by the gate", record.task, way_out))
+            self._store.set_current(version, event_of("rollback", version, {"status": record.status, "forced": force}))
+
+    def export(
+        self, folder: str | Path, *, merged: bool = False, version: int | None = None, task: str | None = None
+    ) -> Path:
+        """Write a version for use without everlearn: a peft adapter, or with `merged` a whole model; and the tokenizer.
+
+        Args:
+            version: by default the current one.
+            task: whose head is exported, for a classifier with a head per task.
+
+        Raises:
+            ConfigError: if the folder is not empty, or the head isn't clear. ModelError: if it can't be exported so.
+        """
+        number = self.current if version is None else version
+        self._check_base()
+        versions = self._versions()
+        tasks = versions.learned_tasks(number)
+        if not tasks:
+            way_out = f"It is the base model as it is: {self.settings.model.name}"
+            raise StateError(
+                describe(f"version {number}", "has learned nothing that could be exported", number, way_out)
+            )
+        if merged and self.settings.model.quantization is not None:
+            versions.settings = replace(versions.settings, model=replace(self.settings.model, quantization=None))
+        run = versions.open(number, tasks)
+        return export_model(run.model, Path(folder), merged=merged, task=task)
+
+    def _carry_out(self) -> LearnReport:
+        try:
+            return carry_out(self._versions())
+        except Paused as paused:
+            raise Paused(str(self.path)) from paused
+
+    def _versions(self, *, tolerant: bool = False) -> Versions:
+        try:
+            stored = load_tasks(self._store.tasks)
+        except StateError:
+            if not tolerant:
+                raise
+            stored = {}
+        tasks = {name: card.task([], rows) for name, (card, rows) in stored.items()}
+        return Versions(self._store, self.settings, tasks, self.listener)
+
+    def _check_base(self) -> None:
+        check_unchanged(self.settings.model, self._fingerprint)
+
+    def _clear_pending(self, discard: bool) -> None:
+        if not self._store.pending.exists():
+            return
+        try:
+            if settle_published(self._store):
+                return
+        except StateError:
+            if not discard:
+                raise
+        if not discard:
+            refuse_pending(self._store)
+        self._store.drop_pending()
+        self._store.log(event_of("discard", self._store.numbers()[-1] + 1, {}))
+
+    def _settle(self) -> None:
+        """Let a version that was published just before a crash take effect, unless someone is at work here."""
+        if not self._store.pending.exists():
+            return
+        try:
+            with self._store.changing():
+                settle_published(self._store)
+        except StateError:
+            return  # busy, or damaged: whatever needs it will say so
+
+
+def _lay_out(path: Path, settings: Settings, fingerprint: Mapping[str, str]) -> None:
+    """Write a new home; the folder appears whole."""
+    aside = path.absolute().with_name(f".{path.absolute().name}.{os.getpid()}.tmp")
+    remove(aside)
+    root = aside / "versions" / "000000"
+    root.mkdir(parents=True)
+    (aside / "tasks").mkdir()
+    made = now()
+    write_sealed(root / VERSION_FILE, asdict(Version(0, None, "initial", made)))
+    event = {**event_of("init", 0, {"model": settings.model.name}), "time": made}
+    write_json(aside / "current", {"version": 0, "event": event})
+    append_line(aside / "log.jsonl", event)
+    env = _environment()
+    home = {"schema": SCHEMA, "settings": asdict(settings), "base": dict(fingerprint), "time": made, "env": env}
+    write_json(aside / "home.json", home)
+    fsync_folder(aside)
+    os.rename(aside, path)
+    fsync_folder(path.absolute().parent)
+
+
+def _environment() -> dict[str, Any]:
+    """Return the versions of what the home was made with."""
+    return environment(torch.device("cpu"))
+
+
+def _differing(n: int) -> str:
+    return f"{n} evaluation items were there already with another answer; the stored answers are kept"

@@ -1,0 +1,118 @@
+"""What a home has to say, as tables and sentences for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from everlearn.home.comparing import CheckReport, Diff, Flip
+from everlearn.home.gate import Change, GateReport, Verdict
+from everlearn.home.learning import LearnReport
+
+_SHOWN_CHARACTERS = 100
+
+
+def changes_table(title: str, changes: Sequence[Change], columns: Mapping[str, Sequence[str]] | None = None) -> Table:
+    """Return a table of changes, one row a task; `columns` adds others: head -> a cell for each change."""
+    extra = columns or {}
+    table = Table(title=title, title_justify="left")
+    for name in ("task", "before", "after", "difference", "95% interval", "p", "lost", "gained", "items", *extra):
+        table.add_column(name, justify="left" if name == "task" or name in extra else "right")
+    for i, change in enumerate(changes):
+        cells = [change.task, f"{change.before:.3f}", f"{change.after:.3f}", f"{change.difference:+.3f}"]
+        cells += [_interval(change), "–" if change.p_value is None else f"{change.p_value:.3g}"]
+        cells += [
+            str(change.n_lost),
+            str(change.n_gained),
+            str(change.n),
+            *(cells_of[i] for cells_of in extra.values()),
+        ]
+        table.add_row(*cells)
+    return table
+
+
+def change_notes(changes: Sequence[Change]) -> list[str]:
+    """Return a sentence for each change whose difference is not that of its scores."""
+    found = {change.metric: change.compared for change in changes if change.compared}
+    return [f"The difference of {metric} is taken over items: {compared}." for metric, compared in found.items()]
+
+
+def gate_table(report: GateReport) -> Table:
+    """Return the gate's judgement, a row a task."""
+    verdicts = [_word(verdict) for verdict in report.verdicts]
+    title = f"earlier tasks, current version against new one (gate {report.tolerance:g}, rule {report.rule})"
+    return changes_table(title, [verdict.change for verdict in report.verdicts], {"verdict": verdicts})
+
+
+def gate_sentences(report: GateReport) -> list[str]:
+    """Return what must be said beside the table: where there are too few items to tell, and how many would do."""
+    sentences = []
+    for verdict in report.verdicts:
+        if not verdict.undecided:
+            continue
+        change = verdict.change
+        enough = "no number of items could" if verdict.n_needed is None else f"about {verdict.n_needed} would do"
+        what = f"{change.n} items are too few to tell whether the loss is above {report.tolerance:g}"
+        sentences.append(f"{change.task}: {what} ({enough}, if nothing is lost in truth).")
+    return sentences + change_notes([verdict.change for verdict in report.verdicts])
+
+
+def outcome_sentence(report: LearnReport, home: str) -> str:
+    """Return what became of a learning."""
+    lost = ", ".join(verdict.change.task for verdict in report.gate.verdicts if verdict.refused)
+    if report.status == "refused":
+        more = f"See it: everlearn diff {home} CURRENT {report.version}; take it all the same: learn with --force"
+        return f"Refused: version {report.version} did not pass the gate on {lost}; the current version stays. {more}."
+    if report.status == "forced":
+        return f"Version {report.version} is current by force, though it did not pass the gate on {lost}."
+    return f"Version {report.version} is current."
+
+
+def log_table(events: Sequence[Mapping[str, Any]], current: int | None) -> Table:
+    """Return what happened, a row an event."""
+    table = Table("time (UTC)", "event", "version", "task", "status", "parent", "not passed on")
+    for event in events:
+        version = f"{event['version']}{' (current)' if event['version'] == current else ''}"
+        cells = [str(event.get(key, "")) for key in ("task", "status", "parent")]
+        time = str(event["time"]).replace("T", " ")[:19]
+        table.add_row(time, event["event"], version, *cells, ", ".join(event.get("lost", [])))
+    return table
+
+
+def diff_table(diff: Diff) -> Table:
+    """Return how two versions differ, a row a task."""
+    notes = [_unlearned(diff, change.task) for change in diff.changes]
+    columns = {"note": notes} if any(notes) else None
+    return changes_table(f"version {diff.before} against version {diff.after}", diff.changes, columns)
+
+
+def flips_table(flips: Sequence[Flip]) -> Table:
+    """Return items on which two versions differ."""
+    table = Table("task", "before", "after", "item", title="items that differ", title_justify="left")
+    for flip in flips:
+        text = " | ".join(f"{key}: {value}" for key, value in flip.row.items() if value is not None)
+        short = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+        table.add_row(flip.task, f"{flip.before:.3g}", f"{flip.after:.3g}", short)
+    return table
+
+
+def drift_table(report: CheckReport) -> Table:
+    """Return how each task drifted since it was learned."""
+    versions = [str(drift.learned_in) for drift in report.drifts]
+    title = f"version {report.version} now, against when each task was learned"
+    return changes_table(title, [drift.change for drift in report.drifts], {"learned in version": versions})
+
+
+def _unlearned(diff: Diff, task: str) -> str:
+    numbers = diff.unlearned.get(task, [])
+    return f"version {numbers[0]} has not learned it" if numbers else ""
+
+
+def _interval(change: Change) -> str:
+    return "–" if change.low is None else f"{change.low:+.3f} to {change.high:+.3f}"
+
+
+def _word(verdict: Verdict) -> str:
+    if verdict.undecided:
+        return "refused: too few items to be sure" if verdict.refused else "passed, too few items to be sure"
+    return "refused: lost too much" if verdict.refused else "passed"

@@ -1,0 +1,180 @@
+"""Out of everlearn: a plain peft adapter, or a whole model, that transformers loads to the same logits."""
+
+import copy
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import nn
+
+from everlearn.errors import ConfigError, ModelError, StateError, describe, nearest
+from everlearn.models.adapters import Adapters, is_peft
+from everlearn.models.heads import GrowingHead
+from everlearn.models.load import Model
+from everlearn.models.objectives import CausalObjective, TagObjective
+
+_PREFIX = "base_model.model."  # of the names of a model that peft wraps
+
+
+def export_model(model: Model, folder: Path, *, merged: bool = False, task: str | None = None) -> Path:
+    """Write a model and its tokenizer into a new folder, for use without everlearn. The model is used up by that.
+
+    LoRA becomes a peft adapter (`PeftModel.from_pretrained(base, folder)`), or with `merged` a whole model
+    (`AutoModelFor….from_pretrained(folder)`); full fine-tuning always a whole model. A classifier gets a linear head:
+    that of `task`, or the shared one, with its label names.
+
+    Args:
+        folder: new or empty; it appears whole.
+        task: which head; needed where there are several.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: if the folder is not empty, or it isn't clear which head is meant.
+        ModelError: if it can't be exported so, with the way that works. StateError: if it can't be written.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(describe("export", "the folder is not empty", str(folder), "Name a new folder"))
+    if model.tokenizer is None:
+        raise ModelError(describe("export", "only language models can be exported", model.name, "Save its state_dict"))
+    labels = None if isinstance(model.objective, CausalObjective) else _labels(model.adapters, task)
+    if labels is None and task is not None:
+        raise ConfigError(describe("export: task", "a language model has no heads", task, "Leave the task out"))
+    as_adapter = is_peft(model.network) and not merged
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        if as_adapter:
+            _save_adapter(model, aside, labels, task)
+        else:
+            _whole(model, labels, task).save_pretrained(aside)
+        model.tokenizer.save_pretrained(aside)
+        (aside / "README.md").write_text(_card(model, labels, as_adapter=as_adapter), encoding="utf-8")
+        os.rename(aside, folder)
+    except OSError as error:
+        way_out = "Free some space, or choose another folder"
+        raise StateError(describe("export", f"can't be written ({error})", str(folder), way_out)) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def _labels(adapters: Adapters, task: str | None) -> list[str]:
+    """Return the label names of the head that is exported."""
+    if adapters.head_mode == "shared":
+        if task is not None:
+            way_out = "Leave the task out: all tasks share one head"
+            raise ConfigError(describe("export: task", "there is no head of its own", task, way_out))
+        return list(adapters.columns)
+    known = list(adapters.task_blocks)
+    if task is None and len(known) == 1:
+        task = known[0]
+    if task is None:
+        way_out = f"Name one with --task: {', '.join(known)}"
+        raise ConfigError(describe("export: task", "each task has a head of its own", known, way_out))
+    if task not in adapters.task_blocks:
+        way_out = f"{nearest(task, known)}Tasks with a head: {', '.join(known)}"
+        raise ConfigError(describe("export: task", "has no head", task, way_out))
+    return list(adapters.task_labels[task])
+
+
+def _linear(adapters: Adapters, task: str | None) -> nn.Linear:
+    """Return one linear layer that computes what the exported head does."""
+    head: GrowingHead = adapters.head
+    blocks = list(head.blocks)
+    if adapters.head_mode == "task":
+        name = task if task is not None else next(iter(adapters.task_blocks))
+        blocks = [head.blocks[adapters.task_blocks[name]]]
+    weight = torch.cat([block.weight for block in blocks])
+    has_bias = blocks[0].bias is not None
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=has_bias, device=weight.device, dtype=weight.dtype)
+    with torch.no_grad():
+        linear.weight.copy_(weight)
+        if has_bias:
+            linear.bias.copy_(torch.cat([block.bias for block in blocks]))
+    return linear
+
+
+def _whole(model: Model, labels: list[str] | None, task: str | None) -> nn.Module:
+    """Return a plain transformers model: adapters merged, a linear layer for the head."""
+    network = model.network.merge_and_unload() if is_peft(model.network) else model.network
+    if labels is None:
+        return network
+    network.set_submodule(_name_of(network, model.adapters.head), _linear(model.adapters, task))
+    network.num_labels = len(labels)
+    network.config.id2label = dict(enumerate(labels))
+    network.config.label2id = {label: i for i, label in enumerate(labels)}
+    return network
+
+
+def _save_adapter(model: Model, folder: Path, labels: list[str] | None, task: str | None) -> None:
+    """Write adapter_config.json and adapter_model.safetensors; a head, and weights that the base lacks, go along."""
+    network: PeftModel = model.network
+    config = copy.deepcopy(network.peft_config["default"])
+    config.inference_mode = True
+    config.revision = network.get_base_model().config.to_dict().get("_commit_hash") or config.revision
+    tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(network, save_embedding_layers=False)
+    if labels is not None:
+        config.task_type = "TOKEN_CLS" if isinstance(model.objective, TagObjective) else "SEQ_CLS"
+        config.modules_to_save, extra = _beside_lora(model, task)
+        tensors = {**tensors, **extra}
+    config.save_pretrained(folder)
+    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    save_file(plain, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _beside_lora(model: Model, task: str | None) -> tuple[list[str], dict[str, torch.Tensor]]:
+    """Return the modules that a classifier's adapter holds whole (its head, those the base lacks) and their tensors.
+
+    Raises:
+        ModelError: if one of them has a LoRA inside: peft loads only one of the two.
+    """
+    base, adapters = model.network.get_base_model(), model.adapters
+    head_name = _name_of(base, adapters.head)
+    owners = {name.rpartition(".")[0].removesuffix(".base_layer") for name in adapters.fresh}
+    owners = {owner for owner in owners if not isinstance(base.get_submodule(owner), GrowingHead)}
+    layered = [name for name, module in base.named_modules() if isinstance(module, LoraLayer)]
+    whole = {head_name.partition(".")[0], *owners}
+    inside = [name for name in layered if any(name == owner or name.startswith(f"{owner}.") for owner in whole)]
+    if inside:
+        way_out = "Export the whole model instead: --merged"
+        raise ModelError(describe("export", "LoRA stands inside layers that the base model lacks", inside, way_out))
+    base.set_submodule(head_name, _linear(adapters, task))
+    found: dict[str, Any] = {}
+    for owner in whole:
+        values = base.get_submodule(owner).state_dict()
+        found |= {f"{_PREFIX}{owner}.{name}": tensor for name, tensor in values.items()}
+    return sorted(whole), found
+
+
+def _name_of(network: nn.Module, module: nn.Module) -> str:
+    return next(name for name, found in network.named_modules() if found is module)
+
+
+def _card(model: Model, labels: list[str] | None, *, as_adapter: bool) -> str:
+    """Return the README of an exported folder: how it is loaded."""
+    kind = "CausalLM" if labels is None else type(model.objective).__name__.removesuffix("Objective")
+    auto = {"CausalLM": "CausalLM", "Classify": "SequenceClassification", "Tag": "TokenClassification"}[kind]
+    names = "" if labels is None else f"Labels, in order: {', '.join(labels)}.\n\n"
+    lines = [f"from transformers import AutoModelFor{auto}, AutoTokenizer", ""]
+    if as_adapter:
+        base = model.network.peft_config["default"].base_model_name_or_path
+        n_labels = "" if labels is None else f", num_labels={len(labels)}"
+        lines[0] = f"from peft import PeftModel\n{lines[0]}"
+        lines.append(f"base = AutoModelFor{auto}.from_pretrained({base!r}{n_labels})")
+        lines.append('model = PeftModel.from_pretrained(base, ".")')
+    else:
+        lines.append(f'model = AutoModelFor{auto}.from_pretrained(".")')
+    lines.append('tokenizer = AutoTokenizer.from_pretrained(".")')
+    what = "A LoRA adapter" if as_adapter else "A whole model"
+    code = "\n".join(lines)
+    return f"# {what}, exported by everlearn\n\nBase model: {model.name}.\n\n{names}```python\n{code}\n```\n"

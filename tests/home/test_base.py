@@ -1,0 +1,62 @@
+"""The base model is pinned when a home is made, and noticed when it changes."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from everlearn.errors import ConfigError, ModelError
+from everlearn.home import base
+from everlearn.home.base import check_unchanged, fingerprint_of, settle
+from everlearn.models.load import ModelConfig
+
+
+def test_folder_is_made_absolute_and_fingerprinted(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(llama.parent)
+    config, fingerprint = settle(ModelConfig(llama.name))
+    assert config.name == str(llama)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(fingerprint)
+    check_unchanged(config, fingerprint)
+
+
+def test_changed_base_is_refused(llama: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(llama, folder)
+    config, fingerprint = settle(ModelConfig(str(folder)))
+    (folder / "notes.txt").write_text("no file that a model is loaded from")
+    check_unchanged(config, fingerprint)
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    with pytest.raises(ModelError, match=r"is not the one that this home was made with\. Got \['model\.safetensors'\]"):
+        check_unchanged(config, fingerprint)
+    shutil.rmtree(folder)
+    with pytest.raises(ModelError, match=r"if they moved, write their folder into model\.name"):
+        check_unchanged(config, fingerprint)
+
+
+def test_hub_id_is_pinned_to_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def cached(name: str, file: str, revision: str) -> str:
+        asked.append((name, file, revision))
+        return f"/cache/models--org--name/snapshots/abc123/{file}"
+
+    monkeypatch.setattr(base, "cached_file", cached)
+    config, fingerprint = settle(ModelConfig("org/name"))
+    assert (config.name, config.revision, fingerprint) == ("org/name", "abc123", {"commit": "abc123"})
+    assert asked == [("org/name", "config.json", "main")]
+    check_unchanged(config, fingerprint)
+
+
+def test_unknown_and_plain_models_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="can't be found"):
+        settle(ModelConfig("no-one/has-this-model"))
+    with pytest.raises(ModelError, match="no model is in the folder"):
+        settle(ModelConfig(str(tmp_path)))
+    with pytest.raises(ConfigError, match="a home keeps language models"):
+        settle(ModelConfig("mlp"))
+    assert fingerprint_of(tmp_path) == {}

@@ -1,0 +1,188 @@
+"""The home as its user meets it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from everlearn.errors import ConfigError, ModelError, StateError, StreamError
+from everlearn.home import Gate, Home
+from everlearn.home.files import locked
+from everlearn.home.store import Store, files_in
+from everlearn.models.load import AdapterConfig, ModelConfig
+
+from .conftest import rows
+
+THIRD = (rows(("one", "two"), 12), rows(("one", "two"), 6, 40))
+
+
+def test_new_home_has_the_untouched_model(llama: Path, tmp_path: Path) -> None:
+    config = ModelConfig(str(llama), AdapterConfig(rank=2))
+    home = Home.create(tmp_path / "home", config, learner={"epochs": 1}, strategies=["replay"])
+    assert Home.is_home(tmp_path / "home")
+    assert not Home.is_home(tmp_path)
+    opened = Home.open(tmp_path / "home")
+    assert opened.settings == home.settings
+    assert (opened.current, [record.status for record in opened.versions()]) == (0, ["initial"])
+    assert [event["event"] for event in opened.log()] == ["init"]
+    with pytest.raises(StateError, match="has learned nothing to export|has learned nothing that could be exported"):
+        opened.export(tmp_path / "out")
+    with pytest.raises(StateError, match="the folder is not empty"):
+        Home.create(tmp_path / "home", config)
+
+
+def test_no_home_is_left_where_making_one_failed(tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        Home.create(tmp_path / "home", "no-one/has-this-model")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(StateError, match="there is no home in the folder"):
+        Home.open(tmp_path / "home")
+
+
+def test_versions_never_change(home: Home) -> None:
+    before = files_in(home.path / "versions")
+    home.learn("third", *THIRD, gate=Gate(1.0))
+    home.diff(0, 3)
+    home.check()
+    home.rollback(1)
+    after = files_in(home.path / "versions")
+    assert after.items() >= before.items()
+    assert {name.split("/")[0] for name in after.keys() - before.keys()} == {"000003"}
+
+
+def test_refused_version_stays_for_inspection(home: Home) -> None:
+    report = home.learn("third", *THIRD, gate=Gate(0.02, "safe"))
+    assert (report.status, report.promoted, home.current) == ("refused", False, 2)
+    assert home.diff(2, 3).changes[-1].task == "third"
+    assert home.log()[-1]["lost"] == ["colours", "animals"]
+    with pytest.raises(StateError, match=r"was refused by the gate.*--force"):
+        home.rollback(3)
+    home.rollback(3, force=True)
+    assert home.current == 3
+    assert home.log()[-1]["forced"] is True
+
+
+def test_force_promotes_and_is_logged(home: Home) -> None:
+    report = home.learn("third", *THIRD, gate=Gate(0.02, "safe"), force=True)
+    assert (report.status, report.promoted, home.current) == ("forced", True, 3)
+    assert (home.log()[-1]["status"], home.log()[-1]["lost"]) == ("forced", ["colours", "animals"])
+
+
+def test_rollback_goes_on_from_the_older_version(home: Home) -> None:
+    home.rollback(1)
+    report = home.learn("third", *THIRD, gate=Gate(1.0))
+    record = home.versions()[report.version]
+    assert (record.number, record.parent, record.learned) == (3, 1, ("colours", "third"))
+    assert [verdict.change.task for verdict in report.gate.verdicts] == ["colours"]
+
+
+def test_the_same_learning_makes_the_same_weights(home: Home, made_home: Path, tmp_path: Path) -> None:
+    shutil.copytree(made_home, tmp_path / "other")
+    other = Home.open(tmp_path / "other")
+    for one in (home, other):
+        one.learn("third", *THIRD, gate=Gate(1.0))
+    first, second = (Store(one.path).state(3)["weights"] for one in (home, other))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    other.rollback(2)
+    other.learn("third", *THIRD, gate=Gate(1.0), seed=5)
+    third = Store(other.path).state(4)["weights"]
+    assert any(not torch.equal(tensor, third[name]) for name, tensor in first.items())
+
+
+def test_training_row_that_is_an_evaluation_item_is_refused(home: Home) -> None:
+    files = files_in(home.path)
+    measured = rows(("red", "green"), 2, 30)
+    with pytest.raises(StreamError, match=r"training rows are evaluation items of tasks\. Got \{'colours': 2\}"):
+        home.learn("third", [*THIRD[0], *measured], THIRD[1])
+    with pytest.raises(StreamError, match=r"were trained on before, by version\. Got \{1: 1\}"):
+        home.learn("third", THIRD[0], [*THIRD[1], *rows(("red", "green"), 1)])
+    assert {**files_in(home.path), "lock": ""} == {**files, "lock": ""}
+
+
+def test_no_memory_holds_an_evaluation_item(home: Home) -> None:
+    memory = Store(home.path).state(2)["strategies"]["replay"]["memory_"]
+    kept = {row["text"] for stored in memory.values() for row in stored["rows"]}
+    measured = {row["text"] for task in ("colours", "animals") for row in home._versions().tasks[task].evaluation}
+    assert kept
+    assert not kept & measured
+
+
+def test_damaged_version_is_not_learned_on(home: Home) -> None:
+    path = home.path / "versions" / "000002" / "state" / "tensors.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(StateError, match=r"tensors\.safetensors: is damaged"):
+        home.learn("third", *THIRD)
+    with pytest.raises(StateError, match="is damaged"):
+        home.rollback(2)
+    home.rollback(1)
+    assert home.learn("third", *THIRD, gate=Gate(1.0), discard_pending=True).version == 3
+
+
+def test_full_disk_leaves_the_current_version(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("everlearn.state.save_file", full)
+        with pytest.raises(StateError, match="No space left on device"):
+            home.learn("third", *THIRD, gate=Gate(1.0))
+    assert home.current == 2
+    assert Home.open(home.path).resume().status == "promoted"
+
+
+def test_two_cannot_change_a_home_at_once(home: Home) -> None:
+    with locked(home.path / "lock"):
+        with pytest.raises(StateError, match=r"another process is changing this home\. Got 'pid \d+'"):
+            home.learn("third", *THIRD)
+        with pytest.raises(StateError, match="another process"):
+            home.rollback(1)
+        assert Home.open(home.path).current == 2
+        assert home.diff(1, 1).flips == ()
+
+
+def test_changed_base_is_refused(home: Home, bert: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(bert, tmp_path / "base")
+    path = home.path / "home.json"
+    content = json.loads(path.read_text())
+    content["settings"]["model"]["name"] = str(other)
+    path.write_text(json.dumps(content))
+    assert Home.open(home.path).diff(1, 1).flips == ()  # moved, but the same
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 0.5}))
+    moved = Home.open(home.path)
+    for use in (lambda: moved.learn("third", *THIRD), lambda: moved.diff(1, 2), lambda: moved.export(tmp_path / "out")):
+        with pytest.raises(ModelError, match=r"is not the one that this home was made with\. Got \['config\.json'\]"):
+            use()
+
+
+def test_bad_options_fail_before_anything_is_laid_down(home: Home) -> None:
+    with pytest.raises(ConfigError, match="learner.epoch"):
+        home.learn("third", *THIRD, learner={"epoch": 3})
+    with pytest.raises(ConfigError, match="the name can't be used"):
+        home.learn("../third", *THIRD)
+    with pytest.raises(ConfigError, match="Did you mean 'replay'"):
+        home.learn("third", *THIRD, strategies=["reply"])
+    with pytest.raises(ConfigError, match="different kinds of model"):
+        home.learn("third", [{"text": "running text"}, {"text": "more"}], [{"text": "other text"}])
+    assert not (home.path / "pending").exists()
+
+
+def test_exported_version_answers_as_the_home_does(home: Home, tmp_path: Path) -> None:
+    folder = home.export(tmp_path / "out", merged=True, version=1, task="colours")
+    network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    versions = home._versions()
+    run = versions.open(1, versions.learned_tasks(1))
+    task = versions.tasks["colours"]
+    features = run.model.objective.encode(task.evaluation, task)
+    batch = run.model.objective.collate(run.model.objective.take(features, list(range(4))))
+    with torch.no_grad(), run.model.evaluating():
+        expected = run.model.objective.forward(run.model.network, batch).logits
+        inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "tasks")}
+        torch.testing.assert_close(network(**inputs).logits, expected, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ConfigError, match="each task has a head of its own"):
+        home.export(tmp_path / "other", merged=True)
+    with pytest.raises(StateError, match="there is no such version"):
+        home.export(tmp_path / "other", version=9)

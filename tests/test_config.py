@@ -1,0 +1,148 @@
+import copy
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+from support.recipes import plain_recipe
+
+from everlearn.config import build_strategies, load_recipe, read_yaml
+from everlearn.errors import ConfigError, EverlearnError
+from everlearn.strategies.ewc import EWC
+
+RECIPE = plain_recipe(["replay", {"name": "ewc", "strength": 5}], seeds=[0, 1])
+
+
+def changed(path, value):
+    recipe = copy.deepcopy(RECIPE)
+    *parents, last = path.split(".")
+    place = recipe
+    for key in parents:
+        place = place.setdefault(key, {}) if isinstance(place, dict) else place[int(key)]
+    place[int(last) if isinstance(place, list) else last] = value
+    return recipe
+
+
+def test_a_recipe_is_read_from_a_file_or_a_mapping(tmp_path):
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(RECIPE))
+    recipe = load_recipe(tmp_path / "a.yaml")
+    assert recipe == load_recipe(RECIPE)
+    assert load_recipe(asdict(recipe)) == recipe
+    assert recipe.all_seeds() == [0, 1]
+    replay, ewc = recipe.build_strategies()
+    assert (replay.name, ewc.name, ewc.strength) == ("replay", "ewc", 5.0)
+    assert recipe.build_learner().learning_rate == 0.01
+    assert recipe.schedule_options() == {"per_task": 48, "per_task_eval": 20}
+    assert load_recipe({"stream": {"name": "digits"}}).all_seeds() == [0]
+
+
+WRONG = {
+    "sttream": (1, r"^sttream: is unknown.*Did you mean 'stream'"),
+    "learner.epohcs": (1, r"^learner\.epohcs: is unknown.*Did you mean 'epochs'"),
+    "learner.epochs": (1.5, r"^learner\.epochs: has the wrong type. Got 1\.5. Give int"),
+    "learner.learning_rate": ("1e-4", r"^learner\.learning_rate: .*YAML reads 1e-4 as text, write it like 1\.0e-4"),
+    "learner.batch_size": (0, r"^learner\.batch_size: is out of range. Got 0. .*at least 1"),
+    "learner.betas": ([0.9], r"^learner\.betas: has the wrong type"),
+    "learner.optimizer": ("adamv", r"^learner\.optimizer: is unknown. Got 'adamv'. Did you mean 'adam"),
+    "learner.clip": (-1, r"^learner\.clip: is out of range"),
+    "learner.name": ("stf", r"^learner\.name: is no learner.*Did you mean 'sft'"),
+    "model.adapter.rank": ("4", r"^model\.adapter\.rank: has the wrong type"),
+    "model.adapter.name": ("loar", r"^model\.adapter\.name: is unknown.*Did you mean 'lora'"),
+    "model.dtype": ("fp32", r"^model\.dtype: is unknown"),
+    "model.head": (3, r"^model\.head: has the wrong type"),
+    "model": ([], r"^model: has the wrong type"),
+    "stream.name": ("digit", r"^stream\.name: is no stream.*Did you mean 'digits'"),
+    "stream.n_task": (2, r"^stream\.n_task: is unknown.*Did you mean 'n_tasks'"),
+    "stream.mode": (1, r"^stream\.mode: has the wrong type"),
+    "strategies.1.strength": (-2, r"ewc\.strength: is out of range. Got -2"),
+    "strategies.1.lambda": (2, r"^strategies\[1\]\.lambda: is unknown"),
+    "strategies.1.precision_": ({}, r"^strategies\[1\]\.precision_: is unknown"),
+    "strategies.0": ("repla", r"^strategies\[0\]\.name: is no strategy.*Did you mean 'replay'"),
+    "strategies": (["ewc", "ewc"], r"^strategies: a strategy stands twice"),
+    "strategies.1": ("joint", r"joint can't stand beside replay|replay can't stand beside joint"),
+    "seeds": ([1, 1], r"^seeds: repeat"),
+    "seed": (4, r"^seeds: stands beside seed"),
+    "evaluation.future": ("yes", r"^evaluation\.future: has the wrong type"),
+    "checkpoint.every_steps": (0, r"^checkpoint\.every_steps: is out of range"),
+    "processes": (True, r"^processes: has the wrong type"),
+    "track": ("wandb", r"^track: has the wrong type"),
+}
+
+
+@pytest.mark.parametrize("path", WRONG)
+def test_what_is_wrong_is_named_by_its_path_before_anything_loads(path, monkeypatch):
+    value, message = WRONG[path]
+    monkeypatch.setattr("everlearn.streams.digits.load_digits", lambda: pytest.fail("the data was read"))
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(changed(path, value))
+
+
+def test_betas_out_of_range_are_refused():
+    with pytest.raises(ConfigError, match=r"learner\.betas.*Got 1\.5"):
+        load_recipe(changed("learner.betas", [0.9, 1.5]))
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(ConfigError, match="lacks 'stream'"):
+        load_recipe({})
+    with pytest.raises(ConfigError, match="stream: has no name"):
+        load_recipe({"stream": {}})
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("learner.epochs=7", ("learner", "epochs"), 7),
+        ("learner.learning_rate=1.0e-4", ("learner", "learning_rate"), 1e-4),
+        ("learner.clip=null", ("learner", "clip"), None),
+        ("strategies.1.strength=9", ("strategies", 1, "strength"), 9),
+        ("strategies=[none]", ("strategies",), ["none"]),
+        ("strategies.0={name: replay, capacity: 3}", ("strategies", 0, "capacity"), 3),
+        ("evaluation.future=true", ("evaluation", "future"), True),
+    ],
+)
+def test_set_overrides_values_read_as_yaml(override, path, value):
+    before = copy.deepcopy(RECIPE)
+    found = asdict(load_recipe(RECIPE, [override]))
+    for key in path:
+        found = found[key]
+    assert found == value
+    assert before == RECIPE, "the caller's mapping was changed"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learner.epochs", "is no assignment"),
+        ("=3", "is no assignment"),
+        ("learner.epochs=[", "is no YAML value"),
+        ("learner.epohcs=3", "Did you mean 'epochs'"),
+        ("strategies.5.strength=3", "is no place in the list.*0 to 1"),
+        ("strategies.0.capacity=3", "--set strategies.0.capacity.*'replay'"),
+        ("processes.a=3", "is no mapping"),
+    ],
+)
+def test_a_wrong_override_is_one_sentence(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_recipe({**RECIPE, "processes": 1}, [override])
+
+
+@pytest.mark.parametrize("content", [None, b"a: [", b"- 1", b"\xff"])
+def test_a_file_that_is_no_recipe(tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"a\.yaml"):
+        load_recipe(tmp_path / "a.yaml")
+
+
+def test_every_recipe_of_the_project_that_names_a_stream_is_valid():
+    for path in sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml")):
+        if "stream" in read_yaml(path):
+            load_recipe(path)
+
+
+def test_strategies_may_be_objects():
+    ewc = EWC(strength=3.0)
+    assert build_strategies([ewc, "replay"])[0] is ewc
+    with pytest.raises(EverlearnError):
+        build_strategies([3])

@@ -1,0 +1,111 @@
+"""Real processes, killed at random moments and resumed until they are done: the result is that of one that never was.
+
+The children are forked from a server that has imported everything once, so that a kill costs tenths of a second.
+"""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
+from support.runs import assert_same
+from support.worker import work
+
+from everlearn.run import run
+from everlearn.state import read_json
+
+N_KILLS = {"plain": 16, "language": 8}
+PATIENCE_S = 120  # for one event, on a busy machine
+CHECKPOINT = {"every_s": None, "every_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def server():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["support.worker", "everlearn.streams.files", "everlearn.streams.digits", "peft"])
+    return context
+
+
+@pytest.fixture(scope="module")
+def recipes(llama, tmp_path_factory):
+    protection = [{"name": "replay", "capacity": 12}, {"name": "ewc", "n_examples": 16}]
+    common = {"seeds": [0, 1], "checkpoint": CHECKPOINT, "evaluation": {"future": True}}
+    plain = plain_recipe(protection, **common)
+    plain["model"]["options"]["dropout"] = 0.2
+    language = language_recipe(protection, llama, tmp_path_factory.mktemp("rows"), dropout=0.2, **common)
+    return {"plain": plain, "language": language}
+
+
+@pytest.fixture(scope="module")
+def wanted(recipes, tmp_path_factory):
+    """Return the folders of the uninterrupted runs."""
+    folders = {name: tmp_path_factory.mktemp("whole") / name for name in recipes}
+    for name, recipe in recipes.items():
+        run(recipe, folders[name])
+    return folders
+
+
+def start(server, recipe: dict, out: Path):
+    ours, theirs = server.Pipe(duplex=False)
+    child = server.Process(target=work, args=(recipe, out, theirs), daemon=True)
+    child.start()
+    theirs.close()
+    return child, ours
+
+
+def wait_for(pipe, n_events: int) -> str:
+    """Return the last of up to `n_events` events, or the one that ended the run."""
+    event = "none"
+    for _ in range(n_events):
+        assert pipe.poll(PATIENCE_S), "the child says nothing"
+        event = pipe.recv()
+        if event in ("done", "paused"):
+            break
+    return event
+
+
+def check_equal(out: Path, whole: Path) -> None:
+    for seed in (0, 1):
+        assert_same(final_weights(out, seed), final_weights(whole, seed))
+    assert lines_of(out) == lines_of(whole)
+    assert read_json(out / "results.json")["summary"] == read_json(whole / "results.json")["summary"]
+    assert not list(out.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("name", ["plain", "language"])
+def test_killed_at_random_moments_it_ends_as_if_it_never_was(name, server, recipes, wanted, tmp_path):
+    choose = random.Random(name)
+    n_kills = n_chains = 0
+    while n_kills < N_KILLS[name]:
+        out = tmp_path / str(n_chains)
+        n_chains += 1
+        event = ""
+        while event != "done":
+            child, pipe = start(server, recipes[name], out)
+            more = n_kills < N_KILLS[name]
+            event = wait_for(pipe, choose.randint(1, 20) if more else 10**6)
+            if event != "done":
+                time.sleep(choose.random() * 0.02)  # into the step, the write or the rename that follows
+                os.kill(child.pid, signal.SIGKILL)
+                n_kills += 1
+            child.join(PATIENCE_S)
+            assert child.exitcode == (0 if event == "done" else -signal.SIGKILL)
+        check_equal(out, wanted[name])
+
+
+def test_interrupted_it_pauses_at_the_next_step_and_goes_on(server, recipes, wanted, tmp_path):
+    for n_events in (9, 14):  # in mid-task; the other, later
+        child, pipe = start(server, recipes["plain"], tmp_path)
+        assert wait_for(pipe, n_events) != "done"
+        os.kill(child.pid, signal.SIGINT)
+        assert wait_for(pipe, 10**6) == "paused"
+        child.join(PATIENCE_S)
+        assert child.exitcode == 0
+    child, pipe = start(server, recipes["plain"], tmp_path)
+    assert wait_for(pipe, 10**6) == "done"
+    child.join(PATIENCE_S)
+    check_equal(tmp_path, wanted["plain"])

@@ -1,0 +1,58 @@
+import sys
+
+import pytest
+
+from everlearn import registry
+from everlearn.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch):
+    for kind in registry.PACKAGES:
+        registry.names(kind)  # imports all modules, which register only once
+    monkeypatch.setattr(registry, "_entries", {kind: dict(entries) for kind, entries in registry._entries.items()})
+
+
+def test_what_is_registered_is_found():
+    @registry.register("learner", "made_up")
+    class MadeUp:
+        pass
+
+    assert registry.find("learner", "made_up") is MadeUp
+    assert "made_up" in registry.names("learner")
+    assert {"sft", "made_up"} <= set(registry.names("learner"))
+
+
+def test_names_come_sorted_and_from_every_module():
+    names = registry.names("strategy")
+    assert names == sorted(names)
+    assert {"none", "joint", "cumulative", "replay", "ewc", "lwf", "agem"} <= set(names)
+
+
+def test_a_name_is_held_by_one_thing():
+    class First:
+        pass
+
+    class Second:
+        pass
+
+    registry.register("learner", "held")(First)
+    registry.register("learner", "held")(First)
+    with pytest.raises(ConfigError, match="already registered"):
+        registry.register("learner", "held")(Second)
+
+
+def test_unknown_names_and_kinds():
+    with pytest.raises(ConfigError, match=r"strategies\[1\]: is no strategy. Got 'ewk'. Did you mean 'ewc'"):
+        registry.find("strategy", "ewk", "strategies[1]")
+    with pytest.raises(ConfigError, match="unknown kind"):
+        registry.register("planet", "earth")
+
+
+def test_code_from_outside_the_tree(tmp_path, monkeypatch):
+    (tmp_path / "outside_module.py").write_text("class Thing:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert registry.find("strategy", "outside_module:Thing") is sys.modules["outside_module"].Thing
+    for name in ("outside_module:Nothing", "no_such_module:Thing"):
+        with pytest.raises(ConfigError, match="can't be imported"):
+            registry.find("strategy", name)

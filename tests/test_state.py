@@ -1,0 +1,221 @@
+import errno
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from everlearn import state
+from everlearn.errors import StateError
+from everlearn.state import (
+    checkpoints,
+    clear_leftovers,
+    load_state,
+    pack,
+    read_json,
+    rng_state,
+    save_checkpoint,
+    save_state,
+    set_rng_state,
+    unpack,
+    write_file,
+    write_json,
+)
+
+TENSORS = {"a": torch.arange(3.0), "b/c": torch.tensor([1, 2])}
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "file"
+    write_file(path, b"old")
+    write_file(path, b"new and longer")
+    assert path.read_bytes() == b"new and longer"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, broken):
+    path = tmp_path / "file"
+    write_file(path, b"old")
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, broken, full)
+    with pytest.raises(StateError, match=r"can't be written .*No space left.*state saved before is untouched"):
+        write_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_json_comes_back_and_nan_is_refused(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [1, None, "ü"]})
+    assert read_json(tmp_path / "a.json") == {"a": [1, None, "ü"]}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"a": math.nan})
+    assert read_json(tmp_path / "a.json") == {"a": [1, None, "ü"]}
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"\xff\xfe"])
+def test_unreadable_json_is_a_state_error(tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(StateError, match=r"a\.json: can't be read"):
+        read_json(tmp_path / "a.json")
+
+
+def test_pack_and_unpack_are_inverse():
+    value = {
+        "tensor": torch.randn(2),
+        "nested": {"list": [torch.ones(1), 3, "x", None, True], "ints": {0: torch.zeros(1), 7: {"deep": 1.5}}},
+        "empty": {"dict": {}, "list": []},
+    }
+    tensors = {}
+    plain = pack(value, tensors, "s")
+    back = unpack(json.loads(json.dumps(plain)), tensors)
+    assert torch.equal(back["tensor"], value["tensor"])
+    assert torch.equal(back["nested"]["ints"][0], torch.zeros(1))
+    assert back["nested"]["ints"][7] == {"deep": 1.5}
+    assert back["nested"]["list"][1:] == [3, "x", None, True]
+    assert back["empty"] == value["empty"]
+
+
+def test_packed_tensors_are_copies_and_names_do_not_collide():
+    tensor, tensors = torch.zeros(2), {}
+    value = {"a/b": tensor, "a": {"b": torch.ones(2)}, "same": tensor}
+    plain = pack(value, tensors, "s")
+    tensor.add_(5)
+    back = unpack(plain, tensors)
+    assert torch.equal(back["a/b"], torch.zeros(2))
+    assert torch.equal(back["a"]["b"], torch.ones(2))
+    assert len(tensors) == 3
+
+
+@pytest.mark.parametrize("make", [torch.optim.AdamW, lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)])
+def test_an_optimizer_s_state_comes_back(make, tmp_path):
+    def model_and_optimizer():
+        torch.manual_seed(0)
+        network = nn.Linear(3, 2)
+        return network, make(network.parameters())
+
+    def steps(network, optimizer, n):
+        for _ in range(n):
+            network(torch.ones(1, 3)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    network, optimizer = model_and_optimizer()
+    steps(network, optimizer, 2)
+    tensors = {}
+    values = pack({"optimizer": optimizer.state_dict(), "weights": network.state_dict()}, tensors, "s")
+    save_state(tmp_path / "s", tensors, values)
+    steps(network, optimizer, 2)
+    loaded_tensors, loaded = load_state(tmp_path / "s")
+    back = unpack(loaded, loaded_tensors)
+    other, other_optimizer = model_and_optimizer()
+    other.load_state_dict(back["weights"])
+    other_optimizer.load_state_dict(back["optimizer"])
+    steps(other, other_optimizer, 2)
+    assert torch.equal(network.weight, other.weight)
+
+
+def test_state_comes_back_and_is_never_overwritten(tmp_path):
+    save_state(tmp_path / "s", TENSORS, {"n": 1})
+    tensors, values = load_state(tmp_path / "s")
+    assert values == {"n": 1}
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
+    with pytest.raises(StateError, match="exists"):
+        save_state(tmp_path / "s", TENSORS, {"n": 2})
+
+
+def altered(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "tensors truncated": lambda folder: os.truncate(folder / state.TENSORS, 20),
+    "tensors altered by one bit": lambda folder: altered(folder / state.TENSORS),
+    "tensors missing": lambda folder: (folder / state.TENSORS).unlink(),
+    "values truncated": lambda folder: os.truncate(folder / state.VALUES, 20),
+    "values empty": lambda folder: os.truncate(folder / state.VALUES, 0),
+    "values missing": lambda folder: (folder / state.VALUES).unlink(),
+    "values of another shape": lambda folder: (folder / state.VALUES).write_text("[]"),
+    "folder missing": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_one_clear_error(damage, tmp_path):
+    save_state(tmp_path / "s", TENSORS, {"n": 1})
+    DAMAGE[damage](tmp_path / "s")
+    with pytest.raises(StateError) as caught:
+        load_state(tmp_path / "s")
+    assert str(tmp_path / "s") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_checkpoints_count_up_and_two_are_kept(tmp_path):
+    for number in range(5):
+        save_checkpoint(tmp_path, TENSORS, {"n": number})
+    assert [path.name for path in checkpoints(tmp_path)] == ["000003", "000004"]
+    assert load_state(checkpoints(tmp_path)[-1])[1] == {"n": 4}
+    assert checkpoints(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("broken", ["save_file", "_fsync_file", "_fsync_folder", "_sha256"])
+def test_a_full_disk_leaves_the_last_good_checkpoint(broken, tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, TENSORS, {"n": 0})
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(state, broken, full)
+    with pytest.raises(StateError, match="No space left"):
+        save_checkpoint(tmp_path, TENSORS, {"n": 1})
+    monkeypatch.undo()
+    assert load_state(checkpoints(tmp_path)[-1])[1]["n"] == 0
+    assert not list(tmp_path.glob(".*"))
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may catch it."""
+
+
+@pytest.mark.parametrize("step", ["mkdir", "save_file", "_fsync_file", "_sha256", "rename"])
+def test_killed_while_writing_the_last_good_checkpoint_is_what_is_found(step, tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, TENSORS, {"n": 0})
+
+    def killed(*arguments, **options):
+        raise Killed
+
+    if step == "rename":
+        monkeypatch.setattr(os, "rename", killed)
+    elif step == "mkdir":
+        monkeypatch.setattr(Path, "mkdir", killed)
+    else:
+        monkeypatch.setattr(state, step, killed)
+    monkeypatch.setattr(shutil, "rmtree", lambda *a, **k: None)  # no clean-up after SIGKILL
+    with pytest.raises(Killed):
+        save_checkpoint(tmp_path, TENSORS, {"n": 1})
+    monkeypatch.undo()
+    assert [path.name for path in checkpoints(tmp_path)] == ["000000"]
+    assert load_state(checkpoints(tmp_path)[-1])[1]["n"] == 0
+    clear_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["000000"]
+    save_checkpoint(tmp_path, TENSORS, {"n": 1})
+    assert load_state(checkpoints(tmp_path)[-1])[1]["n"] == 1
+
+
+def test_random_numbers_go_on_where_they_were():
+    kept = rng_state()
+    first = torch.rand(3)
+    tensors = {}
+    plain = pack(kept, tensors, "rng")
+    set_rng_state(unpack(plain, tensors))
+    assert torch.equal(torch.rand(3), first)

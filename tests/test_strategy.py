@@ -1,0 +1,68 @@
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from everlearn.errors import ConfigError
+from everlearn.strategy import HOOKS, Strategy, learned, overriding
+
+
+@dataclass
+class Counting(Strategy):
+    step_size: float = 0.5
+    seen_: list = learned(list)
+    kept_: dict = learned(dict)
+
+    def penalty(self, step):
+        return torch.zeros(())
+
+
+@dataclass
+class Further(Counting):
+    def end_task(self, run, task):
+        self.seen_.append(task)
+
+
+def test_a_misspelt_hook_fails_when_the_class_is_made():
+    with pytest.raises(ConfigError, match=r"Wrong\.edit_grad: is no hook.*Did you mean 'edit_grads'"):
+
+        class Wrong(Strategy):
+            def edit_grad(self, step):
+                pass
+
+
+def test_other_methods_are_allowed():
+    class Fine(Strategy):
+        def estimate(self):
+            pass
+
+        def _penalty(self):
+            pass
+
+
+def test_only_overriding_strategies_are_called():
+    first, second, third = Strategy(), Counting(), Further()
+    every = [first, second, third]
+    assert overriding(every, "penalty") == [second, third]
+    assert overriding(every, "end_task") == [third]
+    assert all(overriding([first], hook) == [] for hook in HOOKS)
+
+
+def test_state_is_what_ends_in_an_underscore():
+    strategy = Counting(step_size=2.0)
+    strategy.kept_["w"] = torch.ones(3, dtype=torch.float64)
+    assert set(strategy.state()) == {"seen_", "kept_"}
+    other = Counting()
+    other.load_state(strategy.state())
+    assert torch.equal(other.kept_["w"], strategy.kept_["w"])
+    assert repr(strategy) == "Counting(step_size=2.0)"
+    assert strategy.state_bytes() >= 24
+    with pytest.raises(TypeError):
+        Counting(kept_={})
+
+
+def test_hooks_do_nothing_by_default():
+    strategy = Strategy()
+    assert strategy.train_data("mixture", None) == "mixture"
+    assert strategy.penalty(None) is None
+    assert [strategy.edit_grads(None), strategy.after_step(None)] == [None, None]

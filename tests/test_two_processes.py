@@ -1,0 +1,69 @@
+"""Two gloo processes learn what one does: batches, Fisher, memory, projection, distillation, scores."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import two_processes
+from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
+from support.runs import assert_same
+
+from everlearn.errors import ConfigError
+from everlearn.run import run
+
+# SGD, for Adam makes rounding errors as large as the step; 9 rows a step, so that the shares differ
+SGD = {"epochs": 2, "batch_size": 9, "learning_rate": 0.1, "optimizer": "sgd", "momentum": 0.5}
+METHODS = {
+    "plain": [],
+    "replay_ewc": [{"name": "replay", "capacity": 10}, {"name": "ewc", "n_examples": 30, "batch_size": 7}],
+    "agem": [{"name": "agem", "capacity": 20, "batch_size": 5}],
+    "lwf": ["lwf"],
+}
+
+
+def all_recipes(llama: Path, folder: Path) -> dict[str, dict]:
+    folder.mkdir()
+    recipes = {name: plain_recipe(strategies, learner=SGD) for name, strategies in METHODS.items()}
+    for name, strategies in METHODS.items():
+        recipe = language_recipe(strategies, llama, folder, learner={**SGD, "batch_size": 3, "accumulation": 2})
+        recipes[f"language_{name}"] = recipe
+    return recipes
+
+
+@pytest.fixture(scope="module")
+def folders(llama, tmp_path_factory):
+    """Return the folders of the runs with one process and with two."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    recipes = all_recipes(llama, one / "rows")
+    for name, recipe in recipes.items():
+        run(recipe, one / name)
+    (two / "recipes.json").write_text(json.dumps({name: {**r, "processes": 2} for name, r in recipes.items()}))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    paths = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    done = subprocess.run(
+        [*command, two_processes.__file__, str(two / "recipes.json")],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    return one, two
+
+
+@pytest.mark.parametrize("name", [*METHODS, *(f"language_{name}" for name in METHODS)])
+def test_two_processes_equal_one(name, folders):
+    one, two = (folder / name for folder in folders)
+    assert_same(final_weights(two), final_weights(one), tolerance=1e-5)
+    ours, theirs = lines_of(two), lines_of(one)
+    assert ours[1:] == theirs[1:]
+    assert len(ours) > 3
+
+
+def test_a_process_count_that_was_not_started_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match=r"processes: 1 process\(es\) were started. Got 2. .*nproc-per-node 2"):
+        run(plain_recipe([], processes=2), tmp_path / "two")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"processes: 2 process\(es\) were started. Got 1"):
+        run(plain_recipe([]), tmp_path / "one")
