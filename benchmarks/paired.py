@@ -83,7 +83,8 @@ def report(title: str, numbers: dict[str, Any], null: dict[str, Any]) -> None:
 def verdict(what: str, measured: dict[str, Any], name: str, bar: float) -> dict[str, Any]:
     """Print whether `name` ("ratio" or "extra_ms") is within its bar by either clock, and return it."""
     wall, cpu = measured[name]["median"], measured[f"cpu_{name}"]["median"]
-    print(f"  {what}: {wall:.3f}, by processor time {cpu:.3f}; bar {bar:g}: {'met' if wall <= bar else 'MISSED'}")
+    said = [f"{value:.3f} ({'met' if value <= bar else 'MISSED'})" for value in (wall, cpu)]
+    print(f"  {what}, bar {bar:g}: {said[0]}, by processor time {said[1]}")
     return {"bar": bar, "wall": wall, "cpu": cpu, "met": wall <= bar, "met_by_cpu": cpu <= bar}
 
 

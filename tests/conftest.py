@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # so that tests find `support` a
 
 import pytest
 import torch
+
 from support.models import make_bert, make_llama
 
 torch.set_num_threads(1)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.recipes import plain_recipe
 
 from everlearn.config import build_strategies, load_recipe, read_yaml
 from everlearn.errors import ConfigError, EverlearnError
 from everlearn.strategies.ewc import EWC
+from support.recipes import plain_recipe
 
 RECIPE = plain_recipe(["replay", {"name": "ewc", "strength": 5}], seeds=[0, 1])
 

@@ -29,5 +29,5 @@ def test_numbers_in_range():
 
 def test_choices():
     check_choice("x", "adam", ("adam", "sgd"))
-    with pytest.raises(ConfigError, match="Did you mean 'adam'. Allowed: adam, sgd"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'adam'. Allowed: adam, sgd"):
         check_choice("x", "adan", ("adam", "sgd"))

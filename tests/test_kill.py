@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
-from support.runs import assert_same
-from support.worker import work
 
 from everlearn.run import run
 from everlearn.state import read_json
+from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
+from support.runs import assert_same
+from support.worker import work
 
 N_KILLS = {"plain": 16, "language": 8}
 PATIENCE_S = 120  # for one event, on a busy machine

@@ -60,6 +60,8 @@ def test_what_can_not_be_written_is_a_state_error(tmp_path):
 
 def test_the_environment_names_what_a_result_depends_on():
     found = environment(torch.device("cpu"))
-    assert found["versions"]["torch"] == torch.__version__.split("+")[0] or found["versions"]["torch"] in torch.__version__
+    assert (
+        found["versions"]["torch"] == torch.__version__.split("+")[0] or found["versions"]["torch"] in torch.__version__
+    )
     assert {"python", "platform", "n_cpus", "n_threads", "device"} <= set(found)
     assert found["device"] == "cpu"

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import two_processes
-from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
-from support.runs import assert_same
 
 from everlearn.errors import ConfigError
 from everlearn.run import run
+from support import two_processes
+from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
+from support.runs import assert_same
 
 # SGD, for Adam makes rounding errors as large as the step; 9 rows a step, so that the shares differ
 SGD = {"epochs": 2, "batch_size": 9, "learning_rate": 0.1, "optimizer": "sgd", "momentum": 0.5}

@@ -2,10 +2,10 @@ import dataclasses
 
 import pytest
 import torch
-from support.tasks import tensor_task, text_task
 
 from everlearn.errors import StreamError
 from everlearn.types import Group, Mixture, Stream, TensorRows
+from support.tasks import tensor_task, text_task
 
 
 def test_tensor_rows_are_rows():
@@ -30,7 +30,12 @@ def test_a_stream_needs_tasks_with_names_of_their_own():
 
 def test_values_that_cross_borders_are_frozen():
     task = tensor_task(0)
-    for value, name in ((task, "name"), (Stream("s", (task,)), "tasks"), (Mixture.of(task), "groups"), (Group(()), "ratio")):
+    for value, name in (
+        (task, "name"),
+        (Stream("s", (task,)), "tasks"),
+        (Mixture.of(task), "groups"),
+        (Group(()), "ratio"),
+    ):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, name, None)
 

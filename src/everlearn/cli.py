@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from everlearn.cli_home import add_home_commands
 from everlearn.errors import ConfigError, EverlearnError, describe
 
 PAUSED = 130
@@ -156,6 +157,9 @@ def show(
     console.print(table)
 
 
+add_home_commands(app)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; no error shows a stack trace."""
     from everlearn.run import Paused
@@ -180,12 +184,6 @@ def main(arguments: list[str] | None = None) -> int:
 def script() -> None:
     """Entry point of the installed command."""
     sys.exit(main())
-
-
-def _add_home() -> None:
-    from everlearn.cli_home import add_home_commands
-
-    add_home_commands(app)
 
 
 @contextmanager

@@ -196,7 +196,7 @@ def _recipe(path: Path | None) -> dict[str, Any]:
 
 def _with(content: dict[str, Any], chosen: dict[str, Any], settings: list[str] | None) -> dict[str, Any]:
     """Return the content with the options that were given, then with the `--set a.b=value`s."""
-    from everlearn.config import _set
+    from everlearn.config import apply_override
 
     for path, value in chosen.items():
         *parents, last = path.split(".")
@@ -207,7 +207,7 @@ def _with(content: dict[str, Any], chosen: dict[str, Any], settings: list[str] |
         if value is not None:
             place[last] = value
     for setting in settings or []:
-        _set(content, setting)
+        apply_override(content, setting)
     return content
 
 

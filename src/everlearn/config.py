@@ -104,7 +104,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     """
     content = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_yaml(Path(source))
     for override in overrides:
-        _set(content, override)
+        apply_override(content, override)
     return from_mapping(Recipe, content, "")
 
 
@@ -181,18 +181,12 @@ def _has_default(f: dataclasses.Field) -> bool:
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
-    """Return `value` as the annotated type, or raise. Whole numbers pass as floats, lists as tuples; nothing else bends."""
+    """Return `value` as the annotated type, or raise. Whole numbers pass as floats, lists as tuples; no more."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
     if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        options = [a for a in arguments if a is not type(None)]
-        fitting = [a for a in options if _fits(a, value)]
-        if not fitting:
-            raise _wrong_type(hint, value, path)
-        return _convert(fitting[0], value, path)
+        return _convert_to_one_of(hint, value, path)
     if not _fits(hint, value):
         raise _wrong_type(hint, value, path)
     if dataclasses.is_dataclass(hint):
@@ -208,6 +202,16 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if origin in (dict, Mapping):
         return {_convert(arguments[0], k, path): _convert(arguments[1], v, f"{path}.{k}") for k, v in value.items()}
     return float(value) if hint is float else value
+
+
+def _convert_to_one_of(hint: Any, value: Any, path: str) -> Any:
+    options = typing.get_args(hint)
+    if value is None and type(None) in options:
+        return None
+    fitting = [option for option in options if option is not type(None) and _fits(option, value)]
+    if not fitting:
+        raise _wrong_type(hint, value, path)
+    return _convert(fitting[0], value, path)
 
 
 def _fits(hint: Any, value: Any) -> bool:
@@ -244,7 +248,7 @@ def _looks_like_number(text: str) -> bool:
     return True
 
 
-def _set(content: dict[str, Any], override: str) -> None:
+def apply_override(content: dict[str, Any], override: str) -> None:
     """Apply one `a.b=value`; numbers in a path index lists."""
     path, equals, text = override.partition("=")
     if not equals or not path:

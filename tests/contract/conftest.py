@@ -1,6 +1,7 @@
 """The kinds of model that every method is held to, and settings of each method that are small enough for tiny tasks."""
 
 import pytest
+
 from support.runs import KINDS, Bench, make_bench
 
 

@@ -14,6 +14,17 @@ NAMES = registry.names("strategy")
 BAD_VALUES = (-1, 0, 10**9, "no such choice", float("nan"))
 
 
+def error_of(cls: type, **fields: object) -> str | None:
+    """Return the message of the ConfigError that building raises, or None."""
+    try:
+        cls(**fields)
+    except ConfigError as error:
+        return str(error)
+    except TypeError:
+        pass  # a text for a number, which build_strategies refuses beforehand
+    return None
+
+
 @pytest.fixture(params=NAMES)
 def cls(request):
     return registry.find("strategy", request.param)
@@ -59,14 +70,11 @@ def test_a_value_out_of_range_names_the_field_and_the_value(cls):
         if not field.init or field.type in ("bool", bool):
             continue
         for value in BAD_VALUES:
-            try:
-                cls(**{field.name: value})
-            except ConfigError as error:
-                assert f"{cls.name}.{field.name}" in str(error)
-                assert repr(value) in str(error)
+            error = error_of(cls, **{field.name: value})
+            if error is not None:
+                assert f"{cls.name}.{field.name}" in error
+                assert repr(value) in error
                 refused.add(field.name)
-            except TypeError:
-                continue  # a text for a number, which build_strategies refuses beforehand
         assert field.name in refused, f"{cls.__name__}.{field.name} accepts anything"
 
 

@@ -4,13 +4,13 @@ import random
 
 import pytest
 import torch
-from support.runs import Bench, StopAfter, Stopped, assert_same, make_bench, weights
 
 from everlearn import registry
 from everlearn.config import build_strategies
 from everlearn.errors import ConfigError
 from everlearn.state import load_state, pack, save_state, unpack
 from everlearn.types import TensorRows
+from support.runs import Bench, StopAfter, Stopped, assert_same, make_bench, weights
 
 NAMES = registry.names("strategy")
 CLASSES = {name: registry.find("strategy", name) for name in NAMES}

@@ -1,8 +1,5 @@
 import pytest
 import torch
-from reference.fisher import empirical_fisher, exact_fisher
-from support.runs import make_bench
-from support.tasks import prompt_task
 from torch import nn
 from torch.nn import functional as F
 
@@ -11,6 +8,9 @@ from everlearn.functional import fisher
 from everlearn.functional.fisher import KINDS, sum_of_squared_gradients
 from everlearn.learners.loader import row_batches
 from everlearn.types import Outputs
+from reference.fisher import empirical_fisher, exact_fisher
+from support.runs import make_bench
+from support.tasks import prompt_task
 
 
 class Twice(nn.Module):
@@ -93,7 +93,9 @@ def test_processes_add_up_to_one(kind):
 
 @pytest.mark.usefixtures("seeded")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("network", [Twice(), nn.Sequential(nn.Flatten(), nn.Linear(20, 7), nn.Tanh(), nn.Linear(7, 3))])
+@pytest.mark.parametrize(
+    "network", [Twice(), nn.Sequential(nn.Flatten(), nn.Linear(20, 7), nn.Tanh(), nn.Linear(7, 3))]
+)
 def test_hooks_equal_row_by_row(kind, network, monkeypatch):
     x, y = torch.randn(9, 4, 5), torch.randint(3, (9,))
     by_hooks, _ = made(network, cut(x, y, 4), kind)

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from reference.projection import gem_with_one_memory
 
 from everlearn.functional.projection import project_against
+from reference.projection import gem_with_one_memory
 
 SCALES = (1e-6, 1e-3, 1.0, 1e3)
 

@@ -7,16 +7,9 @@ import pytest
 
 from everlearn.home import Gate, Home
 from everlearn.home.settings import settings_from
+from support.home import rows
 
 LEARNER = {"epochs": 2, "batch_size": 8, "learning_rate": 0.01}
-
-
-def rows(words: tuple[str, str], n: int, start: int = 0) -> list[dict]:
-    """Texts of two classes, told by a word; a text's length tells its number, so that none repeats."""
-    return [
-        {"text": " ".join(["is"] * (i // 2 + 1) + [words[i % 2]]), "label": words[i % 2]}
-        for i in range(start, start + n)
-    ]
 
 
 COLOURS, ANIMALS = ("red", "green"), ("cat", "dog")

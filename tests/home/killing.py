@@ -127,7 +127,7 @@ def main() -> None:
     assert os.waitpid(child(go_on, path), 0)[1] == 0
     print(json.dumps({"case": "random", "end": end_of(path)}), flush=True)
     total = int(whole.with_suffix(".count").read_text())
-    for n in (2, total // 3, *range(total - 11, total + 1, 2)):  # the last ones publish the version
+    for n in (2, total // 3, *range(total - 9, total + 1, 3)):  # the last ones publish the version
         path = shutil.copytree(source, work / f"fsync-{n}")
         killed = os.waitpid(child(learn, path, exit_at_fsync=n), 0)[1] != 0
         current = after_kill(path)

@@ -49,9 +49,13 @@ def test_every_damaged_file_is_reported(home: Home) -> None:
 
     home.diff(0, 1)
     damaged = [
-        "versions/000001/state/tensors.safetensors", "versions/000002/scores/animals.json", "versions/000000/version.json",
-        "tasks/colours/evaluation-000001.jsonl", "tasks/animals/task.json", "scores/000000/colours.json",
-    ]  # fmt: skip
+        "versions/000001/state/tensors.safetensors",
+        "versions/000002/scores/animals.json",
+        "versions/000000/version.json",
+        "tasks/colours/evaluation-000001.jsonl",
+        "tasks/animals/task.json",
+        "scores/000000/colours.json",
+    ]
     for name in damaged:
         flip(home.path / name)
     (home.path / "log.jsonl").write_text("broken\n")

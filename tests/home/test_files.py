@@ -55,6 +55,15 @@ def test_lock_ends_with_its_process(tmp_path: Path) -> None:
         pass
 
 
+def test_what_the_system_refuses_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    message = r"can't be written \(Not a directory\)"
+    with pytest.raises(StateError, match=message), locked(tmp_path / "file" / "lock"):
+        pass
+    with pytest.raises(StateError, match=message):
+        append_line(tmp_path / "file" / "log", {})
+
+
 def test_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StateError, match=r"gone: can't be read \(No such file"):
         sha256_of(tmp_path / "gone")

@@ -13,9 +13,9 @@ from everlearn.home import Gate, Home
 from everlearn.home.files import locked
 from everlearn.home.store import Store, files_in
 from everlearn.models.load import AdapterConfig, ModelConfig
+from support.home import rows
 
-from .conftest import rows
-
+ROWS = rows(("cat", "dog"), 40)
 THIRD = (rows(("one", "two"), 12), rows(("one", "two"), 6, 40))
 
 
@@ -28,7 +28,7 @@ def test_new_home_has_the_untouched_model(llama: Path, tmp_path: Path) -> None:
     assert opened.settings == home.settings
     assert (opened.current, [record.status for record in opened.versions()]) == (0, ["initial"])
     assert [event["event"] for event in opened.log()] == ["init"]
-    with pytest.raises(StateError, match="has learned nothing to export|has learned nothing that could be exported"):
+    with pytest.raises(StateError, match="has learned nothing to export"):
         opened.export(tmp_path / "out")
     with pytest.raises(StateError, match="the folder is not empty"):
         Home.create(tmp_path / "home", config)
@@ -51,6 +51,20 @@ def test_versions_never_change(home: Home) -> None:
     after = files_in(home.path / "versions")
     assert after.items() >= before.items()
     assert {name.split("/")[0] for name in after.keys() - before.keys()} == {"000003"}
+
+
+def test_forgetting_is_refused_by_the_default_gate(bert: Path, tmp_path: Path) -> None:
+    model = {"name": str(bert), "adapter": {"name": "full"}, "head": "shared"}
+    learner = {"epochs": 12, "batch_size": 4, "learning_rate": 0.003}
+    home = Home.create(tmp_path / "home", model, learner=learner, strategies=[])
+    flipped = [{"text": row["text"], "label": {"cat": "dog", "dog": "cat"}[row["label"]]} for row in ROWS]
+    assert home.learn("kept", ROWS[:16], ROWS[16:]).score.value == 1.0
+    also = [[{**row, "text": f"a {row['text']}"} for row in part] for part in (flipped[:16], flipped[16:])]
+    report = home.learn("opposite", *also)
+    verdict = report.gate.verdicts[0]
+    assert (report.status, verdict.refused, verdict.undecided, home.current) == ("refused", True, False, 1)
+    assert verdict.change.difference < -0.5
+    assert home.check().drifts[0].change.difference == 0.0
 
 
 def test_refused_version_stays_for_inspection(home: Home) -> None:
@@ -159,12 +173,14 @@ def test_changed_base_is_refused(home: Home, bert: Path, tmp_path: Path) -> None
 
 
 def test_bad_options_fail_before_anything_is_laid_down(home: Home) -> None:
-    with pytest.raises(ConfigError, match="learner.epoch"):
+    with pytest.raises(ConfigError, match=r"learner\.epoch: is unknown"):
         home.learn("third", *THIRD, learner={"epoch": 3})
     with pytest.raises(ConfigError, match="the name can't be used"):
         home.learn("../third", *THIRD)
     with pytest.raises(ConfigError, match="Did you mean 'replay'"):
         home.learn("third", *THIRD, strategies=["reply"])
+    with pytest.raises(ConfigError, match="a metric doesn't fit"):
+        home.learn("third", *THIRD, options={"metrics": ["exact_match"]})
     with pytest.raises(ConfigError, match="different kinds of model"):
         home.learn("third", [{"text": "running text"}, {"text": "more"}], [{"text": "other text"}])
     assert not (home.path / "pending").exists()

@@ -15,8 +15,7 @@ from everlearn.home.learning import report_of, settle_published
 from everlearn.home.store import Store
 from everlearn.run import Listener, Paused
 from everlearn.types import Score, Task
-
-from .conftest import rows
+from support.home import rows
 
 THIRD = (rows(("one", "two"), 16), rows(("one", "two"), 6, 40))
 

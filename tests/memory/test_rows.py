@@ -52,7 +52,10 @@ def test_below_its_capacity_it_keeps_everything_and_a_task_may_come_again():
     memory = add_by_reservoir({}, "a", LISTS[:3], 0, 10, generator)
     memory = add_by_reservoir(memory, "b", LISTS[3:5], 3, 10, generator)
     memory = add_by_reservoir(memory, "a", LISTS[5:7], 5, 10, generator)
-    assert {name: sorted(names(rows_of(stored))) for name, stored in memory.items()} == {"a": [0, 1, 2, 5, 6], "b": [3, 4]}
+    assert {name: sorted(names(rows_of(stored))) for name, stored in memory.items()} == {
+        "a": [0, 1, 2, 5, 6],
+        "b": [3, 4],
+    }
     assert add_by_reservoir(memory, "c", LISTS, 7, 0, generator).get("c") is None
 
 

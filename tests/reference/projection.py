@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 
 
 def gem_with_one_memory(gradient: numpy.ndarray, memory: numpy.ndarray) -> torch.Tensor:
-    """Return the vector nearest to the gradient with no negative component along the memory (GEM, eq. 8, one memory)."""
+    """Return the vector nearest to the gradient with no negative component along the memory (GEM, eq. 8)."""
     size = numpy.linalg.norm(gradient)
     g, m = gradient.astype(float) / size, memory.astype(float) / numpy.linalg.norm(memory)
     found = minimize(

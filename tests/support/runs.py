@@ -108,4 +108,6 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor],
         if tolerance == 0:
             assert torch.equal(tensor, second[name]), name
         else:
-            torch.testing.assert_close(tensor, second[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                tensor, second[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+            )

@@ -43,10 +43,11 @@ class _Result:
 def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerator, batch_size: int = 64) -> Score:
     """Score the model on a task's `evaluation` (or `validation`) rows.
 
-    The first of `task.metrics` (or the kind's first) is the score's value: exact_match (greedy completion, by the task's
-    verifier where it names one), choice (the option with the highest mean token log-likelihood), token_log_likelihood (nats
-    per token; perplexity is exp of its negative and stands beside it), accuracy, f1 (of class 1 where there are two
-    classes, else macro), matthews, entity_f1 (seqeval, micro over entities), negative_mse (plain modules with real targets).
+    The first of `task.metrics` (or the kind's first) is the score's value: exact_match (greedy completion, by the
+    task's verifier where it names one), choice (the option with the highest mean token log-likelihood),
+    token_log_likelihood (nats per token; perplexity is exp of its negative and stands beside it), accuracy, f1 (of the
+    second class where there are two, else macro), matthews, entity_f1 (seqeval, micro over entities), negative_mse
+    (plain modules with real targets).
     Outcomes are right (1) or wrong (0) per item; per item the mean log-likelihood; per sentence its own entity F1.
 
     Raises:
@@ -103,7 +104,7 @@ def _score(
 
 @dataclass(frozen=True)
 class _Share:
-    """Work on items split over processes by batches, so that each batch is the same however many processes there are."""
+    """Work on items split over processes by batches, each the same however many processes there are."""
 
     accelerator: Accelerator
     batch_size: int
@@ -206,10 +207,12 @@ def _labels(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _R
         f1 = f1_score(right == positive, predicted == positive, zero_division=0.0)
     else:
         f1 = f1_score(right, predicted, average="macro", zero_division=0.0)
+    # 0 by definition where there is but one class; scikit-learn would warn as well
+    matthews = float(matthews_corrcoef(right, predicted)) if len({*right.tolist(), *predicted.tolist()}) > 1 else 0.0
     return {
         "accuracy": _Result(_mean(outcomes), outcomes),
         "f1": _Result(float(f1), outcomes, is_mean=False),
-        "matthews": _Result(float(matthews_corrcoef(right, predicted)), outcomes, is_mean=False),
+        "matthews": _Result(matthews, outcomes, is_mean=False),
     }
 
 
@@ -262,7 +265,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _interval(result: _Result) -> tuple[float | None, float | None]:
-    """Wilson for right-or-wrong outcomes; else the t-interval of the outcomes, shifted to the value; None for one item."""
+    """Wilson for right or wrong; else the t-interval of the outcomes, shifted to the value; None for one item."""
     interval = outcome_interval(result.outcomes)
     if math.isnan(interval.low):
         return None, None

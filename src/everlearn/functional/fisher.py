@@ -93,7 +93,7 @@ def _losses(outputs: Outputs, kind: str, seeds: list[int]) -> list[torch.Tensor]
 
 
 def _draw(p: torch.Tensor, owners: torch.Tensor, seeds: list[int]) -> torch.Tensor:
-    """Draw a class from each line of probabilities [n_items, n_classes], a row's items by the row's seed: [n_items, 1]."""
+    """Draw a class from each line of probabilities [n_items, n_classes], by each row's seed: [n_items, 1]."""
     counts = torch.bincount(owners, minlength=len(seeds)).tolist()
     uniform = torch.cat(
         [torch.rand(n, generator=torch.Generator().manual_seed(s)) for n, s in zip(counts, seeds, strict=True)]
@@ -119,7 +119,7 @@ def _regression_losses(
 
 
 def _linear_layers(network: nn.Module, parameters: dict[str, nn.Parameter]) -> dict[nn.Linear, dict[str, str]] | None:
-    """Return {layer: {"weight" or "bias": name}} if linear layers hold all the parameters, each only once; else None."""
+    """Return {layer: {"weight" or "bias": name}} if linear layers hold all the parameters, each once; else None."""
     name_of = {id(p): name for name, p in parameters.items()}
     layers: dict[nn.Linear, dict[str, str]] = {}
     found = []

@@ -53,17 +53,13 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
         StateError: if it can't be written.
     """
     line = (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    try:
-        with open(path, "a+b") as file:
-            file.seek(0)
-            present = file.read()
-            file.truncate(present.rfind(b"\n") + 1)
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        way_out = "Free some space; all versions are untouched"
-        raise StateError(describe(str(path), f"can't be written ({error})", path.name, way_out)) from error
+    with writing(path), open(path, "a+b") as file:
+        file.seek(0)
+        present = file.read()
+        file.truncate(present.rfind(b"\n") + 1)
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -76,7 +72,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         whole = path.read_bytes().rpartition(b"\n")[0]
         return [json.loads(line) for line in whole.split(b"\n") if line]
     except (OSError, ValueError) as error:
-        way_out = "Restore it from a copy of the home; versions do not depend on it"
+        way_out = "Mend that line or restore the file from a copy; versions do not depend on it"
         raise StateError(describe(str(path), f"can't be read ({error})", path.name, way_out)) from error
 
 
@@ -87,7 +83,9 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         StateError: if another process holds it, with its pid.
     """
-    with open(path, "a+") as file:
+    with writing(path):
+        file = open(path, "a+")  # noqa: SIM115, closed below
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -99,6 +97,20 @@ def locked(path: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says when `path` can't be made, renamed or written into one sentence.
+
+    Raises:
+        StateError: in place of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        way_out = "Free some space, or see to the folder's permissions; what was stored before is untouched"
+        raise StateError(describe(str(path), f"can't be written ({error.strerror})", path.name, way_out)) from error
 
 
 def fsync_folder(folder: Path) -> None:

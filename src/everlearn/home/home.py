@@ -1,33 +1,28 @@
 """The model home: one model kept for years, its versions, and the gate that watches what is lost."""
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from everlearn.config import CheckpointConfig, from_mapping
-from everlearn.errors import StateError, describe
+from everlearn.errors import ConfigError, ModelError, StateError, StreamError, describe
 from everlearn.home.base import check_unchanged, settle
 from everlearn.home.comparing import CheckReport, Diff, compare_versions, find_problems, measure_drift
-from everlearn.home.files import append_line, fsync_folder, write_sealed
 from everlearn.home.gate import Gate
 from everlearn.home.learning import LearnReport, carry_out, refuse_pending, report_of, settle_published
+from everlearn.home.making import SCHEMA, make_home
 from everlearn.home.pending import Plan, read_plan, write_pending
 from everlearn.home.settings import Settings
-from everlearn.home.store import VERSION_FILE, Store, Version, event_of, now, remove
-from everlearn.home.tasks import check_apart, check_not_trained, load_tasks, new_items, read_new
+from everlearn.home.store import Store, Version, event_of
+from everlearn.home.tasks import TaskCard, check_apart, check_not_trained, load_tasks, new_items, read_new
 from everlearn.home.versions import Versions
 from everlearn.models.export import export_model
 from everlearn.models.load import ModelConfig
-from everlearn.record import environment
 from everlearn.run import Listener, Paused
-from everlearn.state import read_json, write_json
+from everlearn.state import read_json
 from everlearn.streams.reading import Data
-
-SCHEMA = 1
+from everlearn.types import Rows
 
 
 class Home:
@@ -77,7 +72,7 @@ class Home:
             settings = Settings(config, {"name": "sft", **(learner or {})}, list(strategies))
         config, fingerprint = settle(settings.model)
         settings = replace(settings, model=config)
-        _lay_out(path, settings, fingerprint)
+        make_home(path, settings, fingerprint)
         return cls(path, settings, fingerprint, listener or Listener())
 
     @classmethod
@@ -151,13 +146,7 @@ class Home:
             self._clear_pending(discard_pending)
             parent = self._store.current()
             self._check_base()
-            stored = load_tasks(self._store.tasks)
-            known = stored.get(task)
-            card, new = read_new(task, train, evaluate, validation, options or {}, known[0] if known else None)
-            items, n_differing = new_items(new.evaluation, known[1] if known else [])
-            check_apart(task, new.train, {**{name: rows for name, (_, rows) in stored.items()}, f"{task} (new)": items})
-            check_not_trained(task, items, self._store.trained(parent))
-            notes = [_differing(n_differing)] if n_differing else []
+            card, rows, notes = self._read(task, train, evaluate, validation, options or {}, parent)
             plan = Plan(
                 number=self._store.numbers()[-1] + 1,
                 parent=parent,
@@ -170,9 +159,12 @@ class Home:
                 checkpoint=settings.checkpoint,
                 notes=notes,
             )
-            rows = {"train": new.train, "validation": new.validation or [], "evaluation": items}
             write_pending(self._store, plan, rows)
-            return self._carry_out()
+            try:
+                return self._carry_out()
+            except (ConfigError, ModelError, StreamError):  # it can't be done as asked: nothing to go on with
+                self._store.drop_pending()
+                raise
 
     def resume(self) -> LearnReport:
         """Go on with a learning that was paused or killed, to the same end as if it never stopped.
@@ -247,13 +239,31 @@ class Home:
         tasks = versions.learned_tasks(number)
         if not tasks:
             way_out = f"It is the base model as it is: {self.settings.model.name}"
-            raise StateError(
-                describe(f"version {number}", "has learned nothing that could be exported", number, way_out)
-            )
+            raise StateError(describe(f"version {number}", "has learned nothing to export", number, way_out))
         if merged and self.settings.model.quantization is not None:
             versions.settings = replace(versions.settings, model=replace(self.settings.model, quantization=None))
         run = versions.open(number, tasks)
         return export_model(run.model, Path(folder), merged=merged, task=task)
+
+    def _read(
+        self,
+        name: str,
+        train: Data,
+        evaluation: Data | None,
+        validation: Data | None,
+        options: Mapping[str, Any],
+        parent: int,
+    ) -> tuple[TaskCard, dict[str, Rows], list[str]]:
+        """Return a task's card, its rows by role (of the evaluation items those that are new), and notes on them."""
+        stored = load_tasks(self._store.tasks)
+        known, present = stored.get(name, (None, []))
+        card, task = read_new(name, train, evaluation, validation, options, known)
+        items, n_differing = new_items(task.evaluation, present)
+        measured = {other: rows for other, (_, rows) in stored.items()}
+        check_apart(name, task.train, {**measured, f"{name} (new)": items})
+        check_not_trained(name, items, self._store.trained(parent))
+        notes = [_differing(n_differing)] if n_differing else []
+        return card, {"train": task.train, "validation": task.validation or [], "evaluation": items}, notes
 
     def _carry_out(self) -> LearnReport:
         try:
@@ -297,31 +307,6 @@ class Home:
                 settle_published(self._store)
         except StateError:
             return  # busy, or damaged: whatever needs it will say so
-
-
-def _lay_out(path: Path, settings: Settings, fingerprint: Mapping[str, str]) -> None:
-    """Write a new home; the folder appears whole."""
-    aside = path.absolute().with_name(f".{path.absolute().name}.{os.getpid()}.tmp")
-    remove(aside)
-    root = aside / "versions" / "000000"
-    root.mkdir(parents=True)
-    (aside / "tasks").mkdir()
-    made = now()
-    write_sealed(root / VERSION_FILE, asdict(Version(0, None, "initial", made)))
-    event = {**event_of("init", 0, {"model": settings.model.name}), "time": made}
-    write_json(aside / "current", {"version": 0, "event": event})
-    append_line(aside / "log.jsonl", event)
-    env = _environment()
-    home = {"schema": SCHEMA, "settings": asdict(settings), "base": dict(fingerprint), "time": made, "env": env}
-    write_json(aside / "home.json", home)
-    fsync_folder(aside)
-    os.rename(aside, path)
-    fsync_folder(path.absolute().parent)
-
-
-def _environment() -> dict[str, Any]:
-    """Return the versions of what the home was made with."""
-    return environment(torch.device("cpu"))
 
 
 def _differing(n: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from everlearn.config import CheckpointConfig, from_mapping
-from everlearn.home.files import fsync_folder, read_sealed, sha256_of, write_sealed
+from everlearn.home.files import fsync_folder, read_sealed, sha256_of, write_sealed, writing
 from everlearn.home.gate import Gate
 from everlearn.home.settings import Settings
 from everlearn.home.store import Store, remove
@@ -51,15 +51,17 @@ def write_pending(store: Store, plan: Plan, rows: Mapping[str, Sequence[Row]]) -
         rows: train, validation and new evaluation rows.
     """
     aside = store.path / f".pending.{os.getpid()}.tmp"
-    remove(aside)
-    aside.mkdir()
+    with writing(aside):
+        remove(aside)
+        aside.mkdir()
     for name in _ROWS:
         write_rows(aside / f"{name}.jsonl", rows[name])
     data = {f"n_{name}": len(rows[name]) for name in _ROWS}
     data |= {f"{name}_sha256": sha256_of(aside / f"{name}.jsonl") for name in _ROWS}
     write_sealed(aside / "plan.json", asdict(replace(plan, data=data)))
-    os.rename(aside, store.pending)
-    fsync_folder(store.path)
+    with writing(store.pending):
+        os.rename(aside, store.pending)
+        fsync_folder(store.path)
 
 
 def read_plan(store: Store) -> Plan:

@@ -21,7 +21,16 @@ from typing import Any
 
 from everlearn.config import from_mapping
 from everlearn.errors import StateError, describe
-from everlearn.home.files import append_line, fsync_folder, locked, read_lines, read_sealed, sha256_of, write_sealed
+from everlearn.home.files import (
+    append_line,
+    fsync_folder,
+    locked,
+    read_lines,
+    read_sealed,
+    sha256_of,
+    write_sealed,
+    writing,
+)
 from everlearn.state import load_state, read_json, unpack, write_json
 from everlearn.types import Score
 
@@ -169,14 +178,16 @@ class Store:
 
     def publish(self, staged: Path, number: int) -> None:
         """Give a finished version its place."""
-        os.rename(staged, self.folder(number))
-        fsync_folder(self.folder(number).parent)
+        with writing(self.folder(number)):
+            os.rename(staged, self.folder(number))
+            fsync_folder(self.folder(number).parent)
 
     def drop_pending(self) -> None:
         """Remove `pending`, at one stroke for whoever looks at it."""
         aside = self.path / f".pending.{os.getpid()}.tmp"
-        os.rename(self.pending, aside)
-        remove(aside)
+        with writing(self.pending):
+            os.rename(self.pending, aside)
+            remove(aside)
 
     def problems(self, number: int) -> list[str]:
         """Return what is wrong with a version's files, a sentence each."""

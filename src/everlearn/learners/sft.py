@@ -1,14 +1,16 @@
 """Supervised learning of one task: from batches to `optimizer.step()`. `everlearn.strategy` prints the loop's hooks."""
 
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft import PeftModel
 from torch import nn
-from transformers import get_scheduler
+from transformers import PreTrainedModel, get_scheduler
 
-from everlearn.errors import TrainingError, check_choice, check_number, describe
+from everlearn.errors import ConfigError, TrainingError, check_choice, check_number, describe
 from everlearn.learners.devices import PRECISIONS
 from everlearn.learners.gradients import sum_over_processes, to_device
 from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_epoch_steps, plan_epoch
@@ -106,6 +108,8 @@ class SupervisedLearner:
             started -= progress.elapsed_s
             optimizer.load_state_dict(saved["optimizer"])
             scheduler.load_state_dict(saved["scheduler"])
+            if run.accelerator.scaler:
+                run.accelerator.scaler.load_state_dict(saved["scaler"])
         self._checkpoint_activations(run.model.network)
         run.model.network.train()
         hooks = _Hooks.of(run)
@@ -182,7 +186,14 @@ class SupervisedLearner:
         )
 
     def _checkpoint_activations(self, network: nn.Module) -> None:
-        if self.gradient_checkpointing:
+        if not self.gradient_checkpointing:
+            return
+        if not isinstance(network, PreTrainedModel | PeftModel):
+            way_out = "Leave learner.gradient_checkpointing out for plain modules"
+            raise ConfigError(describe("learner.gradient_checkpointing", "needs a language model", True, way_out))
+        with warnings.catch_warnings():
+            # its new name, activation_checkpointing_enable, is missing in the older releases that we allow
+            warnings.simplefilter("ignore", FutureWarning)
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def _should_stop(self, run: "Run", task: Task, progress: Progress) -> bool:
@@ -205,6 +216,7 @@ class SupervisedLearner:
             "progress": asdict(progress),
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
+            "scaler": run.accelerator.scaler.state_dict() if run.accelerator.scaler else None,
             "rng": run.gather(rng_state()),
         }
 

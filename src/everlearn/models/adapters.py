@@ -139,6 +139,7 @@ class Adapters:
                 self.task_blocks[task] = self.head.add_block(len(labels))
             elif new:
                 self.head.add_block(len(new))
+        self.head.to(next(self.network.parameters()).device)  # the network may have moved since the head was made
 
 
 def linear_names(network: nn.Module, head: nn.Module | None) -> list[str]:

@@ -121,7 +121,7 @@ def _save_adapter(model: Model, folder: Path, labels: list[str] | None, task: st
     network: PeftModel = model.network
     config = copy.deepcopy(network.peft_config["default"])
     config.inference_mode = True
-    config.revision = network.get_base_model().config.to_dict().get("_commit_hash") or config.revision
+    config.revision = vars(network.get_base_model().config).get("_commit_hash")  # of a hub model
     tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(network, save_embedding_layers=False)
     if labels is not None:
         config.task_type = "TOKEN_CLS" if isinstance(model.objective, TagObjective) else "SEQ_CLS"
@@ -168,9 +168,11 @@ def _card(model: Model, labels: list[str] | None, *, as_adapter: bool) -> str:
     lines = [f"from transformers import AutoModelFor{auto}, AutoTokenizer", ""]
     if as_adapter:
         base = model.network.peft_config["default"].base_model_name_or_path
+        commit = vars(model.network.get_base_model().config).get("_commit_hash")
+        revision = "" if commit is None else f", revision={commit!r}"
         n_labels = "" if labels is None else f", num_labels={len(labels)}"
         lines[0] = f"from peft import PeftModel\n{lines[0]}"
-        lines.append(f"base = AutoModelFor{auto}.from_pretrained({base!r}{n_labels})")
+        lines.append(f"base = AutoModelFor{auto}.from_pretrained({base!r}{n_labels}{revision})")
         lines.append('model = PeftModel.from_pretrained(base, ".")')
     else:
         lines.append(f'model = AutoModelFor{auto}.from_pretrained(".")')

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -216,7 +217,7 @@ def _load(name: str, loader: Callable[..., Any], path: str, **options: Any) -> A
     """Call a transformers loader; turn its errors into one sentence."""
     try:
         return loader(path, **options)
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         known = (
             "a folder with config.json and safetensors, a hub id (needs a network; HF_TOKEN for a gated one), or pocket"

@@ -64,7 +64,9 @@ class Objective(Protocol):
 def item_losses(outputs: Outputs) -> torch.Tensor:
     """Return the negative log-likelihood of each target [n_items], nats (for regression: half the squared error)."""
     if outputs.targets.is_floating_point():
-        return 0.5 * (outputs.logits.squeeze(-1).float() - outputs.targets.float()).square().flatten(1).sum(1)
+        # reshape, not broadcasting: [n, 1] - [n] would compare every prediction with every target
+        errors = outputs.logits.float() - outputs.targets.float().reshape(outputs.logits.shape)
+        return 0.5 * errors.square().reshape(len(errors), -1).sum(1)
     return F.cross_entropy(outputs.logits.float(), outputs.targets, reduction="none")
 
 

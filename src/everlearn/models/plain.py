@@ -46,12 +46,12 @@ def mlp(n_inputs: int, n_outputs: int, hidden: Sequence[int] = (256, 256), dropo
 
 
 def _n_outputs(tasks: Sequence[Task]) -> int:
-    """One output per label name over all tasks; without label names, per class number; one for regression."""
+    """One output per label name over all tasks; without label names, per class number; one per real number."""
     labels = {label for task in tasks for label in task.labels}
     if labels:
         return len(labels)
     if tasks[0].train.y.is_floating_point():
-        return 1
+        return tasks[0].train.y[0].numel()
     return int(max(task.train.y.max() for task in tasks)) + 1
 
 

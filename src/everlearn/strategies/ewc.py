@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def add_quadratic_gradients(
     parameters: list[torch.Tensor], precision: list[torch.Tensor], pull: list[torch.Tensor], strength: float
 ) -> None:
-    """Add to each `.grad` the gradient of 1/2 * strength * sum_k F_k (w - w_k)^2, given F = sum F_k, pull = sum F_k w_k.
+    """Add to each `.grad` that of 1/2 * strength * sum_k F_k (w - w_k)^2, given F = sum F_k and pull = sum F_k w_k.
 
     A sum of quadratics is one quadratic: its gradient is strength * (F w - pull), however many tasks there were.
 

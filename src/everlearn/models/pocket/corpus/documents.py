@@ -11,6 +11,7 @@ from everlearn.models.pocket.corpus import (
     facts,
     ordering,
     puzzles,
+    recall,
     sentences,
     sequences,
     stories,
@@ -29,6 +30,7 @@ FAMILIES: dict[str, Callable[[Random, int], Item]] = {
     "facts": facts.draw,
     "copying": copying.draw,
     "sentences": sentences.draw,
+    "recall": recall.draw,
 }
 SHARES = {
     "arithmetic": 0.22,
@@ -40,7 +42,9 @@ SHARES = {
     "facts": 0.02,
     "copying": 0.03,
     "sentences": 0.02,
+    "recall": 0.06,
 }
+DRILLED = (0.665, 0.73)  # the part of training that is `recall` alone
 N_LEVELS = 5
 FULL_AT = 0.35  # the share of training after which all levels come equally often
 SEVERAL = 0.12  # the share of documents that show two or three items in one format
@@ -74,6 +78,8 @@ def document(seed: int, index: int, progress: float = 1.0, split: str = "train")
     """Return document number `index`: one item, an item with follow-up questions, or a few items in one format."""
     rng = Random(seed_for("pocket", seed, split, index))
     family = rng.choices(tuple(SHARES), tuple(SHARES.values()))[0]
+    if DRILLED[0] <= progress < DRILLED[1]:
+        family = "recall"
     draw, gap = FAMILIES[family], rng.choice(("\n", "\n\n"))
     if rng.random() < SEVERAL:
         shape = draw_format(rng, repeated=True)

@@ -1,0 +1,204 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from sklearn.metrics import f1_score
+
+from everlearn import registry
+from everlearn.errors import ConfigError, StreamError
+from everlearn.evaluation.score import metric_names, score_task
+from everlearn.learners.devices import start_accelerator
+from everlearn.models.load import load_model
+from everlearn.types import TensorRows
+from support.runs import make_bench, weights
+from support.tasks import prompt_task, regression_task, tensor_task, text_task
+
+
+class Answers(torch.nn.Module):
+    """A plain module that answers what it is shown: its inputs are its logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return x * self.scale
+
+
+def scored(task, batch_size=3, **changes):
+    task = replace(task, **changes)
+    model = load_model(Answers(), [task])
+    if task.labels:
+        model.adapters.do("labels", task=task.name, labels=list(task.labels), seed=0)
+    return score_task(model, task, "evaluation", start_accelerator(device="cpu"), batch_size)
+
+
+def rows(predicted, right, n_classes):
+    return TensorRows(torch.nn.functional.one_hot(torch.tensor(predicted), n_classes).float(), torch.tensor(right))
+
+
+@pytest.fixture
+def language(llama, bert):
+    return make_bench("causal_lora", llama, bert)
+
+
+def test_accuracy_f1_and_matthews():
+    predicted, right = [0, 1, 1, 2, 2, 0, 1], [0, 1, 2, 2, 0, 0, 1]
+    score = scored(tensor_task(0, labelled=False), evaluation=rows(predicted, right, 3))
+    assert score.outcomes == (1, 1, 0, 1, 0, 1, 1)
+    assert (score.metric, score.value, score.n) == ("accuracy", pytest.approx(5 / 7), 7)
+    assert score.metrics["f1"] == pytest.approx(f1_score(right, predicted, average="macro"))
+    assert score.low < score.value < score.high
+
+
+@pytest.mark.parametrize("other_first", [False, True])
+@pytest.mark.parametrize("head", ["task", "shared"])
+def test_f1_of_two_classes_is_that_of_the_second_wherever_it_stands_in_the_output(head, other_first):
+    predicted, right = [0, 1, 1, 1, 0, 1], [0, 1, 0, 1, 1, 1]
+    task = replace(tensor_task(0), labels=("no", "yes"))
+    shift = 2 if other_first else 0
+    shown = torch.nn.functional.one_hot(torch.tensor(predicted) + shift, 4).float()
+    task = replace(task, evaluation=TensorRows(shown, torch.tensor(right)))
+    model = load_model(Answers(), [task])
+    model.adapters.head_mode = head
+    if other_first:
+        model.adapters.do("labels", task="other", labels=["a", "b"], seed=0)
+    model.adapters.do("labels", task=task.name, labels=["no", "yes"], seed=0)
+    score = score_task(model, task, "evaluation", start_accelerator(device="cpu"))
+    assert score.metrics["f1"] == pytest.approx(f1_score(right, predicted))
+
+
+def test_answers_outside_the_two_classes_are_wrong_and_no_error():
+    shown = torch.nn.functional.one_hot(torch.tensor([3, 1, 0, 2]), 4).float()
+    task = replace(tensor_task(0), labels=("no", "yes"), evaluation=TensorRows(shown, torch.tensor([1, 1, 0, 0])))
+    model = load_model(Answers(), [task])
+    model.adapters.head_mode = "shared"
+    model.adapters.do("labels", task=task.name, labels=["no", "yes"], seed=0)
+    score = score_task(model, task, "evaluation", start_accelerator(device="cpu"))
+    assert score.value == 0.5
+    assert score.metrics["f1"] == pytest.approx(2 / 3)
+
+
+def test_one_class_only_is_no_warning():
+    score = scored(tensor_task(0, labelled=False), evaluation=rows([1, 1, 1], [1, 1, 1], 2))
+    assert score.value == 1.0
+    assert score.metrics["matthews"] == 0.0
+
+
+def test_negative_mse():
+    x = torch.tensor([[1.0], [2.0], [4.0]])
+    task = replace(regression_task(0), evaluation=TensorRows(x, x + torch.tensor([[1.0], [0.0], [2.0]])))
+    score = scored(task)
+    assert (score.metric, score.value) == ("negative_mse", pytest.approx(-5 / 3))
+    assert score.outcomes == pytest.approx((-1, 0, -4))
+    flat = scored(task, evaluation=TensorRows(x, task.evaluation.y[:, 0]))
+    assert flat.outcomes == score.outcomes
+
+
+@pytest.mark.parametrize("kind", ["causal_lora", "classify", "tag", "plain"])
+def test_the_batch_size_changes_nothing(kind, llama, bert):
+    bench = make_bench(kind, llama, bert)
+    run = bench.learn(bench.run(epochs=1))
+    for task in bench.tasks:
+        scores = []
+        for size in (1, 3, 64):
+            run.eval_batch_size = size
+            scores.append(run.score(task))
+        assert scores[0].outcomes == scores[1].outcomes == scores[2].outcomes
+        assert scores[0].metrics == pytest.approx(scores[2].metrics)
+
+
+def test_perplexity_is_over_all_tokens(language):
+    bench = replace(language, tasks=(text_task(0),))
+    model, task = bench.run().model, text_task(0)
+    score = score_task(model, task, "evaluation", start_accelerator(device="cpu"), 3)
+    total = n_tokens = 0
+    for row in task.evaluation:
+        ids = torch.tensor([model.objective.encode([row], task)[0]["input_ids"]])
+        with torch.no_grad(), model.evaluating():
+            log_p = model.network(input_ids=ids).logits[0, :-1].log_softmax(-1)
+        total += log_p.gather(1, ids[0, 1:, None]).sum().item()
+        n_tokens += ids.shape[1] - 1
+    assert score.value == pytest.approx(total / n_tokens, rel=1e-4)
+    assert score.metrics["perplexity"] == pytest.approx(math.exp(-total / n_tokens), rel=1e-4)
+    assert score.n == len(score.outcomes) == len(task.evaluation)
+
+
+def test_exact_match_strips_white_space_and_a_verifier_replaces_it(language, monkeypatch):
+    task = prompt_task(0)
+    answers = [f" {row['completion']}\n" if i % 2 else "wrong" for i, row in enumerate(task.evaluation)]
+    by_prompt = {row["prompt"]: answer for row, answer in zip(task.evaluation, answers, strict=True)}
+    monkeypatch.setattr(
+        "everlearn.evaluation.score.generate_greedily",
+        lambda network, objective, prompts, n, device: [by_prompt[prompt] for prompt in prompts],
+    )
+    model = language.run().model
+    score = score_task(model, task, "evaluation", start_accelerator(device="cpu"), 3)
+    assert score.outcomes == (0, 1, 0, 1)
+    monkeypatch.setitem(registry._entries["verifier"], "is_wrong", lambda completion, row: completion == "wrong")
+    verified = score_task(model, replace(task, verifier="is_wrong"), "evaluation", start_accelerator(device="cpu"), 3)
+    assert verified.outcomes == (1, 0, 1, 0)
+
+
+def test_choice_takes_the_likeliest_option_per_token(language):
+    model, task = language.run().model, prompt_task(0)
+    options = ["7", "abcabc", "x y"]
+    rows = [{**row, "choices": options, "completion": options[i % 3]} for i, row in enumerate(task.evaluation)]
+    task = replace(task, evaluation=rows, metrics=("choice",))
+    score = score_task(model, task, "evaluation", start_accelerator(device="cpu"), 2)
+    for row, outcome in zip(rows, score.outcomes, strict=True):
+        means = []
+        for option in options:
+            (feature,) = model.objective.encode([{"prompt": row["prompt"], "completion": option}], task)
+            ids = torch.tensor([feature["input_ids"]])
+            with torch.no_grad(), model.evaluating():
+                log_p = model.network(input_ids=ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+            means.append(log_p[torch.tensor(feature["labels"][1:]) != -100].mean().item())
+        assert outcome == float(options[means.index(max(means))] == row["completion"])
+    with pytest.raises(StreamError, match="row 0: has no choices"):
+        score_task(model, replace(prompt_task(0), metrics=("choice",)), "evaluation", start_accelerator(device="cpu"))
+
+
+def test_entities_are_found_whole(llama, bert, monkeypatch):
+    bench = make_bench("tag", llama, bert)
+    run, task = bench.run(), bench.tasks[0]
+    run.add_labels(task)
+    objective = run.model.objective
+    forward = objective.forward
+
+    def all_right_but_the_first_sentence(network, batch, past=()):
+        outputs = forward(network, batch, past)
+        answers = torch.where((outputs.owners == 0) & (outputs.targets > 0), 0, outputs.targets)
+        outputs.logits = torch.nn.functional.one_hot(answers, outputs.logits.shape[1]).float()
+        return outputs
+
+    monkeypatch.setattr(objective, "forward", all_right_but_the_first_sentence)
+    score = score_task(run.model, task, "evaluation", run.accelerator, 64)
+    assert score.outcomes == (0, 1, 1, 1)
+    assert score.value == pytest.approx(2 * 1.0 * 0.75 / 1.75)  # precision 3/3, recall 3/4
+
+
+def test_metrics_must_fit_the_kind():
+    assert metric_names(prompt_task(0)) == ("exact_match",)
+    assert metric_names(regression_task(0)) == ("negative_mse",)
+    with pytest.raises(ConfigError, match=r"a metric doesn't fit. Got 'acuracy'. Did you mean 'accuracy'"):
+        metric_names(replace(tensor_task(0), metrics=("acuracy",)))
+
+
+def test_rows_must_be_there():
+    with pytest.raises(StreamError, match="has no evaluation rows"):
+        scored(tensor_task(0, labelled=False), evaluation=tensor_task(0).evaluation[:0])
+    model = load_model(Answers(), [tensor_task(0)])
+    with pytest.raises(StreamError, match="has no validation rows"):
+        score_task(model, tensor_task(0), "validation", start_accelerator(device="cpu"))
+
+
+def test_scoring_changes_nothing(language):
+    run = language.run()
+    run.model.network.train()
+    before, state = weights(run), torch.get_rng_state()
+    run.score(language.tasks[0])
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(run).items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert run.model.network.training

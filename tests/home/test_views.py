@@ -1,0 +1,86 @@
+"""Tables and sentences say what happened."""
+
+from rich.console import Console
+from rich.table import Table
+
+from everlearn.home.comparing import CheckReport, Diff, Drift, Flip
+from everlearn.home.gate import Gate, compare_scores, judge
+from everlearn.home.learning import LearnReport
+from everlearn.home.views import (
+    change_notes,
+    diff_table,
+    drift_table,
+    flips_table,
+    gate_sentences,
+    gate_table,
+    log_table,
+    outcome_sentence,
+)
+from everlearn.types import Score
+
+
+def score(outcomes: tuple[float, ...], task: str = "old", metric: str = "accuracy") -> Score:
+    return Score(task, metric, sum(outcomes) / len(outcomes), None, None, len(outcomes), outcomes)
+
+
+def shown(table: Table) -> str:
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+BEFORE, AFTER = score((1.0, 1.0, 1.0, 0.0)), score((1.0, 0.0, 0.0, 1.0))
+CHANGE = compare_scores(BEFORE, AFTER)
+
+
+def report(gate: Gate, status: str) -> LearnReport:
+    judged = judge(gate, {"old": BEFORE}, {"old": AFTER})
+    return LearnReport(4, "new", status, score((1.0,), "new"), CHANGE, judged, {})
+
+
+def test_gate_tells_verdict_and_how_many_items_would_do() -> None:
+    judged = report(Gate(0.02), "refused").gate
+    row = shown(gate_table(judged)).splitlines()[-2]
+    for cell in ("old", "0.750", "0.500", "-0.250", "2", "1", "4", "refused: too few items to be sure"):
+        assert cell in row
+    needed = judged.verdicts[0].n_needed
+    assert gate_sentences(judged) == [
+        "old: 4 items are too few to tell whether the loss is above 0.02 "
+        f"(about {needed} would do, if nothing is lost in truth)."
+    ]
+    sure = judge(Gate(0.02), {"old": score((1.0,) * 40)}, {"old": score((0.0,) * 40)})
+    assert "refused: lost too much" in shown(gate_table(sure))
+    assert gate_sentences(sure) == []
+
+
+def test_outcome_names_the_tasks() -> None:
+    assert "did not pass the gate on old; the current version stays" in outcome_sentence(report(Gate(), "refused"), "h")
+    assert "current by force" in outcome_sentence(report(Gate(), "forced"), "h")
+    assert outcome_sentence(report(Gate(1.0), "promoted"), "h") == "Version 4 is current."
+
+
+def test_metric_that_is_no_mean_over_items_is_explained() -> None:
+    change = compare_scores(score((0.5, 1.0), metric="entity_f1"), score((1.0, 1.0), metric="entity_f1"))
+    assert change_notes([change, change]) == [
+        "The difference of entity_f1 is taken over items: each sentence's own entity F1."
+    ]
+    assert change_notes([CHANGE]) == []
+
+
+def test_diff_drift_flips_and_log() -> None:
+    diff = Diff(1, 2, (CHANGE,), (Flip("old", {"text": "x" * 300, "none": None}, 1.0, 0.0),), {"old": [1]})
+    assert "version 1 has not learned it" in shown(diff_table(diff))
+    assert "x" * 101 not in shown(flips_table(diff.flips))
+    assert "x…" in shown(flips_table(diff.flips))
+    assert "none" not in shown(flips_table(diff.flips))
+    drift = shown(drift_table(CheckReport(2, (), (Drift(1, CHANGE),))))
+    assert "learned in version" in drift
+    events = [
+        {"time": "2026-01-02T03:04:05.678Z", "event": "init", "version": 0},
+        {"time": "2026-01-02T03:04:06.678Z", "event": "learn", "version": 1, "task": "old", "status": "promoted"},
+    ]
+    lines = shown(log_table(events, 1))
+    assert "2026-01-02 03:04:05" in lines
+    assert "1 (current)" in lines
+    assert "0 (current)" not in lines

@@ -1,0 +1,49 @@
+import sys
+
+import pytest
+import torch
+
+from everlearn.errors import ConfigError
+from everlearn.learners.devices import start_accelerator
+
+
+def test_it_gives_what_was_asked():
+    accelerator = start_accelerator(device="cpu")
+    assert accelerator.device == torch.device("cpu")
+    assert (accelerator.num_processes, accelerator.mixed_precision) == (1, "no")
+    assert start_accelerator(device="cpu", precision="bf16").mixed_precision == "bf16"
+    assert start_accelerator(device="cpu", precision="no").mixed_precision == "no"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp16", "device": "cpu"}, "fp16 needs a GPU"),
+        ({"precision": "fp32"}, r"learner\.precision: is unknown"),
+        ({"device": "gpu"}, "device: is unknown"),
+        ({"processes": 0}, "processes: is out of range"),
+        ({"processes": 2}, r"1 process\(es\) were started. Got 2.*torchrun --nproc-per-node 2"),
+        ({"track": ("tensorbord",)}, "Did you mean 'tensorboard'"),
+    ],
+)
+def test_what_it_can_not_give_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        start_accelerator(**options)
+
+
+def test_a_missing_gpu_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="no GPU is there"):
+        start_accelerator(device="cuda")
+
+
+def test_a_missing_tracker_names_its_install_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r"wandb is not installed.*pip install .*everlearn\[track\]"):
+        start_accelerator(track=("wandb",))
+
+
+def test_processes_that_were_started_but_not_asked_for_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ConfigError, match=r"4 process\(es\) were started. Got 1.*processes: 4"):
+        start_accelerator()

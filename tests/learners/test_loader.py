@@ -1,0 +1,158 @@
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_epoch_steps, plan_epoch, row_batches
+from everlearn.models.objectives import CausalObjective
+from everlearn.types import Examples, Group, Mixture
+from support.models import byte_tokenizer
+from support.tasks import prompt_task, tensor_task
+
+
+def objective():
+    return CausalObjective(byte_tokenizer(), 64)
+
+
+def mixture(n_first=20, n_second=7, ratio=1.0):
+    first, second = prompt_task(0, n_train=n_first), prompt_task(1, n_train=n_second)
+    groups = (Group((Examples(first, first.train),)), Group((Examples(second, second.train),), ratio))
+    return EncodedMixture(Mixture(groups), objective())
+
+
+def rows_of_steps(steps):
+    return [[address for micro in step for address in micro] for step in steps]
+
+
+@pytest.mark.parametrize("group_by_length", [False, True])
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("n_first", [16, 21])
+def test_four_batches_of_two_hold_the_rows_of_one_of_eight(group_by_length, ratio, n_first):
+    encoded = mixture(n_first, ratio=ratio)
+    once = plan_epoch(encoded, BatchPlan(8, 1, group_by_length), (0,))
+    split = plan_epoch(encoded, BatchPlan(2, 4, group_by_length), (0,))
+    assert [sorted(rows) for rows in rows_of_steps(once)] == [sorted(rows) for rows in rows_of_steps(split)]
+    assert all(sum(group == 0 for group, _ in micro) <= 2 for step in split for micro in step)
+    assert len(once) == n_epoch_steps(encoded, BatchPlan(8, 1, False)) == len(split)
+
+
+@pytest.mark.parametrize("group_by_length", [False, True])
+def test_an_epoch_is_one_pass_over_the_first_group(group_by_length):
+    encoded = mixture(21)
+    rows = Counter(
+        a for step in rows_of_steps(plan_epoch(encoded, BatchPlan(4, 2, group_by_length), (0,))) for a in step
+    )
+    assert {a: n for a, n in rows.items() if a[0] == 0} == {(0, row): 1 for row in range(21)}
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 1.0, 1.5])
+def test_ratios_are_exact_over_the_epoch_and_within_one_row_in_each_batch(ratio):
+    encoded = mixture(20, n_second=7, ratio=ratio)
+    steps = plan_epoch(encoded, BatchPlan(3, 2, False), (0,))
+    counts = [Counter(group for group, _ in micro) for step in steps for micro in step]
+    assert sum(count[1] for count in counts) == int(20 * ratio + 1e-9)
+    assert all(abs(count[1] - ratio * count[0]) <= 1 for count in counts)
+    dealt = Counter(row for step in steps for micro in step for group, row in micro if group == 1)
+    assert max(dealt.values()) - min(dealt[row] for row in range(7)) <= 1, "a pass ends before the next begins"
+
+
+def test_orders_depend_on_every_part_of_the_seed_and_on_nothing_else():
+    plan = BatchPlan(4, 1, False)
+    state = torch.get_rng_state()
+    orders = {
+        str(plan_epoch(mixture(), plan, (seed, task, epoch))) for seed in (0, 1) for task in "ab" for epoch in (0, 1)
+    }
+    assert len(orders) == 8
+    assert plan_epoch(mixture(), plan, (0, "a")) == plan_epoch(mixture(), plan, (0, "a"))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_rows_of_like_length_share_a_step():
+    encoded = mixture(200, ratio=0.0)
+
+    def spread(by_length):
+        steps = rows_of_steps(plan_epoch(encoded, BatchPlan(4, 2, by_length), (0,)))
+        lengths = [[encoded.length_of(*address) for address in step] for step in steps]
+        return sum(max(step) - min(step) for step in lengths)
+
+    assert spread(True) < 0.5 * spread(False)
+
+
+def test_loading_may_begin_at_any_step():
+    encoded = mixture()
+    steps = plan_epoch(encoded, BatchPlan(3, 2, False), (0,))
+    whole = list(load_steps(encoded, steps))
+    rest = list(load_steps(encoded, steps[2:]))
+    assert len(rest) == len(whole) - 2 > 0
+    for one, other in zip(whole[2:], rest, strict=True):
+        for first, second in zip(one, other, strict=True):
+            assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_opening_a_loader_leaves_the_global_generator_alone():
+    encoded, state = mixture(), torch.get_rng_state()
+    list(load_steps(encoded, plan_epoch(encoded, BatchPlan(3, 1, False), (0,))))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_worker_processes_bring_the_same_batches():
+    task = tensor_task(0)
+    encoded = EncodedMixture(Mixture.of(task), Plain())
+    steps = plan_epoch(encoded, BatchPlan(5, 1, False), (0,))
+    for one, other in zip(load_steps(encoded, steps), load_steps(encoded, steps, workers=1), strict=True):
+        assert torch.equal(one[0]["x"], other[0]["x"])
+
+
+class Plain:
+    """An objective that hands tensors through."""
+
+    def encode(self, rows, task):
+        return rows
+
+    def take(self, features, indices):
+        return [{"x": features.x[indices], "y": features.y[indices]}]
+
+    def collate(self, picked):
+        return {name: torch.cat([piece[name] for piece in picked]) for name in picked[0]}
+
+
+@pytest.mark.parametrize("n_rows", [24, 22, 21])
+def test_two_ranks_part_the_rows(n_rows):
+    encoded = EncodedMixture(Mixture.of(tensor_task(0, n_train=n_rows)), Plain())
+    steps = plan_epoch(encoded, BatchPlan(5, 2, False), (0,))
+    alone = list(load_steps(encoded, steps))
+    ranks = [list(load_steps(encoded, steps, rank=rank, world_size=2)) for rank in (0, 1)]
+    for whole, left, right in zip(alone, *ranks, strict=True):
+        assert len(whole) == len(left) == len(right)
+        for micro, *shares in zip(whole, left, right, strict=True):
+            parts = torch.cat([share["x"] for share in shares if share])
+            assert sorted(parts.tolist()) == sorted(micro["x"].tolist())
+    if n_rows == 21:
+        assert any(share == {} for step in ranks[1] for share in step)
+
+
+def test_row_batches_go_over_rows_in_order_and_share_batches_among_ranks():
+    task = prompt_task(0, n_train=11)
+    whole = list(row_batches(objective(), task.train, task, 3))
+    assert [indices for indices, _ in whole] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10]]
+    shares = [list(row_batches(objective(), task.train, task, 3, rank=rank, world_size=2)) for rank in (0, 1)]
+    assert [indices for share in shares for indices, _ in share] == [[0, 1, 2], [6, 7, 8], [3, 4, 5], [9, 10]]
+    assert torch.equal(shares[1][0][1]["input_ids"], whole[1][1]["input_ids"])
+
+
+def test_an_empty_first_group_has_no_steps():
+    task = prompt_task(0)
+    encoded = EncodedMixture(Mixture((Group(()), Group((Examples(task, task.train),)))), objective())
+    assert plan_epoch(encoded, BatchPlan(4, 1, True), (0,)) == []
+    assert n_epoch_steps(encoded, BatchPlan(4, 1, True)) == 0
+
+
+def test_parts_of_a_group_are_addressed_in_a_row():
+    first, second = tensor_task(0, n_train=3), tensor_task(1, n_train=2)
+    empty = replace(first, train=first.train[:0])
+    parts = tuple(Examples(task, task.train) for task in (first, empty, second))
+    encoded = EncodedMixture(Mixture((Group(parts),)), Plain())
+    batch = encoded.__getitems__([(0, 4), (0, 0), (0, 3)])
+    wanted = torch.stack([second.train.x[1], second.train.x[0], first.train.x[0]])
+    assert sorted(batch["x"].tolist()) == sorted(wanted.tolist())

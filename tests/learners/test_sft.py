@@ -1,0 +1,197 @@
+import dataclasses
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from everlearn.errors import ConfigError, TrainingError
+from everlearn.learners.devices import start_accelerator
+from everlearn.learners.sft import SupervisedLearner
+from everlearn.run import Listener, Paused
+from everlearn.strategy import Strategy
+from reference.training import sgd_losses
+from support.runs import StopAfter, Stopped, assert_same, make_bench, weights
+from support.tasks import tensor_task
+
+
+@dataclass
+class Losses(Listener):
+    taken: list = dataclasses.field(default_factory=list)
+
+    def step(self, done, loss):
+        self.taken.append(loss)
+
+
+@pytest.fixture
+def plain(llama, bert):
+    return make_bench("plain", llama, bert)
+
+
+def test_it_takes_the_steps_of_a_loop_written_out(plain):
+    losses = Losses()
+    run = plain.run(listener=losses, optimizer="sgd", learning_rate=0.1, clip=0.5, epochs=1)
+    begin = {name: tensor.clone() for name, tensor in weights(run).items()}
+    run.learn(plain.tasks[0])
+    wanted_losses, wanted = sgd_losses(begin, plain.tasks[0], run.seed, batch_size=4, learning_rate=0.1, clip=0.5)
+    assert losses.taken == pytest.approx(wanted_losses, rel=1e-5)
+    assert_same(weights(run), wanted, tolerance=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"optimizer": "adam", "weight_decay": 0.1}, {"optimizer": "sgd", "momentum": 0.9}]
+)
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_optimizers_and_schedules_learn(plain, options, schedule):
+    losses = Losses()
+    plain.run(listener=losses, schedule=schedule, warmup=0.1, epochs=8, **options).learn(plain.tasks[0])
+    assert len(losses.taken) == 8 * 6
+    assert sum(losses.taken[-6:]) < 0.7 * sum(losses.taken[:6])
+
+
+def test_the_learning_rate_follows_the_schedule(plain):
+    rates = []
+
+    class Watching(Strategy):
+        def after_step(self, step):
+            rates.append(step.learning_rate)
+
+    plain.run([Watching()], schedule="linear", warmup=0.5, epochs=2, learning_rate=1.0, clip=1e-6).learn(plain.tasks[0])
+    assert rates == pytest.approx([i / 6 for i in range(6)] + [1 - i / 6 for i in range(6)])
+
+
+def test_penalties_are_added_and_hooks_come_in_order(plain):
+    calls = []
+
+    class First(Strategy):
+        name = "first"
+
+        def penalty(self, step):
+            calls.append("penalty")
+            return 3.0 * next(iter(step.params.values())).sum()
+
+        def edit_grads(self, step):
+            calls.append("edit_grads")
+            assert step.index == len([c for c in calls if c == "edit_grads"]) - 1
+            self.gradient = next(iter(step.params.values())).grad.clone()
+
+        def after_step(self, step):
+            calls.append("after_step")
+
+    seen = First()
+    run = plain.run([seen], optimizer="sgd", clip=None, epochs=1, batch_size=12, accumulation=2)
+    before = next(iter(run.model.adapters.trainable().values())).detach().clone()
+    run.learn(plain.tasks[0])
+    assert calls == ["penalty", "penalty", "edit_grads", "after_step"]
+    moved = before - next(iter(run.model.adapters.trainable().values())).detach()
+    torch.testing.assert_close(moved, 0.01 * seen.gradient)
+    assert seen.gradient.mean().item() == pytest.approx(3.0, abs=0.5), (
+        "the penalty weighs once a step, not once a batch"
+    )
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_with_step_batch_and_way_out(plain, bad):
+    class Bad(Strategy):
+        name = "bad"
+
+        def penalty(self, step):
+            return torch.tensor(bad) if step.index == 2 else None
+
+    run = plain.run([Bad()])
+    with pytest.raises(TrainingError, match=r"step 3 of 12: the loss is not finite.*batch.*'bad'.*learning_rate"):
+        run.learn(plain.tasks[0])
+    assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
+
+
+def test_it_stops_early_on_the_task_s_own_validation(plain):
+    task = replace(plain.tasks[0], validation=plain.tasks[0].evaluation)
+    losses = Losses()
+    options = {"early_stopping": True, "epochs": 30, "patience": 2, "delta": 1.1}  # no score rises by more than 1
+    plain.run(listener=losses, **options).learn(task)
+    assert len(losses.taken) == 6 * 3  # the first epoch sets the mark, two don't reach it
+    later = Losses()
+    plain.run(listener=later, **{**options, "min_epochs": 5}).learn(task)
+    assert len(later.taken) == 6 * 5
+    without = Losses()
+    plain.run(listener=without, early_stopping=True, epochs=5).learn(plain.tasks[0])
+    assert len(without.taken) == 6 * 5
+
+
+def test_early_stopping_is_resumed(plain, tmp_path):
+    task = replace(plain.tasks[0], validation=plain.tasks[0].evaluation)
+    bench = replace(plain, tasks=(task,))
+    options = {"early_stopping": True, "epochs": 30, "patience": 2, "delta": 1.1}
+    whole = bench.learn(bench.run(**options))
+    for moment in (6, 7, 12, 17):  # at the end of an epoch too, before its validation is scored
+        folder = tmp_path / str(moment)
+        with pytest.raises(Stopped):
+            bench.learn(bench.run(folder=folder, every_steps=1, listener=StopAfter(moment), **options))
+        losses = Losses()
+        resumed = bench.learn(bench.run(folder=folder, every_steps=1, listener=losses, **options))
+        assert_same(weights(whole), weights(resumed))
+        assert len(losses.taken) == 18 - (moment - 1)
+
+
+def test_a_pause_saves_and_stops_at_the_next_step(plain, tmp_path):
+    whole = plain.learn(plain.run())
+
+    class Asking(Listener):
+        def step(self, done, loss):
+            run.pause_requested = done == 4
+
+    run = plain.run(folder=tmp_path, listener=Asking())
+    with pytest.raises(Paused):
+        plain.learn(run)
+    assert_same(weights(whole), weights(plain.learn(plain.run(folder=tmp_path))))
+
+
+def test_gradient_checkpointing_changes_nothing(llama, bert):
+    bench = make_bench("causal_lora", llama, bert)
+    assert_same(
+        weights(bench.learn(bench.run(epochs=1, gradient_checkpointing=True))),
+        weights(bench.learn(bench.run(epochs=1))),
+        tolerance=1e-6,
+    )
+
+
+def test_gradient_checkpointing_needs_a_language_model(plain):
+    with pytest.raises(ConfigError, match="gradient_checkpointing: needs a language model"):
+        plain.run(gradient_checkpointing=True).learn(plain.tasks[0])
+
+
+def test_mixed_precision_learns(llama, bert):
+    bench = make_bench("causal_lora", llama, bert)
+    losses = Losses()
+    run = bench.run(["lwf", "ewc", "agem", "replay"], listener=losses, precision="bf16", epochs=3)
+    run.accelerator = start_accelerator(device="cpu", precision="bf16")
+    bench.learn(run)
+    start_accelerator(device="cpu")
+    assert all(tensor.dtype == torch.float32 for name, tensor in weights(run).items() if "lora" in name)
+    assert losses.taken[8] < losses.taken[0]
+
+
+def test_cost_counts_tokens_and_steps(llama, bert):
+    bench = make_bench("causal_lora", llama, bert)
+    run = bench.run(epochs=2)
+    cost = run.learn(bench.tasks[0])
+    encoded = run.model.objective.encode(bench.tasks[0].train, bench.tasks[0])
+    assert cost.n_steps == 2 * 3
+    assert cost.n_tokens == 2 * sum(len(feature["input_ids"]) for feature in encoded)
+    assert cost.train_s > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", 0), ("batch_size", 0), ("accumulation", 0), ("learning_rate", 0), ("optimizer", "lion"), ("warmup", 2),
+     ("schedule", "step"), ("clip", 0), ("precision", "fp8"), ("weight_decay", -1), ("patience", 0), ("momentum", 1.5),
+     ("betas", (0.9, 1.0)), ("delta", -1)],
+)  # fmt: skip
+def test_options_out_of_range(name, value):
+    with pytest.raises(ConfigError, match=rf"learner\.{name}"):
+        SupervisedLearner(**{name: value})
+
+
+def test_a_task_without_rows_takes_no_step(plain):
+    task = replace(tensor_task(0), train=tensor_task(0).train[:0])
+    assert plain.run(["ewc", "replay"]).learn(task).n_steps == 0

@@ -1,0 +1,209 @@
+import json
+import signal
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from everlearn.errors import ConfigError, ModelError, StateError
+from everlearn.run import Listener, Paused, resume, run
+from everlearn.state import checkpoints, load_state
+from everlearn.strategy import Strategy
+from support.recipes import final_weights, lines_of, plain_recipe
+from support.runs import assert_same, make_bench, weights
+
+
+@dataclass
+class Calls(Strategy):
+    """Writes down every hook that it is called for."""
+
+    name = "calls"
+    label: str = "a"
+    calls: list = field(default_factory=list)
+
+    def adapt_model(self, run, task):
+        self.calls.append((self.label, "adapt_model", task.name))
+
+    def begin_task(self, run, task):
+        self.calls.append((self.label, "begin_task", task.name))
+
+    def train_data(self, mixture, run):
+        self.calls.append((self.label, "train_data", run.current))
+        return mixture
+
+    def end_task(self, run, task):
+        self.calls.append((self.label, "end_task", task.name))
+
+    def before_eval(self, run, task):
+        self.calls.append((self.label, "before_eval", task.name))
+
+
+class Second(Calls):
+    name = "second"
+
+
+def test_hooks_come_in_the_order_that_the_protocol_prints(llama, bert):
+    bench, calls = make_bench("plain", llama, bert), []
+    one = bench.run([Calls("a", calls), Second("b", calls)], epochs=1)
+    one.learn(bench.tasks[0])
+    one.score(bench.tasks[1])
+    name = bench.tasks[0].name
+    assert calls == [
+        ("a", "adapt_model", name), ("b", "adapt_model", name), ("a", "begin_task", name), ("b", "begin_task", name),
+        ("a", "train_data", name), ("b", "train_data", name), ("b", "end_task", name), ("a", "end_task", name),
+        ("a", "before_eval", bench.tasks[1].name), ("b", "before_eval", bench.tasks[1].name),
+    ]  # fmt: skip
+
+
+def test_learning_leaves_the_global_generator_alone_and_depends_on_the_seed(llama, bert):
+    bench = make_bench("causal_lora", llama, bert, dropout=0.2)
+    state = torch.get_rng_state()
+    first = weights(bench.learn(bench.run(epochs=1)))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(7)
+    assert_same(first, weights(bench.learn(bench.run(epochs=1))))
+    other = weights(bench.learn(bench.run(epochs=1, seed=1)))
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_run_writes_its_folder(tmp_path):
+    recipe = plain_recipe(["replay", "ewc"], seeds=[0, 1], evaluation={"future": True})
+    results = run(recipe, tmp_path / "out")
+    assert results == json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["complete"]
+    assert [entry["seed"] for entry in results["seeds"]] == [0, 1]
+    header, *lines = lines_of(tmp_path / "out")
+    assert header["type"] == "header"
+    for seed in (0, 1):
+        cells = [(line["after"], line["task"]) for line in lines if line["type"] == "score" and line["seed"] == seed]
+        assert cells == [(after, task) for after in range(-1, 3) for task in ("split_0_1", "split_2_3", "split_4_5")]
+        costs = [line for line in lines if line["type"] == "cost" and line["seed"] == seed]
+        assert [cost["n_steps"] for cost in costs] == [12, 12, 12]
+        assert all(cost["strategy_bytes"].keys() == {"replay", "ewc"} for cost in costs)
+    first, second = final_weights(tmp_path / "out", 0), final_weights(tmp_path / "out", 1)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_without_future_only_tasks_seen_are_scored(tmp_path):
+    run(plain_recipe([]), tmp_path / "out")
+    cells = [(line["after"], line["task"]) for line in lines_of(tmp_path / "out") if line["type"] == "score"]
+    names = ("split_0_1", "split_2_3", "split_4_5")
+    assert cells == [(after, task) for after in range(3) for task in names[: after + 1]]
+
+
+def test_overrides_reach_the_recipe_that_is_kept(tmp_path):
+    run(plain_recipe([]), tmp_path / "out", ["learner.epochs=1", "stream.order=[1, 0]"])
+    header, *lines = lines_of(tmp_path / "out")
+    assert header["recipe"]["learner"]["epochs"] == 1
+    assert [line["trained"] for line in lines if line["type"] == "cost"] == ["split_2_3", "split_0_1"]
+
+
+def test_rounds_learn_a_task_again(tmp_path):
+    recipe = plain_recipe(["replay", "ewc", "lwf"])
+    recipe["stream"] |= {"rounds": 2, "split_rounds": True, "order": [0, 1]}
+    results = run(recipe, tmp_path / "out")
+    assert results["seeds"][0]["schedule"] == ["split_0_1", "split_2_3"] * 2
+
+
+def test_a_folder_in_use_is_refused_and_resume_needs_one(tmp_path):
+    (tmp_path / "something").touch()
+    with pytest.raises(ConfigError, match=r"the folder is not empty.*everlearn resume"):
+        run(plain_recipe([]), tmp_path)
+    with pytest.raises(StateError, match=r"there is no run in the folder.*everlearn run"):
+        resume(tmp_path)
+
+
+def test_what_a_crash_left_before_anything_was_saved_is_no_run(tmp_path):
+    (tmp_path / ".recipe.yaml.123.tmp").touch()
+    run(plain_recipe([]), tmp_path)
+    assert not list(tmp_path.glob(".*"))
+
+
+@dataclass
+class AskAfter(Listener):
+    """Sends this process a SIGINT, as Ctrl-C does, after so many events."""
+
+    n_events: int
+
+    def count(self, *arguments):
+        self.n_events -= 1
+        if self.n_events == 0:
+            signal.raise_signal(signal.SIGINT)
+
+    training = step = scoring = scored = consolidating = count
+
+
+@pytest.mark.parametrize("n_events", [1, 5, 13, 14, 15, 16, 17, 40, 58])
+def test_interrupted_and_resumed_it_ends_the_same(n_events, tmp_path):
+    recipe = plain_recipe(["replay", "ewc"], seeds=[0, 1], evaluation={"future": True})
+    if not (whole := tmp_path.parent / "whole_interrupted").exists():
+        run(recipe, whole)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Paused):
+        run(recipe, tmp_path / "out", listener=AskAfter(n_events))
+    assert signal.getsignal(signal.SIGINT) is handler
+    resume(tmp_path / "out")
+    assert lines_of(tmp_path / "out") == lines_of(whole)
+    for seed in (0, 1):
+        assert_same(final_weights(tmp_path / "out", seed), final_weights(whole, seed))
+
+
+def test_resuming_a_finished_run_returns_its_results(tmp_path):
+    results = run(plain_recipe([]), tmp_path / "out")
+    before = (tmp_path / "out" / "results.jsonl").read_bytes()
+    assert resume(tmp_path / "out") == results
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_goes_on(tmp_path):
+    recipe = plain_recipe(["ewc"], checkpoint={"every_steps": 3})
+    run(recipe, tmp_path / "whole")
+    with pytest.raises(Paused):
+        run(recipe, tmp_path / "out", listener=AskAfter(9))
+    *_, before, newest = checkpoints(tmp_path / "out" / "checkpoints")
+    tensors = newest / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-10])
+    with pytest.raises(StateError, match=r"checksum differs.*Delete"):
+        resume(tmp_path / "out")
+    tensors.unlink()
+    (newest / "values.json").unlink()
+    newest.rmdir()
+    load_state(before)
+    resume(tmp_path / "out")
+    assert_same(final_weights(tmp_path / "out"), final_weights(tmp_path / "whole"))
+    assert lines_of(tmp_path / "out") == lines_of(tmp_path / "whole")
+
+
+def test_a_state_of_another_model_is_refused(llama, bert, tmp_path):
+    bench = make_bench("plain", llama, bert)
+    bench.learn(bench.run(folder=tmp_path, epochs=1), upto=1)
+    with pytest.raises(ModelError, match="saved"):
+        make_bench("causal_lora", llama, bert).run().restore(tmp_path)
+
+
+def test_strategies_that_rest_keep_their_state(llama, bert, tmp_path):
+    bench = make_bench("plain", llama, bert)
+    bench.learn(bench.run(["ewc", "replay"], folder=tmp_path, epochs=1), upto=1)
+    resting = bench.run(["ewc"], folder=tmp_path, epochs=1)
+    resting.restore(tmp_path)
+    assert set(resting.dormant) == {"replay"}
+    resting.checkpoint()
+    back = bench.run(["ewc", "replay"], folder=tmp_path, epochs=1)
+    back.restore(tmp_path)
+    assert back.strategies[1].n_seen_ == 24
+
+
+def test_off_the_main_thread_it_runs_without_a_signal_handler(tmp_path):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(run(plain_recipe([]), tmp_path / "out")))
+    thread.start()
+    thread.join()
+    assert results[0]["complete"]
+
+
+@pytest.mark.parametrize("track", ["tensorboard"])
+def test_trackers_get_losses_and_scores(track, tmp_path):
+    pytest.importorskip(track)
+    run(plain_recipe(["lwf"], track=[track]), tmp_path / "out")
+    assert list((tmp_path / "out").rglob("events.out.tfevents*"))
