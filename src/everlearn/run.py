@@ -351,7 +351,7 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
             listener=listener,
             context={"seed_number": number, "n_bytes": recorder.n_bytes()},
         )
-        with _pause_on_interrupt(one):
+        with pause_on_interrupt(one):
             going_on = bool(saved) and number == context["seed_number"]
             _learn_schedule(one, schedule, recipe, recorder, resumed=going_on)
         _keep_final(one, out)
@@ -421,7 +421,7 @@ def _keep_final(one: Run, out: Path) -> None:
 
 
 @contextmanager
-def _pause_on_interrupt(one: Run) -> Iterator[None]:
+def pause_on_interrupt(one: Run) -> Iterator[None]:
     """Let the first Ctrl-C ask for a pause at the next step; a second one interrupts at once."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -15,7 +15,7 @@ from everlearn.home.store import VERSION_FILE, Store, Version, event_of, files_i
 from everlearn.home.tasks import add_items, load_tasks
 from everlearn.home.versions import Versions, finite_score
 from everlearn.record import environment
-from everlearn.run import Paused, Run, _pause_on_interrupt
+from everlearn.run import Paused, Run, pause_on_interrupt
 from everlearn.state import checkpoints, pack, save_state, write_json
 from everlearn.streams.checking import digest_of
 from everlearn.types import Score, Task
@@ -64,7 +64,7 @@ def carry_out(versions: Versions) -> LearnReport:
         folder=store.pending,
         checkpointing=plan.checkpoint,
     )
-    with _pause_on_interrupt(run):
+    with pause_on_interrupt(run):
         _learn(run, task, plan.number)
         after = {name: _score_unless_paused(run, run.tasks[name]) for name in before}
     earlier = store.version(plan.parent).learned

@@ -104,7 +104,7 @@ class SupervisedLearner:
         scheduler = get_scheduler(SCHEDULES[self.schedule], optimizer, int(self.warmup * n_steps), max(1, n_steps))
         progress, started = Progress(), time.perf_counter()
         if saved is not None:
-            progress = Progress(**saved["progress"])
+            progress = Progress(**{**saved["progress"], "n_tokens": saved["n_tokens"][run.rank]})
             started -= progress.elapsed_s
             optimizer.load_state_dict(saved["optimizer"])
             scheduler.load_state_dict(saved["scheduler"])
@@ -214,6 +214,7 @@ class SupervisedLearner:
         """Return what `train` needs to go on from here, bit for bit."""
         return {
             "progress": asdict(progress),
+            "n_tokens": run.gather(progress.n_tokens),  # each process counts its own
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
             "scaler": run.accelerator.scaler.state_dict() if run.accelerator.scaler else None,

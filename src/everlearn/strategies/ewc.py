@@ -78,6 +78,7 @@ class EWC(Strategy):
     def edit_grads(self, step: Step) -> None:
         if not self.precision_ or self.strength == 0:
             return
+        self._follow(next(iter(step.params.values())).device)
         held = [name for name, p in step.params.items() if name in self.precision_ and p.grad is not None]
         with torch.no_grad():
             add_quadratic_gradients(
@@ -87,8 +88,16 @@ class EWC(Strategy):
                 self.strength,
             )
 
+    def _follow(self, device: torch.device) -> None:
+        """Move the state to the weights' device: restored state comes on the CPU."""
+        if next(iter(self.precision_.values())).device != device:
+            for kept in (self.precision_, self.pull_):
+                kept.update({name: tensor.to(device) for name, tensor in kept.items()})
+
     def end_task(self, run: "Run", task: Task) -> None:
         fisher = self.estimate(run, task)
+        if self.precision_:
+            self._follow(run.accelerator.device)
         weights = run.model.adapters.trainable()
         for name, importance in fisher.items():
             anchor = weights[name].detach().float()

@@ -44,7 +44,12 @@ SHARES = {
     "sentences": 0.02,
     "recall": 0.06,
 }
-DRILLED = (0.665, 0.73)  # the part of training that is `recall` alone
+# parts of training (from, until) that show a few families alone: looking things up is learned late or never in the mix
+DRILLS = (
+    (0.665, 0.73, {"recall": 1.0}),
+    (0.755, 0.82, {"ordering": 0.6, "puzzles": 0.15, "recall": 0.25}),
+)
+DRILL_LEVEL = 0.15  # drills draw their levels as if training stood here
 N_LEVELS = 5
 FULL_AT = 0.35  # the share of training after which all levels come equally often
 SEVERAL = 0.12  # the share of documents that show two or three items in one format
@@ -77,9 +82,12 @@ def sample(family: str, rng: Random, progress: float = 1.0, shape: Format | None
 def document(seed: int, index: int, progress: float = 1.0, split: str = "train") -> Document:
     """Return document number `index`: one item, an item with follow-up questions, or a few items in one format."""
     rng = Random(seed_for("pocket", seed, split, index))
-    family = rng.choices(tuple(SHARES), tuple(SHARES.values()))[0]
-    if DRILLED[0] <= progress < DRILLED[1]:
-        family = "recall"
+    shares = SHARES
+    for first, last, chosen in DRILLS:
+        if first <= progress < last:
+            shares, progress = chosen, DRILL_LEVEL
+            break
+    family = rng.choices(tuple(shares), tuple(shares.values()))[0]
     draw, gap = FAMILIES[family], rng.choice(("\n", "\n\n"))
     if rng.random() < SEVERAL:
         shape = draw_format(rng, repeated=True)
