@@ -1,4 +1,4 @@
-"""Write METHODS.md and docs/cli.md from the registry and the commands; `--check` fails where they are not up to date."""
+"""Write METHODS.md and docs/cli.md from the registry and the commands; `--check` fails where they are stale."""
 
 import inspect
 import os

@@ -10,8 +10,8 @@ from everlearn.strategy import HOOKS, Strategy, learned, overriding
 @dataclass
 class Counting(Strategy):
     step_size: float = 0.5
-    seen_: list = learned(list)  # noqa: RUF009
-    kept_: dict = learned(dict)  # noqa: RUF009
+    seen_: list = learned(list)
+    kept_: dict = learned(dict)
 
     def penalty(self, step):
         return torch.zeros(())

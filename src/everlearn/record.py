@@ -18,7 +18,7 @@ _PACKAGES = ("everlearn", "torch", "transformers", "peft", "accelerate", "datase
 
 
 class Recorder:
-    """Appends lines to results.jsonl, each on the disk before the next thing is done. Does nothing on other processes."""
+    """Appends lines to results.jsonl, each on the disk before the next thing is done. Inactive on other processes."""
 
     def __init__(self, path: Path, *, active: bool = True):
         self.path = path

@@ -1,4 +1,4 @@
-"""Names to things: strategies, streams, learners, metrics, verifiers. One decorator registers, nothing else is edited."""
+"""Names to things: strategies, streams, learners, verifiers. One decorator registers, nothing else is edited."""
 
 import importlib
 import pkgutil
@@ -14,7 +14,6 @@ PACKAGES = {
     "strategy": "everlearn.strategies",
     "stream": "everlearn.streams",
     "learner": "everlearn.learners",
-    "metric": "everlearn.evaluation",
     "verifier": "everlearn.streams",
     "problem": "everlearn.streams.arena",
 }

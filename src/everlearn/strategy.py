@@ -7,13 +7,13 @@
         for micro_batches in loader(mixture):              # learners/sft.py
             for batch in micro_batches:
                 loss = learner.loss(model, batch) + sum(strategy.penalty(step))
-            strategy.edit_grads(step)                      # after accumulation, all-reduce and unscaling, BEFORE clipping
+            strategy.edit_grads(step)                      # after accumulation, all-reduce, unscaling; BEFORE clipping
             clip(); optimizer.step(); strategy.after_step(step)
         strategy.end_task(run, task)                       # consolidate on the task's OWN data. REVERSED list order
         for t in tasks: strategy.before_eval(run, t)       # choose mask, column, adapter; then score
 
-A strategy is a dataclass. Its fields are hyperparameters, checked in `__post_init__` and stored untouched; what it learns
-stands in attributes whose names end in `_` (declare them with `learned`) and is saved and restored here.
+A strategy is a dataclass. Its fields are hyperparameters, checked in `__post_init__` and stored untouched; what it
+learns stands in attributes whose names end in `_` (declare them with `learned`) and is saved and restored here.
 """
 
 import difflib

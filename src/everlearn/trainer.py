@@ -219,5 +219,3 @@ def _tensors(loader: DataLoader | None, like: DataLoader | None = None) -> Tenso
     if not pairs:
         raise StreamError(describe("train_loader", "is empty", loader, "Give it at least one batch"))
     return TensorRows(torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs]))
-
-

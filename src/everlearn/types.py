@@ -49,7 +49,7 @@ class Task:
     Columns by kind: `prompt` has `prompt` and `completion` (strings), or `messages`, and optionally `choices` (list of
     strings); `classify` has `text`, optionally `text_pair`, and `label` (an index into `labels`); `tag` has `tokens`
     (list of strings) and `tags` (list of indices into `labels`); `text` has `text`; `tensor` is a `TensorRows`.
-    `metrics` are names of the registry's scorers, the first one fills the accuracy matrix; empty means the kind's default.
+    `metrics` are names of scores (evaluation/score.py), the first one fills the accuracy matrix; empty: the kind's own.
     `verifier` names a registered function (completion, row) -> bool that replaces exact match.
     """
 
@@ -90,9 +90,9 @@ class Stream:
 class Score:
     """How one model does on one task's evaluation items.
 
-    `value` is the first metric, higher is better, and fills the matrix; `outcomes` holds it per item (1.0 right, 0.0 wrong;
-    for `text` the mean log-likelihood of the item's tokens, nats), in the order of the items, so that two models are compared
-    on the same items. `metrics` holds all the numbers, `low` and `high` are the
+    `value` is the first metric, higher is better, and fills the matrix; `outcomes` holds it per item (1.0 right, 0.0
+    wrong; for `text` the mean log-likelihood of the item's tokens, nats), in the order of the items, so that two models
+    are compared on the same items. `metrics` holds all the numbers, `low` and `high` are the
     95% interval of `value` (None where one item can't give any).
     """
 
@@ -108,7 +108,7 @@ class Score:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """One cell of the accuracy matrix: the score on `score.task` after learning task number `after` (-1: before any)."""
+    """One cell of the accuracy matrix: the score on `score.task` after task number `after` (-1: before any)."""
 
     seed: int
     after: int

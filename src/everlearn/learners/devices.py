@@ -57,7 +57,7 @@ def start_accelerator(
 
 
 def start_trackers(accelerator: Accelerator, folder: Path, config: dict[str, Any], track: tuple[str, ...]) -> None:
-    """Open the trackers for one run: TensorBoard below `folder`, MLflow in `folder`/mlflow.db, W&B by its own variables."""
+    """Open the trackers of a run: TensorBoard below `folder`, MLflow in its mlflow.db, W&B by its own variables."""
     options: dict[str, dict[str, Any]] = {}
     if "mlflow" in track:
         options["mlflow"] = {"tracking_uri": os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")}

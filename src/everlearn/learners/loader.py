@@ -18,7 +18,7 @@ WINDOW_STEPS = 50  # rows are sorted by length within windows of so many steps
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How batches are cut. `size`: rows of the first group in a micro-batch; `accumulation`: micro-batches in a step."""
+    """How batches are cut. `size`: first-group rows of a micro-batch; `accumulation`: micro-batches in a step."""
 
     size: int
     accumulation: int

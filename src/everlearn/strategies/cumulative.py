@@ -1,7 +1,7 @@
 """Cumulative training: each task is learned together with all the data of the tasks before."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from everlearn.errors import ConfigError, describe
 from everlearn.registry import register
@@ -22,7 +22,7 @@ class Cumulative(Strategy):
     Source: Lomonaco & Maltoni 2017 (CORe50), arXiv 1705.03550, "cumulative". Reproduces: not applicable.
     """
 
-    conflicts = {"joint": _REASON, "replay": _REASON, "agem": _REASON}
+    conflicts: ClassVar[dict[str, str]] = {"joint": _REASON, "replay": _REASON, "agem": _REASON}
 
     def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
         past = [run.tasks[name] for name in run.past_tasks()]

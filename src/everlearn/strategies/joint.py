@@ -1,7 +1,7 @@
 """Joint training on all tasks at once: what learning them one by one is measured against."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from everlearn.errors import ConfigError, describe
 from everlearn.registry import register
@@ -26,7 +26,7 @@ class Joint(Strategy):
 
     trained_: list = learned(list)  # names of the tasks that the one training went over
 
-    conflicts = {"cumulative": _REASON, "replay": _REASON, "agem": _REASON}
+    conflicts: ClassVar[dict[str, str]] = {"cumulative": _REASON, "replay": _REASON, "agem": _REASON}
 
     def adapt_model(self, run: "Run", task: Task) -> None:
         for known in run.tasks.values():
