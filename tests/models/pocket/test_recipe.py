@@ -1,14 +1,20 @@
+import json
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from everlearn.errors import ConfigError
-from everlearn.models.pocket.recipe import PocketRecipe, load_pocket_recipe
+from everlearn.models.pocket.recipe import load_pocket_recipe
 
 
-def test_the_shipped_recipe_is_the_default():
+def test_the_shipped_recipe_makes_a_network_of_the_shipped_size():
     shipped = load_pocket_recipe(Path(__file__).parents[3] / "recipes" / "pocket.yaml")
-    assert shipped == PocketRecipe()
+    config = json.loads((resources.files("everlearn.models") / "pocket" / "config.json").read_text())
+    assert shipped.vocabulary_size == config["vocab_size"]
+    assert shipped.hidden_size == config["hidden_size"]
+    assert shipped.intermediate_size == config["intermediate_size"]
+    assert shipped.n_layers == config["num_hidden_layers"]
 
 
 @pytest.mark.parametrize(
