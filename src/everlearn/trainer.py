@@ -153,8 +153,9 @@ class ContinualTrainer:
 
     def evaluate_all_tasks(self) -> TaskScores:
         """Score the model as it is now on the evaluation items of every task learned."""
-        tasks = {name: self.run.tasks[name] for name in self._learned_scores}
-        return TaskScores({name: self.run.score(task) for name, task in tasks.items()}, dict(self._learned_scores))
+        run = self.run
+        now = {name: run.score(run.tasks[name]) for name in self._learned_scores}
+        return TaskScores(now, dict(self._learned_scores))
 
     def _prepare(self, task: Task, num_epochs: int | None, batch_size: int | None) -> Run:
         changes = {"epochs": num_epochs, "batch_size": batch_size}

@@ -51,7 +51,7 @@ class EWC(Strategy):
 
     Source: Kirkpatrick et al. 2017, arXiv 1612.00796, eq. 3; online: Schwarz et al. 2018, arXiv 1805.06370, eq. 9.
     Departs: no. The Fisher is per example (of the summed log-likelihood of its targets), never of a batch mean.
-    Reproduces: permuted MNIST, see METHODS.md.
+    Reproduces: not verified; permuted MNIST is being worked on (LOG.md).
     """
 
     strength: float = 100.0

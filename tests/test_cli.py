@@ -1,0 +1,72 @@
+"""The command line: exit codes, one clear sentence for an error, and what the commands print."""
+
+import pytest
+import yaml
+
+from everlearn.cli import main
+
+RECIPE = {
+    "stream": {"name": "digits", "mode": "split", "n_tasks": 2, "scenario": "task"},
+    "model": {"name": "mlp", "options": {"hidden": [16]}},
+    "learner": {"name": "sft", "epochs": 1, "batch_size": 32},
+    "strategies": ["replay"],
+}
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(RECIPE))
+    return path
+
+
+def test_run_then_compare(recipe, tmp_path, capsys):
+    assert main(["run", str(recipe), "--out", str(tmp_path / "a"), "--seeds", "2"]) == 0
+    assert main(["run", str(recipe), "--out", str(tmp_path / "b"), "--set", "strategies=[]"]) == 0
+    assert "average accuracy" in capsys.readouterr().out
+    assert {"results.json", "results.jsonl", "recipe.yaml", "report.html", "report.md"} <= {
+        entry.name for entry in (tmp_path / "a").iterdir()
+    }
+    both = [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert main(["compare", *both, "--out", str(tmp_path / "side")]) == 0
+    assert (tmp_path / "side" / "report.html").exists()
+    assert main(["resume", str(tmp_path / "a")]) == 0  # done already: only shown again
+
+
+def test_a_used_folder_is_refused_and_kept(recipe, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep me")
+    assert main(["run", str(recipe), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: out: the folder is not empty.")
+    assert "Traceback" not in error
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere.yaml", "--out", "x"], "nowhere.yaml: can't be read"),
+        (["compare", "nowhere"], "there are no results in the folder"),
+        (["resume", "nowhere"], "there is no run in the folder"),
+        (["show", "ewcc"], "Did you mean 'ewc'"),
+        (["arena", "--type", "grammar"], "grammar"),
+        (["nonsense"], "nonsense"),
+        (["arena", "--difficulty", "many"], "difficulty"),
+    ],
+)
+def test_errors_are_one_sentence_and_exit_code_1(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err + captured.out
+
+
+def test_methods_and_show_and_arena(capsys):
+    assert main(["methods"]) == 0
+    assert "replay" in capsys.readouterr().out
+    assert main(["show", "ewc"]) == 0
+    assert "Kirkpatrick" in capsys.readouterr().out
+    assert main(["arena", "-n", "2", "--type", "causal"]) == 0
+    assert capsys.readouterr().out.count("Answer:") == 2

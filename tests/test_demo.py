@@ -1,0 +1,49 @@
+"""The demo's course on a cut-down setting: three run folders, a report beside them, and going on after a stop."""
+
+from contextlib import nullcontext
+
+import pytest
+
+from everlearn import demo
+from everlearn.run import Listener, Paused
+from everlearn.state import read_json
+
+
+@pytest.fixture
+def small(llama, monkeypatch):
+    monkeypatch.setitem(
+        demo.SETTING,
+        "stream",
+        {"name": "arena", "types": ["comparison", "causal"], "n_train": 8, "n_validation": 4, "n_eval": 6},
+    )
+    monkeypatch.setitem(
+        demo.SETTING, "model", {"name": str(llama), "max_length": 64, "adapter": {"name": "lora", "rank": 2}}
+    )
+    monkeypatch.setitem(demo.SETTING, "learner", {"name": "sft", "epochs": 1, "batch_size": 4})
+
+
+class StopAt(Listener):
+    """Asks for a pause by raising what a pause raises."""
+
+    def step(self, done, loss):
+        raise Paused("here")
+
+
+def test_three_runs_and_a_report(small, tmp_path):
+    folders = demo.run_demo(tmp_path, 0, lambda name: nullcontext(Listener()))
+    assert list(folders) == ["plain", "replay_ewc", "joint"]
+    for folder in folders.values():
+        assert read_json(folder / "results.json")["complete"]
+        assert (folder / "results.jsonl").exists()
+    assert (tmp_path / "report.html").exists()
+    assert (tmp_path / "report.md").exists()
+    assert list(tmp_path.glob("*.png"))
+
+
+def test_a_stopped_demo_goes_on(small, tmp_path):
+    with pytest.raises(Paused):
+        demo.run_demo(tmp_path, 0, lambda name: nullcontext(StopAt() if name == "replay_ewc" else Listener()))
+    before = (tmp_path / "plain" / "results.jsonl").read_bytes()
+    demo.run_demo(tmp_path, 0, lambda name: nullcontext(Listener()))
+    assert (tmp_path / "plain" / "results.jsonl").read_bytes() == before
+    assert read_json(tmp_path / "replay_ewc" / "results.json")["complete"]
