@@ -9,13 +9,28 @@ from everlearn.report.html import write_report
 from everlearn.run import Listener, resume, run
 
 SETTING: dict[str, Any] = {
-    "stream": {"name": "arena", "n_train": 300, "n_validation": 20, "n_eval": 60},
+    "stream": {
+        "name": "arena",
+        "difficulty": 1,
+        "n_train": 200,
+        "n_validation": 20,
+        "n_eval": 100,
+        "order": ["math", "sequence", "logic", "comparison", "causal"],
+    },
     "model": {"name": "pocket", "adapter": {"name": "lora", "rank": 16}},
-    "learner": {"name": "sft", "epochs": 3, "batch_size": 16, "learning_rate": 2.0e-3},
+    "learner": {
+        "name": "sft",
+        "epochs": 4,
+        "batch_size": 16,
+        "learning_rate": 4.0e-3,
+        "schedule": "linear",
+        "warmup": 0.1,
+        "precision": "bf16",
+    },
 }
 RUNS: dict[str, list[Any]] = {
     "plain": [],
-    "replay_ewc": [{"name": "replay", "capacity": 500, "ratio": 1.0}, {"name": "ewc", "strength": 10.0}],
+    "replay_ewc": [{"name": "replay", "capacity": 1000, "ratio": 1.0}, {"name": "ewc", "strength": 100.0}],
     "joint": ["joint"],
 }
 
