@@ -12,7 +12,7 @@ SETTING: dict[str, Any] = {
     "stream": {
         "name": "arena",
         "difficulty": 1,
-        "n_train": 200,
+        "n_train": 160,
         "n_validation": 20,
         "n_eval": 100,
         "order": ["math", "sequence", "logic", "comparison", "causal"],
@@ -26,6 +26,7 @@ SETTING: dict[str, Any] = {
         "schedule": "linear",
         "warmup": 0.1,
         "precision": "bf16",
+        "early_stopping": False,
     },
 }
 RUNS: dict[str, list[Any]] = {

@@ -160,7 +160,8 @@ class Run:
             strategy.before_eval(self, task)
         self.listener.scoring(task)
         score = score_task(self.model, task, rows, self.accelerator, self.eval_batch_size)
-        self.listener.scored(score)
+        if rows == "evaluation":
+            self.listener.scored(score)
         return score
 
     def add_labels(self, task: Task) -> None:

@@ -17,6 +17,7 @@ from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
 )
+from transformers.utils import logging as hf_logging
 
 from everlearn.errors import ConfigError, ModelError, check_choice, check_number, describe
 from everlearn.models.adapters import Adapters
@@ -216,7 +217,8 @@ def _quantization(config: ModelConfig) -> BitsAndBytesConfig:
 def _load(name: str, loader: Callable[..., Any], path: str, **options: Any) -> Any:
     """Call a transformers loader; turn its errors into one sentence."""
     try:
-        return loader(path, **options)
+        with _quiet():
+            return loader(path, **options)
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         known = (
@@ -225,6 +227,19 @@ def _load(name: str, loader: Callable[..., Any], path: str, **options: Any) -> A
         if Path(path).exists():
             known = "See the reason; a checkpoint of pickles needs model.safetensors_only: false"
         raise ModelError(describe(f"model {name!r}", f"can't be loaded ({reason})", path, known)) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence transformers' bars and its report on missing heads while it loads: the heads are everlearn's own."""
+    level = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        hf_logging.enable_progress_bar()
 
 
 def _max_length(config: ModelConfig, network: nn.Module) -> int:
