@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from everlearn.cli_home import add_home_commands, resume_home
@@ -12,6 +13,12 @@ from everlearn.errors import ConfigError, EverlearnError, StateError
 from everlearn.home import Home
 
 OPTIONS = ("--epochs", "1", "--batch-size", "8")
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal so wide that no cell wraps, whatever the one that runs the tests."""
+    monkeypatch.setattr("everlearn.cli_home.console", Console(width=200))
 
 
 @pytest.fixture(scope="module")
