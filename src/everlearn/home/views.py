@@ -13,20 +13,19 @@ _SHOWN_CHARACTERS = 100
 
 
 def changes_table(title: str, changes: Sequence[Change], columns: Mapping[str, Sequence[str]] | None = None) -> Table:
-    """Return a table of changes, one row a task; `columns` adds others: head -> a cell for each change."""
+    """Return a table of changes, a row a task: scores before and after; `columns` adds others: head -> its cells."""
     extra = columns or {}
     table = Table(title=title, title_justify="left")
-    for name in ("task", "before", "after", "difference", "95% interval", "p", "lost", "gained", "items", *extra):
-        table.add_column(name, justify="left" if name == "task" or name in extra else "right")
+    for name in ("task", "scores", "change [95%]", "p", "lost, gained", *extra):
+        table.add_column(name, overflow="fold")
     for i, change in enumerate(changes):
-        cells = [change.task, f"{change.before:.3f}", f"{change.after:.3f}", f"{change.difference:+.3f}"]
-        cells += [_interval(change), "–" if change.p_value is None else f"{change.p_value:.3g}"]
-        cells += [
-            str(change.n_lost),
-            str(change.n_gained),
-            str(change.n),
-            *(cells_of[i] for cells_of in extra.values()),
+        cells = [
+            change.task,
+            f"{change.before:.3f}\n{change.after:.3f}",
+            f"{change.difference:+.3f}\n{_interval(change)}",
         ]
+        cells += ["–" if change.p_value is None else f"{change.p_value:.2g}"]
+        cells += [f"{change.n_lost}, {change.n_gained}\nof {change.n}", *(cells_of[i] for cells_of in extra.values())]
         table.add_row(*cells)
     return table
 

@@ -1,6 +1,7 @@
 """Every change of a model's structure goes through here and is logged, so that a resumed run can replay it."""
 
 import inspect
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -109,9 +110,11 @@ class Adapters:
         config = LoraConfig(
             r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, task_type=task_type
         )  # fmt: skip
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), warnings.catch_warnings():
             torch.manual_seed(seed_for(seed, "lora"))
             try:
+                # peft asks transformers by a name that is going out of use; that is not the user's business
+                warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
                 self.network = get_peft_model(self.network, config)
             except ValueError as error:
                 way_out = "Name layers of this model, or write targets: auto"
