@@ -5,6 +5,7 @@ import torch
 
 from everlearn.errors import ConfigError
 from everlearn.learners.devices import start_accelerator
+from everlearn.run import run
 
 
 def test_it_gives_what_was_asked():
@@ -47,3 +48,16 @@ def test_processes_that_were_started_but_not_asked_for_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(ConfigError, match=r"4 process\(es\) were started. Got 1.*processes: 4"):
         start_accelerator()
+
+
+def test_a_tracker_receives_losses_and_scores(tmp_path):
+    recipe = {
+        "stream": {"name": "digits", "mode": "split", "n_tasks": 2, "scenario": "task"},
+        "model": {"name": "mlp", "options": {"hidden": [8]}},
+        "learner": {"name": "sft", "epochs": 1, "batch_size": 64},
+        "track": ["tensorboard"],
+    }
+    run(recipe, tmp_path / "run")
+    written = list((tmp_path / "run").rglob("events.out.tfevents.*"))
+    assert written
+    assert b"loss/task" in b"".join(path.read_bytes() for path in written)

@@ -59,8 +59,8 @@ def start_accelerator(
 def start_trackers(accelerator: Accelerator, folder: Path, config: dict[str, Any], track: tuple[str, ...]) -> None:
     """Open the trackers of a run: TensorBoard below `folder`, MLflow in its mlflow.db, W&B by its own variables."""
     options: dict[str, dict[str, Any]] = {}
-    if "mlflow" in track:
-        options["mlflow"] = {"tracking_uri": os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")}
+    if "mlflow" in track:  # Accelerate's tracker takes its address from the environment alone
+        os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve()}/mlflow.db")
     if "wandb" in track:
         options["wandb"] = {"dir": str(folder)}
     accelerator.init_trackers("everlearn", config=config, init_kwargs=options)
