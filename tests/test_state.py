@@ -168,7 +168,7 @@ def test_checkpoints_count_up_and_two_are_kept(tmp_path):
     assert checkpoints(tmp_path / "none") == []
 
 
-@pytest.mark.parametrize("broken", ["save_file", "_fsync_file", "_fsync_folder", "_sha256"])
+@pytest.mark.parametrize("broken", ["save_file", "_fsync_file", "fsync_folder", "_sha256"])
 def test_a_full_disk_leaves_the_last_good_checkpoint(broken, tmp_path, monkeypatch):
     save_checkpoint(tmp_path, TENSORS, {"n": 0})
 

@@ -406,8 +406,7 @@ def _schedules(recipe: Recipe) -> dict[int, Schedule]:
     if not options.get("shuffle"):
         schedule = apply_schedule(stream, **options)
         return dict.fromkeys(recipe.all_seeds(), schedule)
-    order = {seed: apply_schedule(stream, **options, seed=seed) for seed in recipe.all_seeds()}
-    return order
+    return {seed: apply_schedule(stream, **options, seed=seed) for seed in recipe.all_seeds()}
 
 
 def _keep_final(one: Run, out: Path) -> None:

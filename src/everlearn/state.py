@@ -34,7 +34,7 @@ def write_file(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, path)
-            _fsync_folder(path.parent)
+            fsync_folder(path.parent)
         finally:
             aside.unlink(missing_ok=True)
 
@@ -106,9 +106,9 @@ def save_state(folder: Path, tensors: Mapping[str, torch.Tensor], values: Mappin
             content = {"sha256": _sha256(aside / TENSORS), "values": values}
             (aside / VALUES).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
             _fsync_file(aside / VALUES)
-            _fsync_folder(aside)
+            fsync_folder(aside)
             os.rename(aside, folder)
-            _fsync_folder(folder.parent)
+            fsync_folder(folder.parent)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -192,7 +192,8 @@ def _fsync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -113,14 +113,5 @@ def writing(path: Path) -> Iterator[None]:
         raise StateError(describe(str(path), f"can't be written ({error.strerror})", path.name, way_out)) from error
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _seal(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

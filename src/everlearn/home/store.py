@@ -23,7 +23,6 @@ from everlearn.config import from_mapping
 from everlearn.errors import StateError, describe
 from everlearn.home.files import (
     append_line,
-    fsync_folder,
     locked,
     read_lines,
     read_sealed,
@@ -31,7 +30,7 @@ from everlearn.home.files import (
     write_sealed,
     writing,
 )
-from everlearn.state import load_state, read_json, unpack, write_json
+from everlearn.state import fsync_folder, load_state, read_json, unpack, write_json
 from everlearn.types import Score
 
 VERSION_FILE = "version.json"

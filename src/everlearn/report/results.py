@@ -1,8 +1,6 @@
 """From a run's log to `results.json`: the matrices, the stream metrics with their intervals, the cost, the summary."""
 
-import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from everlearn.evaluation.stats import Interval
 from everlearn.report.matrix import NEVER, SeedMatrix, build_matrix
 from everlearn.report.records import SCHEMA, Run, StepCost, read_run
 from everlearn.report.summary import stream_metrics, summarise
+from everlearn.state import write_json
 
 RESULTS = "results.json"
 
@@ -26,10 +25,7 @@ def write_results(run_folder: Path) -> dict[str, Any]:
         StateError: if the log is missing or damaged.
     """
     results = build_results(read_run(run_folder))
-    path = Path(run_folder) / RESULTS
-    aside = path.with_suffix(".json.tmp")
-    aside.write_text(json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    write_json(Path(run_folder) / RESULTS, results)
     return results
 
 
