@@ -34,7 +34,7 @@ from everlearn.learners.devices import start_accelerator
 from everlearn.learners.loader import BatchPlan, EncodedMixture, plan_epoch
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.models.load import Model
-from everlearn.run import Listener, Run
+from everlearn.runs import Listener, Run
 from everlearn.types import Mixture, Task
 
 EPOCH_STEPS = 20  # short epochs, so that what an epoch's start costs is in the numbers

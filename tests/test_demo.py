@@ -5,7 +5,8 @@ from contextlib import nullcontext
 import pytest
 
 from everlearn import demo
-from everlearn.run import Listener, Paused
+from everlearn.errors import Paused
+from everlearn.runs import Listener
 from everlearn.state import read_json
 
 

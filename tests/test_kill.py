@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from everlearn.run import run
+from everlearn.runs import run
 from everlearn.state import read_json
 from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
 from support.runs import assert_same

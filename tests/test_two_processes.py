@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from everlearn.errors import ConfigError
-from everlearn.run import run
+from everlearn.runs import run
 from support import two_processes
 from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
 from support.runs import assert_same

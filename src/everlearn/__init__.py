@@ -1,10 +1,35 @@
 """everlearn: continual learning for language models. Keep teaching a model, keep what it knows."""
 
-from everlearn.config import load_recipe
-from everlearn.registry import register
-from everlearn.run import run
-from everlearn.strategy import Strategy
-from everlearn.trainer import ContinualTrainer
-from everlearn.types import Stream, Task
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from everlearn.config import load_recipe
+    from everlearn.registry import register
+    from everlearn.runs import run
+    from everlearn.strategy import Strategy
+    from everlearn.trainer import ContinualTrainer
+    from everlearn.types import Stream, Task
 
 __all__ = ["ContinualTrainer", "Strategy", "Stream", "Task", "load_recipe", "register", "run"]
+
+# each is imported when it is first asked for: the command line answers --help without waiting for torch
+_MODULES = {
+    "ContinualTrainer": "everlearn.trainer",
+    "Strategy": "everlearn.strategy",
+    "Stream": "everlearn.types",
+    "Task": "everlearn.types",
+    "load_recipe": "everlearn.config",
+    "register": "everlearn.registry",
+    "run": "everlearn.runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'everlearn' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from everlearn.cli_home import add_home_commands
-from everlearn.errors import ConfigError, EverlearnError, describe
+from everlearn.errors import ConfigError, EverlearnError, Paused, describe
 
 PAUSED = 130
 UsageError = typer.BadParameter.__base__  # typer brings its own click; this is its error of a wrong command line
@@ -52,7 +52,7 @@ def run_recipe(
 ) -> None:
     """Learn a recipe's stream of tasks and write results and a report to a new folder."""
     from everlearn.config import load_recipe
-    from everlearn.run import run
+    from everlearn.runs import run
 
     overrides = list(settings or [])
     if seeds is not None:
@@ -68,7 +68,7 @@ def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run, or 
     """Go on with a run, or with a home's learning, that was paused or killed."""
     from everlearn.cli_home import resume_home
     from everlearn.home import Home
-    from everlearn.run import resume as resume_run
+    from everlearn.runs import resume as resume_run
 
     if Home.is_home(folder):
         resume_home(folder)
@@ -162,8 +162,6 @@ add_home_commands(app)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; no error shows a stack trace."""
-    from everlearn.run import Paused
-
     command = typer.main.get_command(app)
     try:
         return command.main(args=arguments, prog_name="everlearn", standalone_mode=False) or 0
@@ -190,7 +188,7 @@ def script() -> None:
 def _progress() -> Iterator:
     """Yield a listener that draws progress, on the first process only."""
     from everlearn.report.progress import ProgressBars
-    from everlearn.run import Listener
+    from everlearn.runs import Listener
 
     if os.environ.get("RANK", "0") != "0":
         yield Listener()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from everlearn.report.html import write_report
-from everlearn.run import Listener, resume, run
+from everlearn.runs import Listener, resume, run
 
 SETTING: dict[str, Any] = {
     "stream": {

@@ -31,6 +31,10 @@ class TrainingError(EverlearnError):
     """Training can't go on: a loss is not finite, or processes disagree."""
 
 
+class Paused(Exception):
+    """No error: the user asked to pause (SIGINT), and the state is saved. Its text is the run's folder."""
+
+
 def describe(where: str, what: str, got: object, way_out: str) -> str:
     """Return the one-sentence message of an error: `<where>: <what>. Got <value>. <way out>.`"""
     value = repr(got)

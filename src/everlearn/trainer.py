@@ -16,7 +16,7 @@ from everlearn.errors import ConfigError, StreamError, describe, nearest
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.models.load import ModelConfig, load_model
-from everlearn.run import Listener, Run
+from everlearn.runs import Listener, Run
 from everlearn.strategy import Strategy
 from everlearn.streams.files import load_task
 from everlearn.types import Rows, Score, Task, TensorRows

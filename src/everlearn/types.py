@@ -181,7 +181,7 @@ class Outputs:
 class Step:
     """One optimizer step as strategies see it. `batch` and `outputs` change with each micro-batch."""
 
-    run: Any  # everlearn.run.Run; named Any because types.py stands below run.py
+    run: Any  # everlearn.runs.Run; named Any because types.py stands below runs.py
     task: Task
     params: dict[str, torch.nn.Parameter]  # the trainable ones
     index: int = 0  # optimizer steps done in this task

@@ -15,7 +15,7 @@ from everlearn.config import load_recipe
 from everlearn.learners.devices import start_accelerator
 from everlearn.models.load import load_model
 from everlearn.record import environment
-from everlearn.run import Listener, Run
+from everlearn.runs import Listener, Run
 from everlearn.strategy import Strategy
 from everlearn.streams.schedule import apply_schedule
 from everlearn.types import Step

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from everlearn.errors import StateError
+from everlearn.errors import Paused, StateError
 from everlearn.home import Gate, Home
 from everlearn.home.learning import report_of, settle_published
 from everlearn.home.store import Store
-from everlearn.run import Listener, Paused
+from everlearn.runs import Listener
 from everlearn.types import Score, Task
 from support.home import rows
 

@@ -5,7 +5,7 @@ import torch
 
 from everlearn.errors import ConfigError
 from everlearn.learners.devices import start_accelerator
-from everlearn.run import run
+from everlearn.runs import run
 
 
 def test_it_gives_what_was_asked():

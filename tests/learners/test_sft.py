@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from everlearn.errors import ConfigError, TrainingError
+from everlearn.errors import ConfigError, Paused, TrainingError
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import SupervisedLearner
-from everlearn.run import Listener, Paused
+from everlearn.runs import Listener
 from everlearn.strategy import Strategy
 from reference.training import sgd_losses
 from support.runs import StopAfter, Stopped, assert_same, make_bench, weights

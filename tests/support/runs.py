@@ -11,7 +11,7 @@ from everlearn.config import CheckpointConfig, build_strategies
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.models.load import AdapterConfig, ModelConfig, load_model
-from everlearn.run import Listener, Run
+from everlearn.runs import Listener, Run
 from everlearn.strategy import Strategy
 from everlearn.types import Task
 from support.tasks import classify_task, prompt_task, tag_task, tensor_task

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from everlearn.run import run
+from everlearn.runs import run
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from everlearn.run import Listener, Paused, resume, run
+from everlearn.errors import Paused
+from everlearn.runs import Listener, resume, run
 from everlearn.types import Score, Task
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from everlearn.config import CheckpointConfig, from_mapping
-from everlearn.errors import ConfigError, ModelError, StateError, StreamError, describe
+from everlearn.errors import ConfigError, ModelError, Paused, StateError, StreamError, describe
 from everlearn.home.base import check_unchanged, settle
 from everlearn.home.comparing import CheckReport, Diff, compare_versions, find_problems, measure_drift
 from everlearn.home.gate import Gate
@@ -19,7 +19,7 @@ from everlearn.home.tasks import TaskCard, check_apart, check_not_trained, load_
 from everlearn.home.versions import Versions
 from everlearn.models.export import export_model
 from everlearn.models.load import ModelConfig
-from everlearn.run import Listener, Paused
+from everlearn.runs import Listener
 from everlearn.state import read_json
 from everlearn.streams.reading import Data
 from everlearn.types import Rows

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from everlearn.errors import StateError, describe
+from everlearn.errors import Paused, StateError, describe
 from everlearn.home.files import write_sealed
 from everlearn.home.gate import Change, GateReport, compare_scores, judge, report_from, report_values
 from everlearn.home.pending import Plan, keep_before, read_before, read_plan, read_task
@@ -15,7 +15,7 @@ from everlearn.home.store import VERSION_FILE, Store, Version, event_of, files_i
 from everlearn.home.tasks import add_items, load_tasks
 from everlearn.home.versions import Versions, finite_score
 from everlearn.record import environment
-from everlearn.run import Paused, Run, pause_on_interrupt
+from everlearn.runs import Run, pause_on_interrupt
 from everlearn.state import checkpoints, pack, save_state, write_json
 from everlearn.streams.checking import digest_of
 from everlearn.types import Score, Task

@@ -15,7 +15,7 @@ from everlearn.home.settings import Settings
 from everlearn.home.store import Store
 from everlearn.learners.devices import start_accelerator
 from everlearn.models.load import load_model
-from everlearn.run import Listener, Run
+from everlearn.runs import Listener, Run
 from everlearn.strategy import Strategy
 from everlearn.types import Score, Task
 

@@ -10,7 +10,7 @@ from torch import nn
 from everlearn.models.objectives import Batch, mean_loss
 
 if TYPE_CHECKING:
-    from everlearn.run import Run
+    from everlearn.runs import Run
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -21,7 +21,7 @@ from everlearn.strategy import overriding
 from everlearn.types import Mixture, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.run import Run
+    from everlearn.runs import Run
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}

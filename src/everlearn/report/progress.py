@@ -5,7 +5,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from everlearn.run import Listener
+from everlearn.runs import Listener
 from everlearn.types import Score, Task
 
 SMOOTHING = 0.95  # of the loss shown

@@ -16,7 +16,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Group, Mixture, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.run import Run
+    from everlearn.runs import Run
 
 
 @register("strategy", "agem")

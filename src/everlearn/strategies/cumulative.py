@@ -9,7 +9,7 @@ from everlearn.strategy import Strategy
 from everlearn.types import Examples, Group, Mixture
 
 if TYPE_CHECKING:
-    from everlearn.run import Run
+    from everlearn.runs import Run
 
 _REASON = "cumulative trains on all earlier data, so there is nothing left to replay or protect"
 

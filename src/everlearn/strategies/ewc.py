@@ -16,7 +16,7 @@ from everlearn.streams.sampling import select_rows
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.run import Run
+    from everlearn.runs import Run
 
 
 def add_quadratic_gradients(

@@ -9,7 +9,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Examples, Group, Mixture, Task
 
 if TYPE_CHECKING:
-    from everlearn.run import Run
+    from everlearn.runs import Run
 
 _REASON = "joint trains on all data at once, so there is nothing left to protect"
 

@@ -11,7 +11,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Group, Mixture, Task
 
 if TYPE_CHECKING:
-    from everlearn.run import Run
+    from everlearn.runs import Run
 
 
 @register("strategy", "replay")

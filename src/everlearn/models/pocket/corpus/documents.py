@@ -1,7 +1,9 @@
 """The endless corpus: document i depends on the seed, i and the progress alone."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from random import Random
+from typing import TypeVar
 
 from everlearn.errors import ConfigError, describe, nearest
 from everlearn.models.pocket.corpus import (
@@ -33,36 +35,53 @@ FAMILIES: dict[str, Callable[[Random, int], Item]] = {
     "recall": recall.draw,
 }
 SHARES = {
-    "arithmetic": 0.22,
-    "stories": 0.16,
-    "ordering": 0.23,
-    "sequences": 0.17,
-    "causes": 0.07,
-    "puzzles": 0.08,
-    "facts": 0.02,
+    "arithmetic": 0.17,
+    "stories": 0.15,
+    "ordering": 0.20,
+    "sequences": 0.16,
+    "causes": 0.09,
+    "puzzles": 0.10,
+    "facts": 0.04,
     "copying": 0.03,
-    "sentences": 0.02,
-    "recall": 0.06,
+    "sentences": 0.01,
+    "recall": 0.05,
 }
-# parts of training (from, until) that show a few families alone: looking things up is learned late or never in the mix
-DRILLS = (
-    (0.665, 0.73, {"recall": 1.0}),
-    (0.755, 0.82, {"ordering": 0.6, "puzzles": 0.15, "recall": 0.25}),
-)
-DRILL_LEVEL = 0.15  # drills draw their levels as if training stood here
+# Looking things up is learned late or never in the full mix, and at once where nothing else is asked in few phrasings.
+# So training opens with recall alone, and levels and phrasings grow from the opening's end on.
+OPENING = {"recall": 1.0}
+OPENS_UNTIL = 0.08  # share of training
 N_LEVELS = 5
-FULL_AT = 0.35  # the share of training after which all levels come equally often
+ALL_LEVELS_AT = 0.5  # the share of training after which all levels come equally often
+ALL_PHRASINGS_AT = 0.6  # the share of training after which every choice is open
+FIRST_PHRASINGS = 0.15  # the share of each choice's alternatives that is open at the start
 SEVERAL = 0.12  # the share of documents that show two or three items in one format
 
 FOLLOWED = 0.35  # the share of items with follow-up questions that ask them
 
+T = TypeVar("T")
 Document = list[tuple[str, str]]  # (prompt, completion) pairs, one after another
 
 
+class Narrow(Random):
+    """A random source whose `choice` among fixed phrasings (tuples) takes one of the first `open_share` of them."""
+
+    open_share = 1.0
+
+    def choice(self, seq: Sequence[T]) -> T:
+        """Return one of the open phrasings (two at least), or one of a list, which is an item's own words."""
+        n_open = max(2, math.ceil(self.open_share * len(seq))) if isinstance(seq, tuple) else len(seq)
+        return super().choice(seq[:n_open])
+
+
 def draw_level(rng: Random, progress: float) -> int:
-    """Return a level from 1 to 5: easy ones first, all equally often from `FULL_AT` on."""
-    top = 2 + (N_LEVELS - 2) * min(1.0, max(0.0, progress) / FULL_AT)
-    return min(N_LEVELS, int(1 + rng.random() * top))
+    """Return a level from 1 to 5: easy ones first, all equally often from `ALL_LEVELS_AT` on."""
+    return min(N_LEVELS, int(1 + rng.random() * grown(1, N_LEVELS, ALL_LEVELS_AT, progress)))
+
+
+def grown(first: float, last: float, until: float, progress: float) -> float:
+    """Return `first` until the opening ends, `last` from the share `until` of training on, a line between."""
+    way = (progress - OPENS_UNTIL) / (until - OPENS_UNTIL)
+    return first + (last - first) * min(1.0, max(0.0, way))
 
 
 def sample(family: str, rng: Random, progress: float = 1.0, shape: Format | None = None) -> tuple[str, str]:
@@ -81,12 +100,9 @@ def sample(family: str, rng: Random, progress: float = 1.0, shape: Format | None
 
 def document(seed: int, index: int, progress: float = 1.0, split: str = "train") -> Document:
     """Return document number `index`: one item, an item with follow-up questions, or a few items in one format."""
-    rng = Random(seed_for("pocket", seed, split, index))
-    shares = SHARES
-    for first, last, chosen in DRILLS:
-        if first <= progress < last:
-            shares, progress = chosen, DRILL_LEVEL
-            break
+    rng = Narrow(seed_for("pocket", seed, split, index))
+    rng.open_share = grown(FIRST_PHRASINGS, 1.0, ALL_PHRASINGS_AT, progress)
+    shares = OPENING if progress < OPENS_UNTIL else SHARES
     family = rng.choices(tuple(shares), tuple(shares.values()))[0]
     draw, gap = FAMILIES[family], rng.choice(("\n", "\n\n"))
     if rng.random() < SEVERAL:

@@ -45,7 +45,7 @@ def draw(rng: Random, level: int) -> Item:
     kind = rng.random()
     if kind < 0.3:
         return _echo(rng, level)
-    if kind < 0.75:
+    if kind < 0.75 or level == 1:
         return _table(rng, level)
     return _chain(rng, level)
 
@@ -57,18 +57,18 @@ def _some(rng: Random, n: int) -> list[str]:
 
 
 def _echo(rng: Random, level: int) -> Item:
-    row = rng.choice((" ", ", ")).join(_some(rng, rng.randint(4, 8 + 3 * level)))
+    row = rng.choice((" ", ", ")).join(_some(rng, rng.randint(3, 4 + 4 * level)))
     return Item(rng.choice(ECHO).format(row=row), row)
 
 
 def _table(rng: Random, level: int) -> Item:
-    n = rng.randint(2, 4 + 2 * level)
+    n = rng.randint(2, 2 + 2 * level)
     keys = rng.sample(w.NAMES if rng.random() < 0.6 else sorted(set(POOL)), n)
     values = _some(rng, n)
     pair = rng.choice(PAIRS)
     table = rng.choice(SEPARATORS).join(pair.format(k=k, v=v) for k, v in zip(keys, values, strict=True))
     asked = rng.sample(range(n), rng.randint(1, n))
-    if pair == PAIRS[0] and rng.random() < 0.5:  # the other way round: from the value to its key
+    if pair == PAIRS[0] and level > 1 and rng.random() < 0.5:  # the other way round: from the value to its key
         keys, values = (values, keys) if len(set(values)) == n else (keys, values)
     return Item(
         rng.choice(TABLE).format(table=table, keys=", ".join(keys[i] for i in asked)),

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from everlearn.errors import ConfigError, ModelError, StateError
-from everlearn.run import Listener, Paused, resume, run
+from everlearn.errors import ConfigError, ModelError, Paused, StateError
+from everlearn.runs import Listener, resume, run
 from everlearn.state import checkpoints, load_state
 from everlearn.strategy import Strategy
 from support.recipes import final_weights, lines_of, plain_recipe

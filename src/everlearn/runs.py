@@ -16,7 +16,7 @@ import yaml
 from accelerate import Accelerator
 
 from everlearn.config import CheckpointConfig, Recipe, load_recipe
-from everlearn.errors import ConfigError, StateError, describe
+from everlearn.errors import ConfigError, Paused, StateError, describe
 from everlearn.evaluation.score import score_task
 from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.models.load import Model, load_model
@@ -38,10 +38,6 @@ from everlearn.state import (
 from everlearn.strategy import Strategy, overriding
 from everlearn.streams.schedule import Schedule, apply_schedule
 from everlearn.types import Cost, Mixture, Score, Step, Task, TaskResult
-
-
-class Paused(Exception):
-    """Raised after the state was saved because the user asked to pause (SIGINT)."""
 
 
 class Listener:
