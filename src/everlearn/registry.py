@@ -1,4 +1,4 @@
-"""Names to things: strategies, streams, learners, verifiers. One decorator registers, nothing else is edited."""
+"""Names to things: strategies, streams, learners, verifiers, ... One decorator registers, nothing else is edited."""
 
 import importlib
 import pkgutil
@@ -12,6 +12,7 @@ T = TypeVar("T")
 # kind -> the package whose modules register things of that kind, imported when a name is first looked up
 PACKAGES = {
     "strategy": "everlearn.strategies",
+    "operation": "everlearn.strategies",  # changes of a model's structure, which the strategies bring
     "stream": "everlearn.streams",
     "learner": "everlearn.learners",
     "verifier": "everlearn.streams",

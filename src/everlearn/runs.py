@@ -92,6 +92,8 @@ class Run:
     _steps_since_save: int = 0
 
     def __post_init__(self) -> None:
+        for strategy in self.strategies:
+            strategy.check_model(self.model.traits)
         device = self.accelerator.device
         if device.type != "cpu":
             self.model.network.to(device)

@@ -17,7 +17,7 @@ learns stands in attributes whose names end in `_` (declare them with `learned`)
 """
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -44,6 +44,8 @@ class Strategy:
 
     name: ClassVar[str] = ""  # set by `register`
     conflicts: ClassVar[dict[str, str]] = {}  # name of another strategy -> why the two can't stand side by side
+    unsuited: ClassVar[dict[str, str]] = {}  # a trait of `Model.traits` -> why the method can't work there
+    isolates: ClassVar[bool] = False  # what earlier tasks answer stays the same, bit for bit
     wants_past_logits: ClassVar[bool] = False  # `step.outputs.past` holds what the heads of earlier tasks answer
     neutral: ClassVar[dict[str, Any] | None] = None  # fields at which the method equals plain training bit for bit
 
@@ -83,6 +85,14 @@ class Strategy:
 
     def before_eval(self, run: "Run", task: "Task") -> None:
         """Make the model ready to be scored on `task`."""
+
+    def check_model(self, traits: Sequence[str]) -> None:
+        """Raise ConfigError where the method is unsuited for a model with these traits, with the reason."""
+        for trait in traits:
+            if trait in self.unsuited:
+                way_out = "Choose another model, adapter or head, or another method: everlearn ls strategies"
+                where = f"strategy {self.name!r}"
+                raise ConfigError(describe(where, self.unsuited[trait], trait, way_out))
 
     def state(self) -> dict[str, Any]:
         """Return the learned state: tensors, and JSON values, in nested dicts and lists."""

@@ -179,7 +179,10 @@ class Outputs:
 
 @dataclass
 class Step:
-    """One optimizer step as strategies see it. `batch` and `outputs` change with each micro-batch."""
+    """One optimizer step as strategies see it. `batch`, `n_new` and `outputs` change with each micro-batch.
+
+    The first `n_new` rows of the batch are of the mixture's first group: the task's own; what is mixed in follows.
+    """
 
     run: Any  # everlearn.runs.Run; named Any because types.py stands below runs.py
     task: Task
@@ -188,4 +191,5 @@ class Step:
     n_steps: int = 0  # optimizer steps that the task was planned for
     learning_rate: float = 0.0
     batch: dict[str, torch.Tensor] = field(default_factory=dict)
+    n_new: int = 0
     outputs: Outputs | None = None

@@ -8,7 +8,9 @@ import yaml
 from everlearn import registry
 from everlearn.config import build_strategies
 from everlearn.errors import ConfigError
+from everlearn.models.load import load_model
 from everlearn.state import pack
+from support.runs import KINDS, TRAITS, make_bench
 
 NAMES = registry.names("strategy")
 BAD_VALUES = (-1, 0, 10**9, "no such choice", float("nan"))
@@ -109,3 +111,13 @@ def test_conflicts_name_methods_and_give_the_reason(cls):
 def test_neutral_names_fields(cls):
     if cls.neutral is not None:
         cls(**cls.neutral)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_that_it_is_unsuited_for_are_refused_with_the_reason(cls, kind, llama, bert):
+    bench = make_bench(kind, llama, bert)
+    assert load_model(bench.config, bench.tasks).traits == TRAITS[kind]
+    for reason in (reason for trait, reason in cls.unsuited.items() if trait in TRAITS[kind]):
+        assert len(reason) > 10
+        with pytest.raises(ConfigError, match=f"strategy '{cls.name}'.*everlearn ls strategies"):
+            bench.run([cls.name])

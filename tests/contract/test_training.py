@@ -10,11 +10,12 @@ from everlearn.config import build_strategies
 from everlearn.errors import ConfigError
 from everlearn.state import load_state, pack, save_state, unpack
 from everlearn.types import TensorRows
-from support.runs import Bench, StopAfter, Stopped, assert_same, make_bench, weights
+from support.runs import Bench, StopAfter, Stopped, answers, assert_same, make_bench, suits, weights
 
 NAMES = registry.names("strategy")
 CLASSES = {name: registry.find("strategy", name) for name in NAMES}
 NEUTRAL = [name for name, cls in CLASSES.items() if cls.neutral is not None]
+ISOLATING = [name for name, cls in CLASSES.items() if cls.isolates]
 
 
 def row_key(row) -> str:
@@ -41,7 +42,7 @@ def test_neutral_equals_plain_training_bit_for_bit(bench: Bench, name):
 def test_a_method_that_is_not_neutral_changes_what_is_learned(plain_bench):
     plain = weights(plain_bench.learn(plain_bench.run()))
     for name in NAMES:
-        if CLASSES[name].neutral != {}:
+        if CLASSES[name].neutral != {} and suits(CLASSES[name], "plain"):
             learned = weights(plain_bench.learn(plain_bench.run([name])))
             assert any(not torch.equal(plain[key], learned[key]) for key in plain), name
 
@@ -63,7 +64,7 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(name, bench: Bench
         assert_same(first, second)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if suits(CLASSES[name], "causal_lora")])
 def test_resume_with_dropout_and_momentum(name, llama, bert, tmp_path):
     bench = make_bench("causal_lora", llama, bert, dropout=0.3)
     options = {"optimizer": "sgd", "momentum": 0.9, "schedule": "cosine", "warmup": 0.2, "group_by_length": True}
@@ -142,10 +143,22 @@ def test_memory_never_holds_an_evaluation_item(name, bench: Bench):
     assert kept <= trained_on
 
 
-@pytest.mark.parametrize("first", NAMES)
+@pytest.mark.parametrize("name", ISOLATING)
+def test_what_an_isolating_method_answers_for_earlier_tasks_stays_bit_equal(name, bench: Bench):
+    run = bench.run([name], optimizer="adamw", weight_decay=0.1)
+    bench.learn(run, upto=1)
+    before = answers(run, bench.tasks[0])
+    run.position = 1
+    run.learn(bench.tasks[1])
+    after = answers(run, bench.tasks[0])
+    assert torch.equal(before, after)
+    assert not torch.equal(answers(run, bench.tasks[1]), after)
+
+
+@pytest.mark.parametrize("first", [name for name in NAMES if suits(CLASSES[name], "plain")])
 def test_it_runs_beside_every_partner(first, plain_bench):
     for second in NAMES:
-        if second == first:
+        if second <= first or not suits(CLASSES[second], "plain"):
             continue
         if second in CLASSES[first].conflicts or first in CLASSES[second].conflicts:
             with pytest.raises(ConfigError, match="can't stand beside"):
@@ -156,7 +169,7 @@ def test_it_runs_beside_every_partner(first, plain_bench):
 
 
 def test_all_that_can_stand_together_do_so_in_any_order(bench: Bench):
-    names = [name for name in NAMES if not CLASSES[name].conflicts and name != "none"]
+    names = [name for name in NAMES if not CLASSES[name].conflicts and suits(CLASSES[name], bench.kind)]
     names = [n for n in names if not any(n in CLASSES[other].conflicts for other in names)]
     forth = bench.learn(bench.run(names, optimizer="sgd", epochs=1))
     assert all(torch.isfinite(tensor).all() for tensor in weights(forth).values())

@@ -9,6 +9,7 @@ import torch
 
 from everlearn.config import CheckpointConfig, build_strategies
 from everlearn.learners.devices import start_accelerator
+from everlearn.learners.loader import row_batches
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.models.load import AdapterConfig, ModelConfig, load_model
 from everlearn.runs import Listener, Run
@@ -17,6 +18,12 @@ from everlearn.types import Task
 from support.tasks import classify_task, prompt_task, tag_task, tensor_task
 
 KINDS = ("causal_lora", "causal_full", "classify", "plain")
+TRAITS = {  # of each kind's model, see `Model.traits`; checked in tests/contract/test_class.py
+    "causal_lora": ("causal", "lora"),
+    "causal_full": ("causal", "full"),
+    "classify": ("classify", "lora", "task_head"),
+    "plain": ("tensor", "full", "task_head"),
+}
 
 
 class Stopped(Exception):
@@ -94,6 +101,21 @@ def make_bench(kind: str, llama: Path, bert: Path, head: str = "task", dropout: 
     }
     config, make_task = makers[kind]
     return Bench(kind, config, tuple(make_task(number) for number in range(2)))
+
+
+def suits(cls: type[Strategy], kind: str) -> bool:
+    """Tell whether a method can work with this kind of model."""
+    return not set(cls.unsuited) & set(TRAITS[kind])
+
+
+def answers(run: Run, task: Task) -> torch.Tensor:
+    """Return the logits on a task's evaluation rows, with the model made ready for it as for scoring."""
+    for strategy in run.strategies:
+        strategy.before_eval(run, task)
+    objective, network = run.model.objective, run.model.network
+    with torch.no_grad(), run.model.evaluating():
+        batches = row_batches(objective, task.evaluation, task, 4)
+        return torch.cat([objective.forward(network, batch).logits for _, batch in batches])
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:

@@ -52,6 +52,8 @@ class SupervisedLearner:
         batch_size: rows in a micro-batch, over all processes; replayed rows come on top.
         accumulation: micro-batches in an optimizer step. 4 of 2 rows give the gradient of 1 of 8: targets weigh alike.
         learning_rate: at its peak; `schedule` (constant, linear or cosine to 0) follows `warmup`, a share of the steps.
+        backbone_scale: learning rate of all but the output layer, as a share of `learning_rate`; a slow backbone under
+            a fast head is SLCA's remedy (Zhang et al. 2023, arXiv 2303.05118).
         optimizer: adamw, adam (weight decay in the gradient) or sgd (with `momentum`).
         clip: largest gradient norm, or null.
         precision: no (the weights' own), bf16 or fp16 (mixed).
@@ -64,6 +66,7 @@ class SupervisedLearner:
     batch_size: int = 16
     accumulation: int = 1
     learning_rate: float = 1e-3
+    backbone_scale: float = 1.0
     optimizer: str = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = 0.0
@@ -87,6 +90,7 @@ class SupervisedLearner:
         for name in ("epochs", "batch_size", "accumulation", "patience", "min_epochs"):
             check_number(f"learner.{name}", getattr(self, name), low=1)
         check_number("learner.learning_rate", self.learning_rate, above=0)
+        check_number("learner.backbone_scale", self.backbone_scale, low=0)
         for name, high in (("warmup", 1), ("momentum", 1), ("weight_decay", float("inf")), ("delta", float("inf"))):
             check_number(f"learner.{name}", getattr(self, name), low=0, high=high)
         for i, beta in enumerate(self.betas):
@@ -100,7 +104,7 @@ class SupervisedLearner:
         plan = BatchPlan(self.batch_size, self.accumulation, self.group_by_length)
         n_steps = n_epoch_steps(encoded, plan) * self.epochs
         step = Step(run, task, run.model.adapters.trainable(), n_steps=n_steps)
-        optimizer = self._optimizer(list(step.params.values()))
+        optimizer = self._optimizer(run, list(step.params.values()))
         scheduler = get_scheduler(SCHEDULES[self.schedule], optimizer, int(self.warmup * n_steps), max(1, n_steps))
         progress, started = Progress(), time.perf_counter()
         if saved is not None:
@@ -122,9 +126,10 @@ class SupervisedLearner:
             if saved is not None:
                 set_rng_state(saved["rng"][run.rank])
                 saved = None
-            for micro_batches in batches:
+            for addresses, micro_batches in zip(steps, batches, strict=True):
                 step.index, step.learning_rate = progress.index, optimizer.param_groups[0]["lr"]
-                loss = self._take_step(run, step, micro_batches, optimizer, hooks)
+                n_new = [sum(group == 0 for group, _ in micro[run.rank :: run.world_size]) for micro in addresses]
+                loss = self._take_step(run, step, micro_batches, n_new, optimizer, hooks)
                 scheduler.step()
                 progress.loss_sum += loss
                 progress.n_tokens += sum(_n_tokens(batch) for batch in micro_batches)
@@ -138,13 +143,21 @@ class SupervisedLearner:
             progress.stopped = self._should_stop(run, task, progress)
         return progress
 
-    def _take_step(self, run: "Run", step: Step, micro_batches: list[Batch], optimizer: Any, hooks: "_Hooks") -> float:
+    def _take_step(
+        self,
+        run: "Run",
+        step: Step,
+        micro_batches: list[Batch],
+        n_new: list[int],
+        optimizer: Any,
+        hooks: "_Hooks",
+    ) -> float:
         """One optimizer step. Targets of its micro-batches, over all processes, weigh alike. Returns the loss."""
         shares = _shares(run, micro_batches)
         # used directly: Accelerate's wrappers around backward and step add 0.17 ms a step
         scaler = run.accelerator.scaler or torch.amp.GradScaler(enabled=False)
         losses = {"task": 0.0}
-        for batch, share in zip(micro_batches, shares, strict=True):
+        for batch, share, step.n_new in zip(micro_batches, shares, n_new, strict=True):
             if not batch:
                 continue
             step.batch = to_device(batch, run.accelerator.device)
@@ -176,13 +189,23 @@ class SupervisedLearner:
         optimizer.zero_grad()
         return total
 
-    def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    def _optimizer(self, run: "Run", parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         fused = parameters[0].device.type in ("cpu", "cuda")
         shared = {"lr": self.learning_rate, "weight_decay": self.weight_decay, "fused": fused}
+        groups = [{"params": parameters}]
+        if self.backbone_scale != 1:
+            heads = run.model.adapters.output_parameters()
+            groups = [
+                {"params": [p for p in parameters if id(p) in heads]},
+                {
+                    "params": [p for p in parameters if id(p) not in heads],
+                    "lr": self.learning_rate * self.backbone_scale,
+                },
+            ]
         if self.optimizer == "sgd":
-            return torch.optim.SGD(parameters, momentum=self.momentum, **shared)
+            return torch.optim.SGD(groups, momentum=self.momentum, **shared)
         return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[self.optimizer](
-            parameters, betas=tuple(self.betas), **shared
+            groups, betas=tuple(self.betas), **shared
         )
 
     def _checkpoint_activations(self, network: nn.Module) -> None:

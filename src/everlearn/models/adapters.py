@@ -1,8 +1,9 @@
 """Every change of a model's structure goes through here and is logged, so that a resumed run can replay it."""
 
+import functools
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,9 +13,10 @@ from torch import nn
 
 from everlearn.errors import ConfigError, ModelError, describe, nearest
 from everlearn.models.heads import GrowingHead
+from everlearn.registry import find, names
 from everlearn.seeds import seed_for
 
-OPERATIONS = ("lora", "full", "labels")
+OPERATIONS = ("lora", "full", "labels", "freeze")  # built in; strategies register theirs as "operation"
 
 
 class Adapters:
@@ -37,17 +39,23 @@ class Adapters:
         self.task_labels: dict[str, tuple[str, ...]] = {}
         self.task_blocks: dict[str, int] = {}
         self.columns: dict[str, int] = {}
+        self._trained: dict[int, nn.Parameter] = {}  # by id: all that ever required gradients
         network.requires_grad_(False)
 
     def do(self, operation: str, **arguments: Any) -> None:
-        """Apply one of OPERATIONS and log it. Arguments must be JSON values."""
-        if operation not in OPERATIONS:
-            way_out = f"{nearest(operation, OPERATIONS)}Known: {', '.join(OPERATIONS)}"
-            raise ConfigError(describe("adapters", "unknown operation", operation, way_out))
-        method = {"lora": self._lora, "full": self._full, "labels": self._labels}[operation]
+        """Apply one of OPERATIONS, or a registered one, and log it. Arguments must be JSON values.
+
+        A method that changes the structure in its own way registers `(adapters, *, ...) -> None`, which must depend on
+        nothing but the network and its arguments: a resumed run calls it again.
+
+            @register("operation", "add_column")
+            def add_column(adapters: Adapters, *, task: str, seed: int) -> None: ...
+        """
+        method = self._operation(operation)
         inspect.signature(method).bind(**arguments)
         method(**arguments)
         self.log.append([operation, arguments])
+        self._note_trained()
 
     def replay(self, log: list[list[Any]]) -> None:
         """Apply the operations of `log` that are not applied yet.
@@ -65,9 +73,21 @@ class Adapters:
         """Return {name: parameter} of all that requires gradients."""
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
+    def output_parameters(self) -> set[int]:
+        """Return the ids of the parameters of the output layer: the heads, or a plain module's last linear map."""
+        if self.head is not None:
+            return {id(p) for p in self.head.parameters()}
+        linear = [module for module in self.network.modules() if type(module) is nn.Linear]
+        if is_peft(self.network) or not linear:
+            way_out = "Leave learner.backbone_scale at 1"
+            raise ConfigError(
+                describe("learner.backbone_scale", "the model has no output layer apart", self.mode, way_out)
+            )
+        return {id(p) for p in linear[-1].parameters()}
+
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Return what learning can have changed: trainable parameters, heads, and the buffers."""
-        tensors = dict(self.trainable())
+        """Return what learning can have changed: parameters that are or were trainable, and the buffers."""
+        tensors = {name: p for name, p in self.network.named_parameters() if id(p) in self._trained}
         tensors.update({f"buffer:{name}": buffer for name, buffer in self.network.named_buffers()})
         return tensors
 
@@ -86,6 +106,11 @@ class Adapters:
         with torch.no_grad():
             for name, tensor in present.items():
                 tensor.copy_(tensors[name])
+
+    @property
+    def mode(self) -> str:
+        """How the network is trained: lora, or full."""
+        return "lora" if is_peft(self.network) else "full"
 
     @contextmanager
     def using(self, values: dict[str, torch.Tensor]) -> Iterator[None]:
@@ -106,9 +131,9 @@ class Adapters:
     def _lora(
         self, *, rank: int, alpha: float, dropout: float, targets: str | list[str], seed: int, task_type: str | None
     ) -> None:
-        names = linear_names(self.network, self.head) if targets == "auto" else targets
+        layers = linear_names(self.network, self.head) if targets == "auto" else targets
         config = LoraConfig(
-            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, task_type=task_type
+            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=layers, task_type=task_type
         )  # fmt: skip
         with torch.random.fork_rng(), warnings.catch_warnings():
             torch.manual_seed(seed_for(seed, "lora"))
@@ -127,6 +152,25 @@ class Adapters:
 
     def _full(self) -> None:
         self.network.requires_grad_(True)
+
+    def _freeze(self, *, parameters: list[str], frozen: bool = True) -> None:
+        present = dict(self.network.named_parameters())
+        for name in parameters:
+            present[name].requires_grad_(not frozen)
+
+    def _operation(self, name: str) -> Callable[..., None]:
+        built_in = {"lora": self._lora, "full": self._full, "labels": self._labels, "freeze": self._freeze}
+        if name in built_in:
+            return built_in[name]
+        known = [*OPERATIONS, *names("operation")]
+        if name not in known and ":" not in name:
+            raise ConfigError(
+                describe("adapters", "unknown operation", name, f"{nearest(name, known)}Known: {', '.join(known)}")
+            )
+        return functools.partial(find("operation", name), self)
+
+    def _note_trained(self) -> None:
+        self._trained.update({id(p): p for p in self.network.parameters() if p.requires_grad})
 
     def _labels(self, *, task: str, labels: list[str], seed: int) -> None:
         """Make room for a task's classes: a block of its own, or the shared head grown by the labels that are new."""

@@ -89,12 +89,23 @@ class ModelConfig:
 
 @dataclass
 class Model:
-    """Who learns: the network behind its adapters, and how rows become its loss."""
+    """Who learns: the network behind its adapters, and how rows become its loss.
+
+    Attributes:
+        kind: causal, classify, tag or tensor (a plain module).
+    """
 
     name: str
+    kind: str
     adapters: Adapters
     objective: Objective
     tokenizer: Any = None
+
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """What a method may be unsuited for: the kind; lora or full; task_head or shared_head where there are heads."""
+        heads = () if self.kind == "causal" else (f"{self.adapters.head_mode}_head",)
+        return (self.kind, self.adapters.mode, *heads)
 
     @property
     def network(self) -> nn.Module:
@@ -147,7 +158,7 @@ def load_model(config: ModelConfig | nn.Module, tasks: Sequence[Task], seed: int
         objective_class = ClassifyObjective if kind == "classify" else TagObjective
         objective = objective_class(tokenizer, adapters, _max_length(config, network))
     _add_adapter(adapters, config.adapter or AdapterConfig(), "CAUSAL_LM" if kind == "causal" else None, seed)
-    return Model(config.name, adapters, objective, tokenizer)
+    return Model(config.name, kind, adapters, objective, tokenizer)
 
 
 def network_kind(tasks: Sequence[Task]) -> str:
@@ -162,7 +173,7 @@ def network_kind(tasks: Sequence[Task]) -> str:
 def _plain(network: nn.Module, config: ModelConfig, tasks: Sequence[Task], seed: int) -> Model:
     adapters = Adapters(network, None, config.head)
     _add_adapter(adapters, config.adapter or AdapterConfig(name="full"), None, seed)
-    return Model(config.name, adapters, TensorObjective(adapters))
+    return Model(config.name, "tensor", adapters, TensorObjective(adapters))
 
 
 def _add_adapter(adapters: Adapters, config: AdapterConfig, task_type: str | None, seed: int) -> None:
