@@ -1,9 +1,15 @@
 """The command line: exit codes, one clear sentence for an error, and what the commands print."""
 
+import subprocess
+import sys
+
 import pytest
 import yaml
 
+import everlearn
 from everlearn.cli import main
+
+PUBLIC = (("run", "runs"), ("load_recipe", "config"), ("ContinualTrainer", "trainer"), ("Task", "types"))
 
 RECIPE = {
     "stream": {"name": "digits", "mode": "split", "n_tasks": 2, "scenario": "task"},
@@ -70,3 +76,15 @@ def test_methods_and_show_and_arena(capsys):
     assert "Kirkpatrick" in capsys.readouterr().out
     assert main(["arena", "-n", "2", "--type", "causal"]) == 0
     assert capsys.readouterr().out.count("Answer:") == 2
+
+
+def test_help_and_import_do_not_wait_for_torch():
+    code = "import sys, everlearn, everlearn.cli as c; c.main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_public_names_are_there():
+    assert set(everlearn.__all__) <= set(dir(everlearn))
+    assert all(vars(sys.modules[f"everlearn.{home}"])[name] is getattr(everlearn, name) for name, home in PUBLIC)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        everlearn.no_such_name  # noqa: B018

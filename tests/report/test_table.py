@@ -76,3 +76,16 @@ def test_hostile_names_stay_text():
     assert "a\\|b" in text
     assert not re.search(r"(?<!\\)\[x", text)
     assert "[bold]t[/bold]" in printed(to_rich(grid))
+
+
+def test_scores_that_are_no_accuracy_are_not_called_so(tmp_path):
+    lines = joint_lines({0: TASKS}, 0.5, 20)
+    for line in lines:
+        if line["type"] == "score":
+            line |= {"metric": "token_log_likelihood", "metrics": {"token_log_likelihood": line["value"]}}
+    (view,) = load_views({"text": write_log(tmp_path / "text", lines)})
+    grid = metrics_grid([view])
+    assert "average score" in grid.columns
+    assert "average accuracy" not in grid.columns
+    assert "log-likelihood of a token" in grid.note
+    assert "log-likelihood of a token" in matrix_grid(view).note

@@ -9,7 +9,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from everlearn.report.compare import Comparison
-from everlearn.report.text import SIGNED, TITLES, count, duration, estimate, number, p_text, short, size
+from everlearn.report.text import (
+    SIGNED,
+    TITLES,
+    count,
+    duration,
+    estimate,
+    measures_note,
+    number,
+    p_text,
+    short,
+    size,
+    title,
+)
 from everlearn.report.views import (
     RunView,
     axis_names,
@@ -55,15 +67,17 @@ def metrics_grid(views: Sequence[RunView]) -> Grid:
         if any(name in view.results["summary"] and view.results["summary"][name]["mean"] is not None for view in views)
     ]
     plastic = {view.name: plasticity_of(view, joint) for view in views} if joint else {}
-    columns = [TITLES[name] for name in known] + (["plasticity"] if plastic else [])
+    measures = {measure for view in views for measure in view.measures}
+    columns = [title(name, measures) for name in known] + (["plasticity"] if plastic else [])
     rows = []
     for view in views:
         cells = ["\n".join(estimate(view.results["summary"][name], name in SIGNED)).strip() for name in known]
         if plastic:
             cells.append(number(plastic[view.name]))
         rows.append((_run_name(view), *cells))
-    title = "Runs side by side" if len(views) > 1 else "The run in numbers"
-    return Grid(title, ("run", *columns), tuple(rows), _interval_note(views))
+    heading = "Runs side by side" if len(views) > 1 else "The run in numbers"
+    note = f"{_interval_note(views)} {measures_note(measures)}".strip()
+    return Grid(heading, ("run", *columns), tuple(rows), note)
 
 
 def matrix_grid(view: RunView) -> Grid:
@@ -83,6 +97,7 @@ def matrix_grid(view: RunView) -> Grid:
     note = f"Mean of {n_seeds} seeds." if n_seeds > 1 else f"Seed {matrix.seed}."
     if not view.same_order:
         note += " The seeds learn in different orders: columns are places in the order."
+    note = f"{note} {measures_note(view.measures)}".strip()
     return Grid(f"Scores of {view.name}", ("after learning", *names), tuple(rows), note)
 
 
@@ -112,8 +127,8 @@ def comparison_grid(comparisons: Sequence[Comparison], overall: bool) -> Grid:
         cells = (number(row.difference, signed=True), interval if np.isfinite(row.low) else "–", p_text(row.p_value))
         rows.append((pair, *task, *cells, row.over, row.test))
     note = "At the end of the stream, on the same items; p-values are not corrected for the number of comparisons."
-    title = "Paired comparison" if overall else "Paired comparison, task by task"
-    return Grid(title, head, tuple(rows), note)
+    heading = "Paired comparison" if overall else "Paired comparison, task by task"
+    return Grid(heading, head, tuple(rows), note)
 
 
 def to_rich(grid: Grid, limit: int = 28) -> Table:

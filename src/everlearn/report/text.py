@@ -1,7 +1,7 @@
 """How numbers and names are written in tables and pictures."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 TITLES = {
@@ -13,7 +13,22 @@ TITLES = {
     "stability": "stability",
     "plasticity": "plasticity",
 }
+UNITS = {  # scores that are no share of right answers, and how a note calls them
+    "token_log_likelihood": "mean log-likelihood of a token (nats)",
+    "negative_mse": "minus the mean squared error",
+}
 SIGNED = ("backward_transfer", "forward_transfer")
+
+
+def title(name: str, measures: Collection[str]) -> str:
+    """Return how a stream metric is called over tasks scored by `measures`: no accuracy where none was measured."""
+    return TITLES[name].replace("accuracy", "score") if set(measures) & set(UNITS) else TITLES[name]
+
+
+def measures_note(measures: Collection[str]) -> str:
+    """Return a sentence on what the scores are, or nothing where all are shares of right answers."""
+    named = sorted(UNITS.get(measure, measure.replace("_", " ")) for measure in measures)
+    return f"Scores: {', '.join(named)}." if set(measures) & set(UNITS) else ""
 
 
 def number(value: float | None, signed: bool = False, digits: int = 3) -> str:
