@@ -85,6 +85,6 @@ def test_help_and_import_do_not_wait_for_torch():
 
 def test_public_names_are_there():
     assert set(everlearn.__all__) <= set(dir(everlearn))
-    assert all(vars(sys.modules[f"everlearn.{home}"])[name] is getattr(everlearn, name) for name, home in PUBLIC)
+    assert all(getattr(everlearn, name) is vars(sys.modules[f"everlearn.{home}"])[name] for name, home in PUBLIC)
     with pytest.raises(AttributeError, match="no_such_name"):
         everlearn.no_such_name  # noqa: B018

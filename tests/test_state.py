@@ -46,7 +46,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, broken):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, broken, full)
-    with pytest.raises(StateError, match=r"can't be written .*No space left.*state saved before is untouched"):
+    with pytest.raises(StateError, match=r"can't be written .*No space left.*stored before is untouched"):
         write_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

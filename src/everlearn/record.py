@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from everlearn.errors import StateError, describe
+from everlearn.state import writing
 from everlearn.types import Cost, TaskResult
 
 SCHEMA = 1
@@ -57,16 +58,10 @@ class Recorder:
     def _append(self, line: dict[str, Any]) -> None:
         if not self.active:
             return
-        try:
-            with open(self.path, "ab") as file:
-                file.write((json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            way_out = "Free some space, then go on with: everlearn resume"
-            raise StateError(
-                describe(str(self.path), f"can't be written ({error})", self.path.name, way_out)
-            ) from error
+        with writing(self.path, "Free some space, then go on with: everlearn resume"), open(self.path, "ab") as file:
+            file.write((json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -19,6 +19,8 @@ TENSORS = "tensors.safetensors"
 VALUES = "values.json"
 KEPT_CHECKPOINTS = 2  # the newest and one to fall back on
 
+MAKE_ROOM = "Free some space, or see to the folder's permissions; what was stored before is untouched"
+
 
 def write_file(path: Path, data: bytes) -> None:
     """Replace `path` by `data` so that a reader, or a crash, sees either the old file or the whole new one.
@@ -27,7 +29,7 @@ def write_file(path: Path, data: bytes) -> None:
         StateError: if the disk is full or the folder can't be written; the old file is then untouched.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _clear_write_errors(path):
+    with writing(path):
         try:
             with open(aside, "wb") as file:
                 file.write(data)
@@ -97,7 +99,7 @@ def save_state(folder: Path, tensors: Mapping[str, torch.Tensor], values: Mappin
     if folder.exists():
         raise StateError(describe(str(folder), "exists", folder.name, "Save under a new name; see save_checkpoint"))
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with _clear_write_errors(folder):
+    with writing(folder):
         try:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
@@ -174,12 +176,17 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _clear_write_errors(path: Path) -> Iterator[None]:
+def writing(path: Path, way_out: str = MAKE_ROOM) -> Iterator[None]:
+    """Turn what the system says when `path` can't be made, renamed or written into one sentence.
+
+    Raises:
+        StateError: in place of OSError.
+    """
     try:
         yield
     except (OSError, SafetensorError) as error:
-        way_out = "Free some space or choose another folder; the state saved before is untouched"
-        raise StateError(describe(str(path), f"can't be written ({error})", path.name, way_out)) from error
+        reason = error.strerror or error if isinstance(error, OSError) else error
+        raise StateError(describe(str(path), f"can't be written ({reason})", path.name, way_out)) from error
 
 
 def _sha256(path: Path) -> str:

@@ -64,7 +64,7 @@ def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerato
         metrics["perplexity"] = math.exp(min(-metrics["token_log_likelihood"], 700.0))
     name = "token_log_likelihood" if names[0] == "perplexity" else names[0]
     first = results[name]
-    low, high = _interval(first)
+    low, high = _interval(name, first)
     return Score(task.name, name, first.value, low, high, len(rows), tuple(first.outcomes), metrics)
 
 
@@ -264,10 +264,12 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _interval(result: _Result) -> tuple[float | None, float | None]:
+def _interval(name: str, result: _Result) -> tuple[float | None, float | None]:
     """Wilson for right or wrong; else the t-interval of the outcomes, shifted to the value; None for one item."""
     interval = outcome_interval(result.outcomes)
     if math.isnan(interval.low):
         return None, None
-    shift = 0.0 if result.is_mean else result.value - interval.value
-    return interval.low + shift, interval.high + shift
+    if result.is_mean:
+        return interval.low, interval.high
+    shift, lowest = result.value - interval.value, -1.0 if name == "matthews" else 0.0
+    return max(lowest, interval.low + shift), min(1.0, interval.high + shift)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from everlearn.errors import StateError, describe
-from everlearn.state import read_json, write_json
+from everlearn.state import read_json, write_json, writing
 
 
 def sha256_of(path: Path) -> str:
@@ -97,20 +97,6 @@ def locked(path: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the system says when `path` can't be made, renamed or written into one sentence.
-
-    Raises:
-        StateError: in place of OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        way_out = "Free some space, or see to the folder's permissions; what was stored before is untouched"
-        raise StateError(describe(str(path), f"can't be written ({error.strerror})", path.name, way_out)) from error
 
 
 def _seal(value: Mapping[str, Any]) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from everlearn.home.files import append_line, write_sealed, writing
+from everlearn.home.files import append_line, write_sealed
 from everlearn.home.settings import Settings
 from everlearn.home.store import VERSION_FILE, Version, event_of, now, remove
 from everlearn.record import environment
-from everlearn.state import fsync_folder, write_json
+from everlearn.state import fsync_folder, write_json, writing
 
 SCHEMA = 1
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from everlearn.config import CheckpointConfig, from_mapping
-from everlearn.home.files import read_sealed, sha256_of, write_sealed, writing
+from everlearn.home.files import read_sealed, sha256_of, write_sealed
 from everlearn.home.gate import Gate
 from everlearn.home.settings import Settings
 from everlearn.home.store import Store, remove
 from everlearn.home.tasks import TaskCard, read_rows, write_rows
-from everlearn.state import fsync_folder
+from everlearn.state import fsync_folder, writing
 from everlearn.types import Row, Score, Task
 
 _ROWS = ("train", "validation", "evaluation")

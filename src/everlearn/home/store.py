@@ -28,9 +28,8 @@ from everlearn.home.files import (
     read_sealed,
     sha256_of,
     write_sealed,
-    writing,
 )
-from everlearn.state import fsync_folder, load_state, read_json, unpack, write_json
+from everlearn.state import fsync_folder, load_state, read_json, unpack, write_json, writing
 from everlearn.types import Score
 
 VERSION_FILE = "version.json"
