@@ -1,6 +1,6 @@
 """From rows to a loss, for each kind of data: encode rows, collate a batch, predict at the positions with a target."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -84,6 +84,7 @@ class CausalObjective:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.pad_id = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
+        self.before_forward: Callable[[Batch], None] | None = None  # is shown each batch: inputs alone hide the labels
 
     def encode(self, rows: Rows, task: Task) -> list[dict[str, Any]]:
         if task.kind == "text":
@@ -122,6 +123,8 @@ class CausalObjective:
         return batch
 
     def forward(self, network: nn.Module, batch: Batch, past: Sequence[str] = ()) -> Outputs:
+        if self.before_forward is not None:
+            self.before_forward(batch)
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
         logits = network(**inputs, use_cache=False).logits[:, :-1]
         outputs = _select(logits, batch["labels"][:, 1:])

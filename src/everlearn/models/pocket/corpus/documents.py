@@ -18,7 +18,7 @@ from everlearn.models.pocket.corpus import (
     sequences,
     stories,
 )
-from everlearn.models.pocket.corpus.formats import Format, draw_format
+from everlearn.models.pocket.corpus.formats import PLAIN, Format, draw_format
 from everlearn.models.pocket.corpus.item import Item
 from everlearn.seeds import seed_for
 
@@ -35,28 +35,28 @@ FAMILIES: dict[str, Callable[[Random, int], Item]] = {
     "recall": recall.draw,
 }
 SHARES = {
-    "arithmetic": 0.17,
-    "stories": 0.15,
-    "ordering": 0.20,
-    "sequences": 0.16,
+    "arithmetic": 0.15,
+    "stories": 0.14,
+    "ordering": 0.18,
+    "sequences": 0.15,
     "causes": 0.09,
     "puzzles": 0.10,
-    "facts": 0.04,
+    "facts": 0.05,
     "copying": 0.03,
     "sentences": 0.01,
-    "recall": 0.05,
+    "recall": 0.10,
 }
 # Looking things up is learned late or never in the full mix, and at once where nothing else is asked in few phrasings.
 # So training opens with recall alone, and levels and phrasings grow from the opening's end on.
 OPENING = {"recall": 1.0}
-OPENS_UNTIL = 0.08  # share of training
+OPENS_UNTIL = 0.1  # share of training
 N_LEVELS = 5
 ALL_LEVELS_AT = 0.5  # the share of training after which all levels come equally often
 ALL_PHRASINGS_AT = 0.6  # the share of training after which every choice is open
 FIRST_PHRASINGS = 0.15  # the share of each choice's alternatives that is open at the start
 SEVERAL = 0.12  # the share of documents that show two or three items in one format
 
-FOLLOWED = 0.35  # the share of items with follow-up questions that ask them
+FOLLOWED = 0.6  # the share of items with follow-up questions that ask them; while training opens, all do
 
 T = TypeVar("T")
 Document = list[tuple[str, str]]  # (prompt, completion) pairs, one after another
@@ -102,16 +102,17 @@ def document(seed: int, index: int, progress: float = 1.0, split: str = "train")
     """Return document number `index`: one item, an item with follow-up questions, or a few items in one format."""
     rng = Narrow(seed_for("pocket", seed, split, index))
     rng.open_share = grown(FIRST_PHRASINGS, 1.0, ALL_PHRASINGS_AT, progress)
-    shares = OPENING if progress < OPENS_UNTIL else SHARES
+    opening = progress < OPENS_UNTIL
+    shares = OPENING if opening else SHARES
     family = rng.choices(tuple(shares), tuple(shares.values()))[0]
     draw, gap = FAMILIES[family], rng.choice(("\n", "\n\n"))
-    if rng.random() < SEVERAL:
+    if not opening and rng.random() < SEVERAL:
         shape = draw_format(rng, repeated=True)
         items = [draw(rng, draw_level(rng, progress)) for _ in range(rng.randint(2, 3))]
     else:
         item = draw(rng, draw_level(rng, progress))
-        shape, items = draw_format(rng, steps=bool(item.steps)), [item]
-        if item.more and rng.random() < FOLLOWED:
+        shape, items = PLAIN if opening else draw_format(rng, steps=bool(item.steps)), [item]
+        if item.more and (opening or rng.random() < FOLLOWED):
             items += [Item(question, answer) for question, answer in item.more]
     pairs = [(shape.prompt(item), shape.completion(item)) for item in items]
     return [pairs[0], *((gap + prompt, completion) for prompt, completion in pairs[1:])]
