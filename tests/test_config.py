@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from everlearn.config import build_strategies, load_recipe, read_yaml
+from everlearn.config import build_strategies, load_recipe, read_yaml, write_yaml
 from everlearn.errors import ConfigError, EverlearnError
 from everlearn.strategies.ewc import EWC
 from support.recipes import plain_recipe
@@ -40,7 +40,7 @@ WRONG = {
     "sttream": (1, r"^sttream: is unknown.*Did you mean 'stream'"),
     "learner.epohcs": (1, r"^learner\.epohcs: is unknown.*Did you mean 'epochs'"),
     "learner.epochs": (1.5, r"^learner\.epochs: has the wrong type. Got 1\.5. Give int"),
-    "learner.learning_rate": ("1e-4", r"^learner\.learning_rate: .*YAML reads 1e-4 as text, write it like 1\.0e-4"),
+    "learner.learning_rate": ("1e-4", r"^learner\.learning_rate: .*Give float, without quotes"),
     "learner.batch_size": (0, r"^learner\.batch_size: is out of range. Got 0. .*at least 1"),
     "learner.betas": ([0.9], r"^learner\.betas: has the wrong type"),
     "learner.optimizer": ("adamv", r"^learner\.optimizer: is unknown. Got 'adamv'. Did you mean 'adam"),
@@ -94,6 +94,7 @@ def test_a_missing_key_is_named():
     [
         ("learner.epochs=7", ("learner", "epochs"), 7),
         ("learner.learning_rate=1.0e-4", ("learner", "learning_rate"), 1e-4),
+        ("learner.learning_rate=1e-4", ("learner", "learning_rate"), 1e-4),
         ("learner.clip=null", ("learner", "clip"), None),
         ("strategies.1.strength=9", ("strategies", 1, "strength"), 9),
         ("strategies=[none]", ("strategies",), ["none"]),
@@ -146,3 +147,9 @@ def test_strategies_may_be_objects():
     assert build_strategies([ewc, "replay"])[0] is ewc
     with pytest.raises(EverlearnError):
         build_strategies([3])
+
+
+def test_numbers_and_texts_that_look_like_them_survive_yaml(tmp_path):
+    content = {"a": 1e-4, "b": "1e-4", "c": "é", "d": ["2E5", 3]}
+    (tmp_path / "file.yaml").write_text(write_yaml(content), encoding="utf-8")
+    assert read_yaml(tmp_path / "file.yaml") == content

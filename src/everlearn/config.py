@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -108,10 +109,29 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     return from_mapping(Recipe, content, "")
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-4 as a number, as YAML 1.2 does; PyYAML alone wants 1.0e-4 and takes this for text."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a text that looks like such a number in quotes."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
+
+
+def write_yaml(content: Mapping[str, Any]) -> str:
+    """Return a mapping as YAML text, which `read_yaml` reads back."""
+    return yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(describe(str(path), f"can't be read ({error})", path.name, "Name a YAML file")) from error
     except yaml.YAMLError as error:
@@ -236,7 +256,7 @@ def _wrong_type(hint: Any, value: Any, path: str) -> ConfigError:
     expected = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
     way_out = f"Give {expected.replace('typing.', '').replace('NoneType', 'null').replace('None', 'null')}"
     if isinstance(value, str) and _looks_like_number(value):
-        way_out += f"; YAML reads {value} as text, write it like 1.0e-4"
+        way_out += ", without quotes"
     return ConfigError(describe(path, "has the wrong type", value, way_out))
 
 
@@ -254,7 +274,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     if not equals or not path:
         raise ConfigError(describe("--set", "is no assignment", override, "Write --set learner.epochs=5"))
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(describe(f"--set {path}", "is no YAML value", text, "Quote it")) from error
     *parents, last = path.split(".")

@@ -5,17 +5,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed
-import yaml
 from accelerate import Accelerator
 
-from everlearn.config import CheckpointConfig, Recipe, load_recipe
+from everlearn.config import CheckpointConfig, Recipe, load_recipe, write_yaml
 from everlearn.errors import ConfigError, Paused, StateError, describe
 from everlearn.evaluation.score import score_task
 from everlearn.learners.devices import start_accelerator, start_trackers
@@ -26,6 +25,7 @@ from everlearn.seeds import seed_for
 from everlearn.state import (
     checkpoints,
     clear_leftovers,
+    clear_unnamed,
     is_leftover,
     load_state,
     pack,
@@ -69,6 +69,7 @@ class Run:
         position: number of the step of the schedule, from 0.
         current: name of the task being learned.
         folder: where checkpoints go, or None to keep none.
+        memory: where strategies lay large memories down, in files named by their hash; by default folder/memory.
     """
 
     model: Model
@@ -81,6 +82,7 @@ class Run:
     position: int = 0
     current: str | None = None
     folder: Path | None = None
+    memory: Path | None = None
     checkpointing: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval_batch_size: int = 64
     listener: Listener = field(default_factory=Listener)
@@ -88,12 +90,15 @@ class Run:
     context: dict[str, Any] = field(default_factory=dict)  # JSON of the caller's, saved with each checkpoint
     pause_requested: bool = False
     n_logged: int = 0
+    until_scored: ExitStack = field(default_factory=ExitStack)
     _saved_at: float = field(default_factory=time.monotonic)
     _steps_since_save: int = 0
 
     def __post_init__(self) -> None:
         for strategy in self.strategies:
             strategy.check_model(self.model.traits)
+        if self.memory is None and self.folder is not None:
+            self.memory = self.folder / "memory"
         device = self.accelerator.device
         if device.type != "cpu":
             self.model.network.to(device)
@@ -121,6 +126,7 @@ class Run:
             saved: the state of the learner's loop, to go on in mid-task.
         """
         started = time.perf_counter()
+        self.until_scored.close()
         self.tasks.setdefault(task.name, task)
         self.current = task.name
         if self.on_gpu:
@@ -149,18 +155,27 @@ class Run:
             n_tokens=int(self.sum(progress.n_tokens)),
             peak_memory_bytes=self._peak_memory_bytes(),
             strategy_bytes={strategy.name: strategy.state_bytes() for strategy in self.strategies},
+            strategy_facts={strategy.name: facts for strategy in self.strategies if (facts := strategy.facts())},
         )
 
     def score(self, task: Task, rows: str = "evaluation") -> Score:
         """Score the model on a task's `evaluation` or `validation` rows; nothing of the model's state changes."""
         self.add_labels(task)
-        for strategy in overriding(self.strategies, "before_eval"):
-            strategy.before_eval(self, task)
-        self.listener.scoring(task)
-        score = score_task(self.model, task, rows, self.accelerator, self.eval_batch_size)
+        with self.ready_for(task):
+            self.listener.scoring(task)
+            score = score_task(self.model, task, rows, self.accelerator, self.eval_batch_size)
         if rows == "evaluation":
             self.listener.scored(score)
         return score
+
+    @contextmanager
+    def ready_for(self, task: Task) -> Iterator[None]:
+        """Let the strategies make the model ready to answer a task; afterwards it is as it was."""
+        self.until_scored.close()
+        with self.until_scored:
+            for strategy in overriding(self.strategies, "before_eval"):
+                strategy.before_eval(self, task)
+            yield
 
     def add_labels(self, task: Task) -> None:
         """Make room in the model's outputs for a task's classes, once."""
@@ -326,13 +341,13 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
         clear_leftovers(out)
     if not saved:
         if main:
-            write_file(out / "recipe.yaml", yaml.safe_dump(asdict(recipe), sort_keys=False).encode())
+            write_file(out / "recipe.yaml", write_yaml(asdict(recipe)).encode())
             (out / "results.jsonl").unlink(missing_ok=True)
         tasks = {str(seed): [task.name for task in schedule.steps] for seed, schedule in schedules.items()}
         recorder.header(asdict(recipe), environment(accelerator.device), tasks)
     else:
         recorder.cut(context["n_bytes"])
-    start_trackers(accelerator, out, {"recipe": yaml.safe_dump(asdict(recipe))}, track)
+    start_trackers(accelerator, out, {"recipe": write_yaml(asdict(recipe))}, track)
     for number, (seed, schedule) in enumerate(schedules.items()):
         if number < context["seed_number"]:
             continue
@@ -378,6 +393,9 @@ def _learn_schedule(one: Run, schedule: Schedule, recipe: Recipe, recorder: Reco
             one.context["cost"] = asdict(cost)
             training = None
             one.checkpoint()
+            if one.rank == 0:
+                saved = [*checkpoints(one.folder / "checkpoints"), *(one.folder / "final").glob("seed-*")]
+                clear_unnamed(one.memory, saved)
         started = time.perf_counter()
         seen = list(dict.fromkeys(step.name for step in schedule.steps[: position + 1]))
         scored = [t for t in schedule.stream if recipe.evaluation.future or t.name in seen]
