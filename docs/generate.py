@@ -1,6 +1,5 @@
 """Write METHODS.md and docs/cli.md from the registry and the commands; `--check` fails where they are stale."""
 
-import inspect
 import os
 import re
 import sys
@@ -11,18 +10,12 @@ os.environ.update(COLUMNS="100", TERM="dumb", NO_COLOR="1")
 import typer
 from typer.testing import CliRunner
 
+from everlearn.catalog import limits, section, summary
 from everlearn.cli import app
 from everlearn.registry import find, names
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = ("Cost", "Source", "Departs", "Reproduces")
-
-
-def section(text: str, name: str) -> str:
-    """Return what a docstring says after `Name:`, up to the next section or empty line."""
-    stops = "|".join(rf"\s{other}:" for other in SECTIONS)
-    found = re.search(rf"(?:^|\s){name}:(.*?)(?={stops}|\n\n|$)", text, re.DOTALL)
-    return " ".join(found.group(1).split()) if found else ""
 
 
 def methods() -> str:
@@ -34,9 +27,10 @@ def methods() -> str:
         "",
     ]
     for name in names("strategy"):
-        text = inspect.getdoc(find("strategy", name)) or ""
-        lines += [f"## `{name}`", "", " ".join(text.split("\n\n")[0].split()), ""]
-        lines += [f"- {title}: {section(text, title)}" for title in SECTIONS if section(text, title)]
+        cls = find("strategy", name)
+        lines += [f"## `{name}`", "", summary(cls), ""]
+        lines += [f"- {title}: {section(cls, title)}" for title in SECTIONS if section(cls, title)]
+        lines += [f"- {limit[0].upper()}{limit[1:]}: {reason}." for limit, reason in limits(cls)]
         lines += [f"- Recipes: {recipes_of(name)}", ""]
     lines += [(ROOT / "docs" / "results.md").read_text(encoding="utf-8").rstrip(), ""]
     return "\n".join(lines)

@@ -69,8 +69,8 @@ def test_errors_are_one_sentence_and_exit_code_1(arguments, message, capsys, tmp
     assert "Traceback" not in captured.err + captured.out
 
 
-def test_methods_and_show_and_arena(capsys):
-    assert main(["methods"]) == 0
+def test_ls_and_show_and_arena(capsys):
+    assert main(["ls", "strategies"]) == 0
     assert "replay" in capsys.readouterr().out
     assert main(["show", "ewc"]) == 0
     assert "Kirkpatrick" in capsys.readouterr().out

@@ -1,9 +1,12 @@
 """The command line. Exit codes: 0 done, 1 error, 2 the gate refused, 130 paused or interrupted."""
 
+import inspect
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -122,14 +125,31 @@ def pretrain(
     console.print(f"Model: {folder}", highlight=False)
 
 
-@app.command()
-def methods() -> None:
-    """List the strategies."""
+class Listed(StrEnum):
+    """What `ls` lists."""
+
+    strategies = "strategies"
+    streams = "streams"
+    learners = "learners"
+    problems = "problems"
+
+
+KINDS = {"strategies": "strategy", "streams": "stream", "learners": "learner", "problems": "problem"}
+
+
+@app.command("ls")
+def list_things(what: Annotated[Listed, typer.Argument()] = Listed.strategies) -> None:
+    """List what there is to choose from: strategies, streams, learners, or the arena's problems."""
+    from everlearn.catalog import section, summary
     from everlearn.registry import find, names
 
-    table = Table("strategy", "what it does")
-    for name in names("strategy"):
-        table.add_row(name, _first_line(find("strategy", name)))
+    kind = KINDS[what.value]
+    table = Table(kind, "what it does", *(["paper"] if kind == "strategy" else []))
+    for name in names(kind):
+        thing = find(kind, name)
+        paper = re.search(r"arXiv \d{4}\.\d{5}", section(thing, "Source"))
+        cells = [paper.group() if paper else ""] if kind == "strategy" else []
+        table.add_row(name, escape(summary(thing)), *cells)
     console.print(table)
 
 
@@ -138,10 +158,8 @@ def show(
     name: Annotated[str, typer.Argument(help="A strategy, stream or learner.")],
     kind: Annotated[str, typer.Option(help="strategy, stream or learner.")] = "",
 ) -> None:
-    """Show what a strategy, stream or learner does: its options, their defaults, its source."""
-    import dataclasses
-    import inspect
-
+    """Show what a strategy, stream or learner does: options and defaults, cost, paper, what it can't stand beside."""
+    from everlearn.catalog import limits, options
     from everlearn.registry import find, names
 
     kinds = [kind] if kind else [k for k in ("strategy", "stream", "learner") if name in names(k)] or ["strategy"]
@@ -149,12 +167,12 @@ def show(
     console.print(f"[bold]{kinds[0]} {escape(name)}[/bold]\n")
     console.print(inspect.getdoc(cls) or "", markup=False, highlight=False)
     table = Table("option", "type", "default")
-    for field in dataclasses.fields(cls):
-        if field.init:
-            given = field.default if field.default is not dataclasses.MISSING else ""
-            given = field.default_factory() if field.default_factory is not dataclasses.MISSING else given
-            table.add_row(field.name, str(inspect.formatannotation(field.type)), repr(given) if given != "" else "")
-    console.print(table)
+    for option in options(cls):
+        table.add_row(option.name, escape(option.type), escape(option.default))
+    if table.row_count:
+        console.print(table)
+    for limit, reason in limits(cls) if kinds[0] == "strategy" else []:
+        console.print(f"[bold]{limit}[/bold]: {escape(reason)}", highlight=False)
 
 
 add_home_commands(app)
@@ -233,12 +251,6 @@ def _one_process() -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         way_out = "Start it without torchrun"
         raise ConfigError(describe("demo", "runs in one process", os.environ["WORLD_SIZE"], way_out))
-
-
-def _first_line(cls: type) -> str:
-    import inspect
-
-    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
 
 
 if __name__ == "__main__":

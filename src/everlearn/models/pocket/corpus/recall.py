@@ -25,20 +25,13 @@ TABLE = (
     "Given {table}, read off {key}",
 )
 ASK = ("For {key}", "Look up {key}", "Now {key}", "And {key}", "What about {key}?", "Read off {key}", "{key}?")
-RETELL = (
-    "{table}. Tell it in any order",
-    "Table: {table}\nMix the rows",
-    "{table}\nAgain, shuffled",
-    "{table} | other order",
-    "We noted {table}. Say it another way round",
-)
 CHAIN = (
     "{links}. From {first} on",
     "Links: {links}\nStart at {first}, go all the way",
     "{links}\nFollow from {first}",
     "Steps are {links}. Walk from {first}",
 )
-TEMPLATES = ECHO + TABLE + ASK + RETELL + CHAIN
+TEMPLATES = ECHO + TABLE + ASK + CHAIN
 PAIRS = ("{k} {v}", "{k}: {v}", "{k} has {v}", "{k} = {v}", "{k} - {v}", "{k} with {v}", "{k} got the {v}")
 LINKS = ("{k} to {v}", "{k} -> {v}", "{k} then {v}", "after {k} {v}", "{k} next {v}")
 SEPARATORS = (", ", "; ", " ", "\n", " | ", ", ", ". ")
@@ -51,10 +44,8 @@ POOL = (
 def draw(rng: Random, level: int) -> Item:
     """Return one drill; rows and tables lengthen with `level`."""
     kind = rng.random()
-    if kind < 0.25:
+    if kind < 0.4:
         return _echo(rng, level)
-    if kind < 0.5:
-        return _retell(rng, level)
     if kind < 0.8 or level == 1:
         return _look_up(rng, level)
     return _chain(rng, level)
@@ -71,28 +62,16 @@ def _echo(rng: Random, level: int) -> Item:
     return Item(rng.choice(ECHO).format(row=row), row)
 
 
-def _rows(rng: Random, level: int, pair: str) -> tuple[list[str], list[str], list[str]]:
-    """Return the keys and values of a table, and its rows as text."""
+def _look_up(rng: Random, level: int) -> Item:
     n = rng.randint(2, 3 + level)
     keys = rng.sample(w.NAMES if rng.random() < 0.6 else sorted(set(POOL)), n)
     values = _some(rng, n)
-    return keys, values, [pair.format(k=k, v=v) for k, v in zip(keys, values, strict=True)]
-
-
-def _retell(rng: Random, level: int) -> Item:
-    _, _, rows = _rows(rng, level, rng.choice(PAIRS))
-    separator = rng.choice(SEPARATORS)
-    question = rng.choice(RETELL).format(table=separator.join(rows))
-    return Item(question, separator.join(rng.sample(rows, len(rows))))
-
-
-def _look_up(rng: Random, level: int) -> Item:
     pair = rng.choice(PAIRS)
-    keys, values, rows = _rows(rng, level, pair)
-    if pair == PAIRS[0] and level > 1 and rng.random() < 0.5 and len(set(values)) == len(values):
+    table = rng.choice(SEPARATORS).join(pair.format(k=k, v=v) for k, v in zip(keys, values, strict=True))
+    if pair == PAIRS[0] and level > 1 and rng.random() < 0.5 and len(set(values)) == n:
         keys, values = values, keys  # the other way round: from the value to its key
-    first, *others = rng.sample(range(len(keys)), len(keys)) + rng.sample(range(len(keys)), len(keys))
-    question = rng.choice(TABLE).format(table=rng.choice(SEPARATORS).join(rows), key=keys[first])
+    first, *others = rng.sample(range(n), n) + rng.sample(range(n), n)
+    question = rng.choice(TABLE).format(table=table, key=keys[first])
     ask = rng.choice(ASK)
     return Item(question, values[first], more=tuple((ask.format(key=keys[i]), values[i]) for i in others))
 
