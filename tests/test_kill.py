@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from everlearn.runs import run
-from everlearn.state import read_json
+from everlearn.state import checkpoints, named_files, read_json
 from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
 from support.runs import assert_same
 from support.worker import work
 
-N_KILLS = {"plain": 16, "language": 8}
+N_KILLS = {"plain": 16, "language": 8, "on_disk": 5}
 PATIENCE_S = 120  # for one event, on a busy machine
 CHECKPOINT = {"every_s": None, "every_steps": 3}
 
@@ -37,7 +37,8 @@ def recipes(llama, tmp_path_factory):
     plain = plain_recipe(protection, **common)
     plain["model"]["options"]["dropout"] = 0.2
     language = language_recipe(protection, llama, tmp_path_factory.mktemp("rows"), dropout=0.2, **common)
-    return {"plain": plain, "language": language}
+    on_disk = {**plain, "strategies": [{"name": "replay", "capacity": 12, "selection": "loss", "on_disk": True}]}
+    return {"plain": plain, "language": language, "on_disk": on_disk}
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +75,12 @@ def check_equal(out: Path, whole: Path) -> None:
     assert lines_of(out) == lines_of(whole)
     assert read_json(out / "results.json")["summary"] == read_json(whole / "results.json")["summary"]
     assert not list(out.rglob("*.tmp"))
+    states = [*(out / "final").iterdir(), *checkpoints(out / "checkpoints")]
+    named = set().union(*(named_files(read_json(folder / "values.json")) for folder in states))
+    assert {path.name for path in (out / "memory").glob("*")} == named
 
 
-@pytest.mark.parametrize("name", ["plain", "language"])
+@pytest.mark.parametrize("name", sorted(N_KILLS))
 def test_killed_at_random_moments_it_ends_as_if_it_never_was(name, server, recipes, wanted, tmp_path):
     choose = random.Random(name)
     n_kills = n_chains = 0

@@ -14,11 +14,15 @@ from everlearn.errors import StateError
 from everlearn.state import (
     checkpoints,
     clear_leftovers,
+    clear_unnamed,
     load_state,
+    named_file,
+    named_files,
     pack,
     read_json,
     rng_state,
     save_checkpoint,
+    save_named,
     save_state,
     set_rng_state,
     unpack,
@@ -219,3 +223,35 @@ def test_random_numbers_go_on_where_they_were():
     plain = pack(kept, tensors, "rng")
     set_rng_state(unpack(plain, tensors))
     assert torch.equal(torch.rand(3), first)
+
+
+def named(folder, content):
+    return save_named(folder, ".txt", lambda path: path.write_bytes(content))
+
+
+def test_a_file_is_named_by_its_bytes_and_checked_when_it_is_read(tmp_path):
+    name = named(tmp_path / "new", b"abc")
+    assert name == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad.txt"
+    assert named(tmp_path / "new", b"abc") == name != named(tmp_path / "new", b"abd")
+    assert named_file(tmp_path / "new", name).read_bytes() == b"abc"
+    with pytest.raises(StateError, match="can't be read"):
+        named_file(tmp_path, name)
+    (tmp_path / "new" / name).write_bytes(b"x")
+    with pytest.raises(StateError, match="is damaged"):
+        named_file(tmp_path / "new", name)
+
+
+def test_only_files_that_no_saved_state_refers_to_are_deleted(tmp_path):
+    names = [named(tmp_path / "memory", content) for content in (b"a", b"b", b"c")]
+    value = {"x": [{"y": {"__file__": names[0], "n": 1}}], "z": "__file__"}
+    assert named_files(value) == {names[0]}
+    save_state(tmp_path / "first", {}, pack(value, {}, "run"))
+    save_state(tmp_path / "second", {}, {"__file__": names[1]})
+    states = [tmp_path / "first", tmp_path / "second"]
+    (tmp_path / "second" / "values.json").rename(tmp_path / "aside")
+    clear_unnamed(tmp_path / "memory", states)  # what the second refers to can't be told
+    assert len(list((tmp_path / "memory").iterdir())) == 3
+    (tmp_path / "aside").rename(tmp_path / "second" / "values.json")
+    clear_unnamed(tmp_path / "memory", states)
+    assert sorted(path.name for path in (tmp_path / "memory").iterdir()) == sorted(names[:2])
+    clear_unnamed(tmp_path / "nowhere", states)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from everlearn.errors import StateError, describe
 
 TENSORS = "tensors.safetensors"
 VALUES = "values.json"
+FILE = "__file__"  # key of a state's dict that names a file made by `save_named`
 KEPT_CHECKPOINTS = 2  # the newest and one to fall back on
 
 MAKE_ROOM = "Free some space, or see to the folder's permissions; what was stored before is untouched"
@@ -147,6 +148,66 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, torch.Tensor], values: M
 def checkpoints(folder: Path) -> list[Path]:
     """Return the finished checkpoints below `folder`, oldest first."""
     return sorted(entry for entry in folder.glob("*") if entry.name.isdigit()) if folder.exists() else []
+
+
+def save_named(folder: Path, suffix: str, write: Callable[[Path], None]) -> str:
+    """Let `write` make a file below `folder`, which appears whole under the SHA-256 of its bytes. Returns that name.
+
+    A state refers to the file as {FILE: name}, so that states share it instead of copying it.
+
+    Raises:
+        StateError: if the disk is full or the folder can't be written.
+    """
+    aside = folder / f".{os.getpid()}{suffix}.tmp"
+    with writing(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write(aside)
+            _fsync_file(aside)
+            name = _sha256(aside) + suffix
+            os.replace(aside, folder / name)
+            fsync_folder(folder)
+            return name
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def named_file(folder: Path, name: str) -> Path:
+    """Return the path of a file that `save_named` made, its bytes checked against its name.
+
+    Raises:
+        StateError: if it is missing or altered.
+    """
+    path, way_out = folder / name, "Put it back from a copy of the folder"
+    try:
+        found = _sha256(path)
+    except OSError as error:
+        raise StateError(describe(str(path), f"can't be read ({error.strerror})", name, way_out)) from error
+    if found != path.stem:
+        raise StateError(describe(str(path), "is damaged (its checksum differs)", found[:12], way_out))
+    return path
+
+
+def named_files(value: Any) -> set[str]:
+    """Return the names of the files that a state's values refer to."""
+    if isinstance(value, dict):
+        own = {value[FILE]} if FILE in value else set()
+        return own.union(*map(named_files, value.values()))
+    return set().union(*map(named_files, value)) if isinstance(value, list | tuple) else set()
+
+
+def clear_unnamed(folder: Path, states: Iterable[Path]) -> None:
+    """Delete the files below `folder` that none of the saved states refers to."""
+    present = [path for path in folder.glob("*") if not is_leftover(path)]
+    if not present:
+        return
+    try:
+        named = set().union(*(named_files(read_json(state / VALUES)) for state in states))
+    except StateError:
+        return  # what a damaged state refers to can't be told, so nothing is deleted
+    for path in present:
+        if path.name not in named:
+            path.unlink()
 
 
 def is_leftover(path: Path) -> bool:

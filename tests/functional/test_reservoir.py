@@ -1,7 +1,7 @@
 import torch
 from scipy.stats import chisquare
 
-from everlearn.functional.reservoir import reservoir_slots
+from everlearn.functional.reservoir import kept_by_reservoir, reservoir_slots
 
 
 def kept_after(chunks, capacity, generator):
@@ -41,3 +41,12 @@ def test_no_capacity_keeps_nothing_and_slots_stay_in_range():
 def test_it_is_a_function_of_the_generator():
     first, second = (reservoir_slots(7, 40, 5, torch.Generator().manual_seed(2)) for _ in range(2))
     assert first == second
+
+
+def test_what_is_left_of_each_task_counts_within_the_task():
+    kept = kept_by_reservoir({"a": 2, "b": 1}, "a", 4, 3, 5, torch.Generator())
+    assert kept.keys() <= {"a", "b"}
+    assert sum(map(len, kept.values())) == 5
+    assert all(0 <= i < {"a": 2 + 4, "b": 1}[name] for name, own in kept.items() for i in own)
+    assert kept_by_reservoir({}, "a", 3, 0, 5, torch.Generator()) == {"a": [0, 1, 2]}
+    assert kept_by_reservoir({"b": 1}, "a", 3, 1, 0, torch.Generator()) == {"b": [0]}

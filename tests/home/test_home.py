@@ -17,6 +17,7 @@ from support.home import rows
 
 ROWS = rows(("cat", "dog"), 40)
 THIRD = (rows(("one", "two"), 12), rows(("one", "two"), 6, 40))
+FOURTH = (rows(("a", "good"), 12), rows(("a", "good"), 6, 40))
 
 
 def test_new_home_has_the_untouched_model(llama: Path, tmp_path: Path) -> None:
@@ -122,6 +123,45 @@ def test_no_memory_holds_an_evaluation_item(home: Home) -> None:
     measured = {row["text"] for task in ("colours", "animals") for row in home._versions().tasks[task].evaluation}
     assert kept
     assert not kept & measured
+
+
+def test_a_memory_on_disk_belongs_to_the_versions_that_refer_to_it(home: Home) -> None:
+    def files(number: int) -> set[str]:
+        return {Path(name).name for name in home.versions()[number].files if "memory" in name}
+
+    def present() -> set[str]:
+        return {path.name for path in (home.path / "memory").iterdir()}
+
+    on_disk = {"strategies": [{"name": "replay", "capacity": 8, "on_disk": True}], "gate": Gate(1.0)}
+    home.learn("third", *THIRD, **on_disk)
+    assert len(files(3)) == 3
+    assert files(3) == present()
+    home.learn("fourth", *FOURTH, **on_disk)
+    assert files(4) | files(3) == present()
+    home.rollback(3)
+    with pytest.raises(ConfigError, match="replay"):
+        home.learn("fifth", *THIRD, **{**on_disk, "strategies": [{"name": "replay", "capacity": -1}]})
+    kept = home.learn("third", *THIRD, strategies=[], gate=Gate(1.0))  # replay rests, its memory stays
+    assert files(kept.version) == files(3)
+    weights = Store(home.path).state(home.learn("fourth", *FOURTH, **on_disk).version)["weights"]
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+    assert home.check().sound
+    path = home.path / "memory" / sorted(files(3))[0]
+    path.write_bytes(path.read_bytes()[:-4])
+    assert any("is damaged" in problem and path.name in problem for problem in home.check().problems)
+    with pytest.raises(StateError, match="is damaged"):
+        home.rollback(3)
+
+
+def test_an_abandoned_learning_leaves_no_memory_behind(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_disk = {"strategies": [{"name": "replay", "on_disk": True}], "gate": Gate(1.0)}
+    with monkeypatch.context() as patch:
+        patch.setattr("everlearn.home.learning._stage", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            home.learn("third", *THIRD, **on_disk)
+    assert list((home.path / "memory").iterdir())
+    home.learn("third", *THIRD, strategies=["ewc"], gate=Gate(1.0), discard_pending=True)
+    assert not list((home.path / "memory").iterdir())
 
 
 def test_damaged_version_is_not_learned_on(home: Home) -> None:

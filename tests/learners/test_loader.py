@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_epoch_steps, plan_epoch, row_batches
+from everlearn.memory.disk import open_rows, write_rows
 from everlearn.models.objectives import CausalObjective
 from everlearn.types import Examples, Group, Mixture
 from support.models import byte_tokenizer
@@ -90,6 +91,24 @@ def test_loading_may_begin_at_any_step():
             assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_addresses_can_be_put_in_the_order_of_a_batch():
+    first, second, third = (tensor_task(number) for number in range(3))
+    groups = (
+        Group((Examples(first, first.train),)),
+        Group(tuple(Examples(task, task.train) for task in (second, third))),
+    )
+    encoded = EncodedMixture(Mixture(groups), Plain())
+    addresses = [(0, 5), (0, 2), (1, 30), (1, 3), (1, 25), (1, 0)]
+    in_order = encoded.in_batch_order(addresses)
+    assert sorted(in_order) == sorted(addresses)
+    assert in_order != addresses
+    rows = [first.train, torch.utils.data.ConcatDataset([second.train, third.train])]
+    wanted = torch.stack([rows[group][row]["x"] for group, row in in_order])
+    assert torch.equal(encoded.__getitems__(addresses)["x"], wanted)
+    alone = EncodedMixture(Mixture.of(first), Plain())
+    assert alone.in_batch_order([(0, 3), (0, 1)]) == [(0, 3), (0, 1)]
+
+
 def test_opening_a_loader_leaves_the_global_generator_alone():
     encoded, state = mixture(), torch.get_rng_state()
     list(load_steps(encoded, plan_epoch(encoded, BatchPlan(3, 1, False), (0,))))
@@ -156,3 +175,20 @@ def test_parts_of_a_group_are_addressed_in_a_row():
     batch = encoded.__getitems__([(0, 4), (0, 0), (0, 3)])
     wanted = torch.stack([second.train.x[1], second.train.x[0], first.train.x[0]])
     assert sorted(batch["x"].tolist()) == sorted(wanted.tolist())
+
+
+def test_rows_on_disk_make_the_same_batches(tmp_path):
+    first, second = prompt_task(0), prompt_task(1)
+    stored = write_rows(second.train, len(second.train), tmp_path)
+    own = Group((Examples(first, first.train),))
+    in_memory, on_disk = (
+        EncodedMixture(Mixture((own, Group((Examples(second, rows),)))), objective())
+        for rows in (second.train, open_rows(stored, tmp_path))
+    )
+    addresses = [(0, 3), (1, 5), (0, 1), (1, 0), (1, 11)]
+    one, other = in_memory.__getitems__(addresses), on_disk.__getitems__(addresses)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert [on_disk.length_of(1, row) for row in range(12)] == [in_memory.length_of(1, row) for row in range(12)]
+    ((batch,),) = load_steps(on_disk, [[addresses]], workers=1)
+    assert torch.equal(batch["input_ids"], one["input_ids"])

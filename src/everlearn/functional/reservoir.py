@@ -1,5 +1,7 @@
 """Reservoir sampling: a uniform sample of a stream whose length isn't known."""
 
+from collections.abc import Mapping
+
 import torch
 
 
@@ -21,3 +23,24 @@ def reservoir_slots(n_seen: int, n_new: int, capacity: int, generator: torch.Gen
         if slot < capacity:
             placed[slot] = new
     return placed
+
+
+def kept_by_reservoir(
+    sizes: Mapping[str, int], task: str, n_new: int, n_seen: int, capacity: int, generator: torch.Generator
+) -> dict[str, list[int]]:
+    """Return which rows are left after the new ones of `task` went through a reservoir of `capacity` over all tasks.
+
+    Rows count within their task: those in the reservoir, and the new ones after them.
+
+    Args:
+        sizes: rows that each task has in the reservoir.
+    """
+    slots = [(name, i) for name, n in sizes.items() for i in range(n)]
+    placed = reservoir_slots(n_seen, n_new, capacity, generator)
+    kept: dict[str, list[int]] = {}
+    for slot, (name, i) in enumerate(slots):
+        if slot not in placed:
+            kept.setdefault(name, []).append(i)
+    if placed:
+        kept.setdefault(task, []).extend(sizes.get(task, 0) + placed[slot] for slot in sorted(placed))
+    return kept

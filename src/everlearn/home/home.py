@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from everlearn.config import CheckpointConfig, from_mapping
-from everlearn.errors import ConfigError, ModelError, Paused, StateError, StreamError, describe
+from everlearn.errors import ConfigError, ModelError, Paused, StateError, StreamError, describe, nearest
 from everlearn.home.base import check_unchanged, settle
 from everlearn.home.comparing import CheckReport, Diff, compare_versions, find_problems, measure_drift
 from everlearn.home.gate import Gate
@@ -21,6 +21,7 @@ from everlearn.models.export import export_model
 from everlearn.models.load import ModelConfig
 from everlearn.runs import Listener
 from everlearn.state import read_json
+from everlearn.strategy import overriding
 from everlearn.streams.reading import Data
 from everlearn.types import Rows
 
@@ -228,7 +229,8 @@ class Home:
 
         Args:
             version: by default the current one.
-            task: whose head is exported, for a classifier with a head per task.
+            task: whose head is exported, for a classifier with a head per task; or whose weights, where a strategy
+                such as packnet gives each task its own.
 
         Raises:
             ConfigError: if the folder is not empty, or the head isn't clear. ModelError: if it can't be exported so.
@@ -243,7 +245,16 @@ class Home:
         if merged and self.settings.model.quantization is not None:
             versions.settings = replace(versions.settings, model=replace(self.settings.model, quantization=None))
         run = versions.open(number, tasks)
-        return export_model(run.model, Path(folder), merged=merged, task=task)
+        apart = [strategy.name for strategy in overriding(run.strategies, "before_eval") if strategy.isolates]
+        if apart and task is None and len(tasks) > 1:
+            way_out = f"Name one with --task: {', '.join(tasks)}"
+            raise ConfigError(describe("export: task", f"{apart[0]} gives each task its own weights", None, way_out))
+        if apart and task is not None and task not in tasks:
+            way_out = f"{nearest(task, tasks)}Tasks: {', '.join(tasks)}"
+            raise ConfigError(describe("export: task", "was not learned", task, way_out))
+        head = None if apart and run.model.kind == "causal" else task
+        with run.ready_for(tasks.get(task) or list(tasks.values())[-1]):
+            return export_model(run.model, Path(folder), merged=merged, task=head)
 
     def _read(
         self,

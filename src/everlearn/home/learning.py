@@ -159,7 +159,7 @@ def _stage(
         data=plan.data,
         env=environment(run.accelerator.device),
         notes=plan.notes,
-        files=files_in(staged),
+        files={**files_in(staged), **store.memory_files(values)},
     )
     write_sealed(staged / VERSION_FILE, asdict(record))
 

@@ -4,6 +4,7 @@ home.json            schema, settings, fingerprint of the base model
 current              {"version": n, "event": what made it so}; replaced atomically
 log.jsonl            every event, oldest first
 versions/000003/     version.json, state/ (weights, strategies, memories), scores/TASK.json, trained.json
+memory/              large memories of strategies, in files named by their SHA-256, which versions share
 tasks/TASK/          task.json, evaluation-000001.jsonl ...
 scores/000003/       scores of that version measured later; may be deleted
 pending/             the learning in progress; its leftovers after a crash are what `resume` goes on from
@@ -29,10 +30,11 @@ from everlearn.home.files import (
     sha256_of,
     write_sealed,
 )
-from everlearn.state import fsync_folder, load_state, read_json, unpack, write_json, writing
+from everlearn.state import fsync_folder, load_state, named_files, read_json, unpack, write_json, writing
 from everlearn.types import Score
 
 VERSION_FILE = "version.json"
+_MEMORY = "../../memory/"  # from a version's folder
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Store:
         self.path = path
         self.pending = path / "pending"
         self.tasks = path / "tasks"
+        self.memory = path / "memory"
 
     def folder(self, number: int) -> Path:
         """Return the folder of a version."""
@@ -168,7 +171,7 @@ class Store:
             StateError: if another process is changing the home, with its pid.
         """
         with locked(self.path / "lock"):
-            for folder in (self.path, self.path / "versions", self.pending, *self.tasks.glob("*")):
+            for folder in (self.path, self.path / "versions", self.memory, self.pending, *self.tasks.glob("*")):
                 for leftover in folder.glob(".*.tmp"):
                     remove(leftover)
             self._log_what_a_crash_left_out()
@@ -186,6 +189,11 @@ class Store:
         with writing(self.pending):
             os.rename(self.pending, aside)
             remove(aside)
+            self._clear_memory()
+
+    def memory_files(self, state: Mapping[str, Any]) -> dict[str, str]:
+        """Return {path below a version's folder: SHA-256} of the files in memory/ that a state refers to."""
+        return {f"{_MEMORY}{name}": Path(name).stem for name in sorted(named_files(state))}
 
     def problems(self, number: int) -> list[str]:
         """Return what is wrong with a version's files, a sentence each."""
@@ -201,6 +209,20 @@ class Store:
             elif sha256_of(path) != sha256:
                 found.append(f"{path}: is damaged (its checksum differs).")
         return found
+
+    def _clear_memory(self) -> None:
+        """Delete the files in memory/ that no version refers to; nothing may be pending."""
+        present = list(self.memory.glob("*"))
+        if not present:
+            return
+        try:
+            files = [name for number in self.numbers() for name in self.version(number).files]
+        except StateError:
+            return  # what a damaged version refers to can't be told, so nothing is deleted
+        named = {name.removeprefix(_MEMORY) for name in files if name.startswith(_MEMORY)}
+        for path in present:
+            if path.name not in named:
+                remove(path)
 
     def _log_what_a_crash_left_out(self) -> None:
         try:

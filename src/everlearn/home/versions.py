@@ -64,6 +64,7 @@ class Versions:
             seed=self.settings.seed if seed is None else seed,
             tasks=dict(tasks),
             folder=folder,
+            memory=self.store.memory,
             checkpointing=checkpointing or CheckpointConfig(),
             eval_batch_size=self.settings.evaluation.batch_size,
             listener=self.listener,

@@ -1,7 +1,7 @@
 """Batches of a mixture: which rows meet in which step, as a pure function of (seed, task, epoch)."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from everlearn.memory.disk import DiskRows
 from everlearn.models.objectives import Batch, Features, Objective
 from everlearn.seeds import generator_for
-from everlearn.types import Mixture, Rows, Task
+from everlearn.types import Examples, Mixture, Rows, Task
 
 WINDOW_STEPS = 50  # rows are sorted by length within windows of so many steps
 
@@ -25,6 +26,25 @@ class BatchPlan:
     group_by_length: bool
 
 
+@dataclass(frozen=True)
+class LazyFeatures(Sequence):
+    """The features of rows that lie on disk, encoded when a batch takes them."""
+
+    objective: Objective
+    rows: DiskRows
+    task: Task
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.take([index])[0]
+
+    def take(self, indices: list[int]) -> list[dict[str, Any]]:
+        """Return the features of the rows at `indices`."""
+        return list(self.objective.encode(self.rows.select(indices), self.task))
+
+
 class EncodedMixture(Dataset):
     """The features of a mixture, addressed by (group, row)."""
 
@@ -32,7 +52,7 @@ class EncodedMixture(Dataset):
         self.objective = objective
         self.ratios = [group.ratio for group in mixture.groups]
         self.parts: list[list[Features]] = [
-            [objective.encode(part.rows, part.task) for part in group.parts if len(part)] for group in mixture.groups
+            [_features(objective, part) for part in group.parts if len(part)] for group in mixture.groups
         ]
         self.sizes = [sum(len(features) for features in parts) for parts in self.parts]
         self._ends = [list(accumulate(len(features) for features in parts)) for parts in self.parts]
@@ -54,8 +74,19 @@ class EncodedMixture(Dataset):
             by_part.setdefault((group, part), []).append(place)
         picked: list[dict[str, Any]] = []
         for (group, part), rows in by_part.items():
-            picked += self.objective.take(self.parts[group][part], rows)
+            features = self.parts[group][part]
+            lazy = isinstance(features, LazyFeatures)
+            picked += features.take(rows) if lazy else self.objective.take(features, rows)
         return self.objective.collate(picked)
+
+    def in_batch_order(self, addresses: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Return addresses in the order in which `__getitems__` lays their rows: those of one part together."""
+        if len(self.parts) == 1 and len(self.parts[0]) < 2:
+            return addresses
+        by_part: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for group, row in addresses:
+            by_part.setdefault((group, self._place(group, row)[0]), []).append((group, row))
+        return [address for part in by_part.values() for address in part]
 
     def _place(self, group: int, row: int) -> tuple[int, int]:
         part = bisect_right(self._ends[group], row)
@@ -157,6 +188,12 @@ def _endless_rows(group: int, size: int, seed_parts: tuple[Any, ...]) -> Iterato
     while True:
         for row in torch.randperm(size, generator=generator).tolist():
             yield group, row
+
+
+def _features(objective: Objective, part: Examples) -> Features:
+    if isinstance(part.rows, DiskRows):
+        return LazyFeatures(objective, part.rows, part.task)
+    return objective.encode(part.rows, part.task)
 
 
 def _as_is(batch: Batch) -> Batch:

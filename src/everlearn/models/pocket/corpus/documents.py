@@ -49,10 +49,10 @@ SHARES = {
 # Looking things up is learned late or never in the full mix, and at once where nothing else is asked in few phrasings.
 # So training opens with recall alone, and levels and phrasings grow from the opening's end on.
 OPENING = {"recall": 1.0}
-OPENS_UNTIL = 0.1  # share of training
+OPENS_UNTIL = 0.2  # share of training
 N_LEVELS = 5
-ALL_LEVELS_AT = 0.5  # the share of training after which all levels come equally often
-ALL_PHRASINGS_AT = 0.6  # the share of training after which every choice is open
+ALL_LEVELS_AT = 0.8  # the share of training after which all levels come equally often
+ALL_PHRASINGS_AT = 1.0  # the share of training after which every choice is open
 FIRST_PHRASINGS = 0.15  # the share of each choice's alternatives that is open at the start
 SEVERAL = 0.12  # the share of documents that show two or three items in one format
 

@@ -1,0 +1,89 @@
+"""Memories too large to be copied into every checkpoint: files named by their hash, read where they lie."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow
+from safetensors.torch import load_file, save_file
+
+from everlearn.errors import StateError, describe
+from everlearn.state import FILE, named_file, save_named
+from everlearn.types import Row, Rows, TensorRows
+
+LARGE_BYTES = 64 * 2**20  # from here on, a checkpoint's copy of the rows would take a second or more
+_CHUNK = 1000  # rows in a record batch
+_SCHEMA = pyarrow.schema([("row", pyarrow.string())])
+
+
+@dataclass(frozen=True)
+class DiskRows(Sequence):
+    """Rows in an Arrow file mapped into memory: only those that are read take room.
+
+    The file has one column, `row`: JSON, so that rows come back as they were, whichever keys and types they have.
+    """
+
+    table: datasets.Dataset
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> Row:
+        return json.loads(self.table[index]["row"])
+
+    def __iter__(self) -> Iterator[Row]:
+        for chunk in self.table.iter(_CHUNK):
+            yield from map(json.loads, chunk["row"])
+
+    def select(self, indices: Sequence[int]) -> list[Row]:
+        """Return the rows at `indices`, in that order."""
+        return [json.loads(text) for text in self.table[list(indices)]["row"]]
+
+
+def text_of(row: Row) -> str:
+    """Return a row as it is stored."""
+    return json.dumps(dict(row), ensure_ascii=False, separators=(",", ":"))
+
+
+def write_rows(rows: TensorRows | Iterable[Row], n_rows: int, folder: Path) -> dict[str, Any]:
+    """Write rows into a file below `folder` and return what stands for them in a state.
+
+    Equal rows make equal files, so several processes may write them at once.
+
+    Raises:
+        StateError: if the disk is full or the folder can't be written.
+    """
+    if isinstance(rows, TensorRows):
+        tensors = {"x": rows.x.contiguous(), "y": rows.y.contiguous()}
+        name = save_named(folder, ".safetensors", lambda path: save_file(tensors, path))
+    else:
+        name = save_named(folder, ".arrow", lambda path: _write_arrow(rows, path))
+    return {FILE: name, "n_rows": n_rows, "n_bytes": (folder / name).stat().st_size}
+
+
+def open_rows(stored: dict[str, Any], folder: Path | None) -> Rows:
+    """Return the rows that `write_rows` wrote, mapped into memory.
+
+    Raises:
+        StateError: if the file is missing or altered.
+    Cost: reads the file once, to check it.
+    """
+    if folder is None:
+        way_out = "Open the run, or the home, that the state is from"
+        raise StateError(describe("memory", "lies on disk, but its folder isn't known", stored[FILE], way_out))
+    path = named_file(folder, stored[FILE])
+    if path.suffix == ".safetensors":
+        tensors = load_file(path)
+        return TensorRows(tensors["x"], tensors["y"])
+    return DiskRows(datasets.Dataset.from_file(str(path)))
+
+
+def _write_arrow(rows: Iterable[Row], path: Path) -> None:
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, _SCHEMA) as writer:
+        texts = map(text_of, rows)
+        while chunk := list(islice(texts, _CHUNK)):
+            writer.write_batch(pyarrow.record_batch([pyarrow.array(chunk, pyarrow.string())], schema=_SCHEMA))
