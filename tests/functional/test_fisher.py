@@ -99,7 +99,7 @@ def test_processes_add_up_to_one(kind):
 def test_hooks_equal_row_by_row(kind, network, monkeypatch):
     x, y = torch.randn(9, 4, 5), torch.randint(3, (9,))
     by_hooks, _ = made(network, cut(x, y, 4), kind)
-    monkeypatch.setattr(fisher, "_linear_layers", lambda network, parameters: None)
+    monkeypatch.setattr(fisher, "linear_layers", lambda network, parameters: None)
     by_row, _ = made(network, cut(x, y, 4), kind)
     assert any(value.abs().sum() > 0 for value in by_row.values())
     for name, value in by_row.items():
@@ -154,7 +154,7 @@ def test_sampled_is_exact_in_expectation():
 @pytest.mark.usefixtures("seeded")
 def test_draws_follow_the_probabilities_and_never_take_an_impossible_class():
     p = torch.tensor([[0.0, 0.1, 0.0, 0.6, 0.3]]).repeat(20_000, 1)
-    drawn = fisher._draw(p, torch.arange(20_000), list(range(20_000)))
+    drawn = fisher.draw(p, torch.arange(20_000), list(range(20_000)))
     shares = torch.bincount(drawn[:, 0], minlength=5) / 20_000
     torch.testing.assert_close(shares, p[0], rtol=0, atol=0.015)
     assert shares[0] == shares[2] == 0

@@ -1,37 +1,15 @@
 import pytest
 import torch
 
-from everlearn.strategies.ewc import EWC, add_quadratic_gradients
-from support.runs import make_bench
+from everlearn.errors import ConfigError
+from everlearn.functional.kfac import curvature_product
+from everlearn.strategies.ewc import EWC
+from support.runs import StopAfter, Stopped, assert_same, make_bench, weights
 
 
 @pytest.fixture
 def plain(llama, bert):
     return make_bench("plain", llama, bert)
-
-
-def test_the_merged_penalty_equals_the_sum_of_the_separate_ones():
-    generator = torch.Generator().manual_seed(0)
-    shapes, strength = [(3, 2), (4,)], 7.0
-    weights = [torch.randn(shape, generator=generator, requires_grad=True) for shape in shapes]
-    tasks = [
-        [(torch.rand(shape, generator=generator), torch.randn(shape, generator=generator)) for shape in shapes]
-        for _ in range(5)
-    ]
-    written_out = sum(
-        0.5 * strength * (fisher * (weight - anchor) ** 2).sum()
-        for task in tasks
-        for weight, (fisher, anchor) in zip(weights, task, strict=True)
-    )
-    wanted = torch.autograd.grad(written_out, weights)
-    for weight in weights:
-        weight.grad = torch.ones_like(weight)
-    precision = [sum(task[i][0] for task in tasks) for i in range(2)]
-    pull = [sum(task[i][0] * task[i][1] for task in tasks) for i in range(2)]
-    with torch.no_grad():
-        add_quadratic_gradients(weights, precision, pull, strength)
-    for weight, gradient in zip(weights, wanted, strict=True):
-        torch.testing.assert_close(weight.grad, gradient + 1, rtol=1e-5, atol=1e-5)
 
 
 def learned_with(bench, **options):
@@ -117,3 +95,72 @@ def test_heads_that_are_not_used_are_left_alone(llama, bert):
     run.learn(bench.tasks[1])
     now = run.model.adapters.trainable()
     assert all(torch.equal(now[name], tensor) for name, tensor in head.items())
+
+
+def kfac_run(bench, mode="separate", strength=0.0, **options):
+    method = {"name": "ewc", "fisher": "kfac", "mode": mode, "decay": 0.5, "strength": strength, "batch_size": 5}
+    return bench.run([method], optimizer="sgd", **options)
+
+
+@pytest.mark.parametrize("mode", ["separate", "online"])
+def test_kfac_keeps_each_tasks_factors_and_merges_what_they_pull_to(plain, mode):
+    run, found = kfac_run(plain, mode, epochs=1), []
+    strategy = run.strategies[0]
+    for position, task in enumerate(plain.tasks):
+        run.position = position
+        run.learn(task)
+        anchors = {name: p.detach().clone() for name, p in run.model.adapters.trainable().items()}
+        found.append((strategy.estimate_factors(run, task), anchors))
+    (first, then), (second, now) = found
+    assert len(strategy.factors_) == 2
+    decay = 0.5 if mode == "online" else 1.0
+    for names, factor in strategy.factors_[0].items():
+        torch.testing.assert_close(factor["gradients"], decay * first[names]["gradients"])
+    early = curvature_product(first, now if mode == "online" else then)
+    late = curvature_product(second, now)
+    for names, pull in strategy.factors_pull_.items():
+        torch.testing.assert_close(pull, decay * early[names] + late[names])
+    assert not strategy.precision_
+
+
+def test_kfac_holds_closer(llama, bert):
+    bench = make_bench("plain", llama, bert, head="shared")
+
+    def moved(strength):
+        run = kfac_run(bench, strength=strength, clip=None, learning_rate=0.05, epochs=10)
+        bench.learn(run, upto=1)
+        before = {name: p.detach().clone() for name, p in run.model.adapters.trainable().items()}
+        factors = run.strategies[0].factors_[0]
+        run.position = 1
+        run.learn(bench.tasks[1])
+        change = {name: p.detach() - before[name] for name, p in run.model.adapters.trainable().items()}
+        unit = {names: {side: torch.eye(len(t)) for side, t in factor.items()} for names, factor in factors.items()}
+        change_of = curvature_product(unit, change)
+        return sum((change_of[names] * product).sum() for names, product in curvature_product(factors, change).items())
+
+    assert moved(20.0) < 0.3 * moved(0.0)
+
+
+@pytest.mark.parametrize("kind", ["plain", "classify", "causal_lora"])
+def test_kfac_resumes_bit_for_bit_and_does_not_depend_on_accumulation(llama, bert, kind, tmp_path):
+    bench, options = make_bench(kind, llama, bert), {"strength": 5.0, "learning_rate": 0.05, "epochs": 1}
+    whole = bench.learn(kfac_run(bench, **options))
+    listener = StopAfter(len(bench.tasks[0].train) // 4 + 2)  # in the second task
+    with pytest.raises(Stopped):
+        bench.learn(kfac_run(bench, folder=tmp_path, every_steps=1, listener=listener, **options))
+    resumed = bench.learn(kfac_run(bench, folder=tmp_path, every_steps=1, **options))
+    assert_same(weights(whole), weights(resumed))
+    split = bench.learn(kfac_run(bench, accumulation=4, batch_size=1, **options))
+    assert_same(weights(whole), weights(split), tolerance=1e-5)
+    used = {name for names in whole.strategies[0].factors_[0] for name in names.split()}
+    assert kind != "classify" or not any("blocks.1" in name for name in used)
+
+
+def test_kfac_equals_plain_training_at_strength_0(plain):
+    assert_same(weights(plain.learn(plain.run(optimizer="sgd"))), weights(plain.learn(kfac_run(plain))))
+
+
+def test_kfac_refuses_layers_that_are_not_linear(llama, bert):
+    bench = make_bench("causal_full", llama, bert)
+    with pytest.raises(ConfigError, match=r"ewc\.fisher: kfac is for linear layers"):
+        kfac_run(bench).learn(bench.tasks[0])

@@ -1,19 +1,17 @@
 """The diagonal of the Fisher information, per example: it doesn't change with the batch size."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from everlearn.errors import ConfigError, describe
+from everlearn.functional.per_example import Batch, add_row_gradients, linear_layers
 from everlearn.types import Outputs
 
 KINDS = ("exact", "sampled", "empirical")
 MAX_EXACT_CLASSES = 1000  # exact takes one backward pass a class
-
-Batch = dict[str, torch.Tensor]
 
 
 def sum_of_squared_gradients(
@@ -55,7 +53,7 @@ def sum_of_squared_gradients(
     Source: Kirkpatrick et al. 2017, arXiv 1612.00796, eq. 3; the kinds: van de Ven 2025, arXiv 2502.11756.
     """
     sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
-    layers = _linear_layers(network, parameters)
+    layers = linear_layers(network, parameters)
     n_examples = 0
     for number, batch in enumerate(batches):
         n_rows = len(next(iter(batch.values())))
@@ -63,11 +61,11 @@ def sum_of_squared_gradients(
         if number % world_size != rank:
             continue
         n_examples += n_rows
-        if layers is not None and _by_hooks(parameters, layers, batch, seeds, forward, kind, sums):
-            continue
-        for row, seed in enumerate(seeds):
-            single = {name: tensor[row : row + 1] for name, tensor in batch.items()}
-            _by_row(parameters, single, forward, kind, seed, sums)
+
+        def scalars(part: Batch, rows: list[int], seeds: list[int] = seeds) -> list[torch.Tensor]:
+            return _losses(forward(part), kind, [seeds[row] for row in rows])
+
+        add_row_gradients(parameters, layers, batch, scalars, 2, sums)
     return sums, n_examples
 
 
@@ -80,7 +78,7 @@ def _losses(outputs: Outputs, kind: str, seeds: list[int]) -> list[torch.Tensor]
     if kind == "empirical":
         return [log_p.gather(1, outputs.targets[:, None]).sum()]
     if kind == "sampled":
-        return [log_p.gather(1, _draw(log_p.detach().exp(), outputs.owners, seeds)).sum()]
+        return [log_p.gather(1, draw(log_p.detach().exp(), outputs.owners, seeds)).sum()]
     n_classes = log_p.shape[1]
     if n_classes > MAX_EXACT_CLASSES or len(outputs.owners.unique()) != len(outputs.owners):
         got = f"{n_classes} classes, {len(outputs.owners)} targets in {len(outputs.owners.unique())} rows"
@@ -92,7 +90,7 @@ def _losses(outputs: Outputs, kind: str, seeds: list[int]) -> list[torch.Tensor]
     return [(root_p[:, c] * log_p[:, c]).sum() for c in range(n_classes) if root_p[:, c].any()]
 
 
-def _draw(p: torch.Tensor, owners: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+def draw(p: torch.Tensor, owners: torch.Tensor, seeds: list[int]) -> torch.Tensor:
     """Draw a class from each line of probabilities [n_items, n_classes], by each row's seed: [n_items, 1]."""
     counts = torch.bincount(owners, minlength=len(seeds)).tolist()
     uniform = torch.cat(
@@ -116,119 +114,3 @@ def _regression_losses(
     else:
         noise = targets.view_as(predicted) - predicted.detach()
     return [(noise * predicted).sum()]
-
-
-def _linear_layers(network: nn.Module, parameters: dict[str, nn.Parameter]) -> dict[nn.Linear, dict[str, str]] | None:
-    """Return {layer: {"weight" or "bias": name}} if linear layers hold all the parameters, each once; else None."""
-    name_of = {id(p): name for name, p in parameters.items()}
-    layers: dict[nn.Linear, dict[str, str]] = {}
-    found = []
-    for layer in network.modules():
-        held = {kind: name_of[id(p)] for kind, p in layer.named_parameters(recurse=False) if id(p) in name_of}
-        found += held.values()
-        if held and type(layer) is not nn.Linear:
-            return None
-        if held:
-            layers[layer] = held
-    return layers if sorted(found) == sorted(parameters) else None
-
-
-def _by_hooks(
-    parameters: dict[str, nn.Parameter],
-    layers: dict[nn.Linear, dict[str, str]],
-    batch: Batch,
-    seeds: list[int],
-    forward: Callable[[Batch], Outputs],
-    kind: str,
-    sums: dict[str, torch.Tensor],
-) -> bool:
-    """Square per-example gradients from each layer's input and output gradient. False if a layer mixes the rows.
-
-    The weights themselves need no gradient meanwhile, which saves their share of the backward pass.
-    """
-    tap = _Tap(layers)
-    for parameter in parameters.values():
-        parameter.requires_grad_(False)
-    try:
-        with torch.enable_grad():
-            losses = _losses(forward(batch), kind, seeds)
-            if any(inputs.shape[0] != len(seeds) for inputs, _ in tap.calls):
-                return False
-            for i, loss in enumerate(losses):
-                loss.backward(retain_graph=i < len(losses) - 1)
-                tap.add_squares(sums)
-    finally:
-        tap.close()
-        for parameter in parameters.values():
-            parameter.requires_grad_(True)
-    return True
-
-
-class _Tap:
-    """Watches linear layers: their inputs in the forward pass, the gradients of their outputs in the backward pass."""
-
-    def __init__(self, layers: dict[nn.Linear, dict[str, str]]):
-        self.layers = layers
-        self.calls: list[tuple[torch.Tensor, nn.Linear]] = []
-        self.output_grads: dict[int, torch.Tensor] = {}
-        self._handles = [layer.register_forward_hook(self._watch) for layer in layers]
-
-    def _watch(self, layer: nn.Linear, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        if not output.requires_grad:
-            output = output.requires_grad_(True).clone()  # a copy: an in-place activation may follow
-        number = len(self.calls)
-        self.calls.append((inputs[0].detach(), layer))
-        output.register_hook(lambda gradient: self.output_grads.__setitem__(number, gradient))
-        return output
-
-    def add_squares(self, sums: dict[str, torch.Tensor]) -> None:
-        """Add what the backward pass that just ended brought. A layer called twice adds its gradients up first."""
-        calls_of: dict[nn.Linear, list[int]] = {}
-        for number, (_, layer) in enumerate(self.calls):
-            if number in self.output_grads:
-                calls_of.setdefault(layer, []).append(number)
-        for layer, numbers in calls_of.items():
-            names = self.layers[layer]
-            pairs = [(self.calls[n][0].float(), self.output_grads[n].float()) for n in numbers]
-            if "weight" in names:
-                sums[names["weight"]].add_(_squared_weight_gradients(pairs))
-            if "bias" in names:
-                per_row = sum(g.flatten(1, -2).sum(1) if g.ndim > 2 else g for _, g in pairs)
-                sums[names["bias"]].add_(per_row.square().sum(0))
-        self.output_grads.clear()
-
-    def close(self) -> None:
-        """Stop watching."""
-        for handle in self._handles:
-            handle.remove()
-
-
-def _squared_weight_gradients(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """Sum over rows of (sum over calls and positions of gradient x input)^2: [out, in]."""
-    if len(pairs) == 1 and pairs[0][0].ndim == 2:
-        inputs, gradients = pairs[0]
-        return gradients.square().T @ inputs.square()
-    per_row = sum(
-        torch.bmm(g.reshape(g.shape[0], -1, g.shape[-1]).transpose(1, 2), a.reshape(a.shape[0], -1, a.shape[-1]))
-        for a, g in pairs
-    )
-    return per_row.square_().sum(0)
-
-
-def _by_row(
-    parameters: dict[str, nn.Parameter],
-    single: Batch,
-    forward: Callable[[Batch], Outputs],
-    kind: str,
-    seed: int,
-    sums: dict[str, torch.Tensor],
-) -> None:
-    with torch.enable_grad():
-        losses = _losses(forward(single), kind, [seed])
-        for i, loss in enumerate(losses):
-            gradients = torch.autograd.grad(
-                loss, list(parameters.values()), retain_graph=i < len(losses) - 1, allow_unused=True
-            )
-            for name, gradient in zip(parameters, gradients, strict=True):
-                if gradient is not None:
-                    sums[name].addcmul_(gradient.float(), gradient.float())

@@ -1,14 +1,18 @@
 """Elastic weight consolidation: weights that earlier tasks rely on are held where they were."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from everlearn.errors import check_choice, check_number
+from everlearn.functional import kfac
 from everlearn.functional.fisher import KINDS, sum_of_squared_gradients
+from everlearn.functional.quadratic import add_quadratic_gradients, follow
 from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
+from everlearn.models.objectives import Batch
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
@@ -19,38 +23,28 @@ if TYPE_CHECKING:
     from everlearn.runs import Run
 
 
-def add_quadratic_gradients(
-    parameters: list[torch.Tensor], precision: list[torch.Tensor], pull: list[torch.Tensor], strength: float
-) -> None:
-    """Add to each `.grad` that of 1/2 * strength * sum_k F_k (w - w_k)^2, given F = sum F_k and pull = sum F_k w_k.
-
-    A sum of quadratics is one quadratic: its gradient is strength * (F w - pull), however many tasks there were.
-
-    Args:
-        parameters: tensors that have a gradient; precision, pull: tensors of the same shapes.
-    """
-    change = torch._foreach_mul(precision, parameters)
-    torch._foreach_sub_(change, pull)
-    torch._foreach_add_([p.grad for p in parameters], change, alpha=strength)
-
-
 @register("strategy", "ewc")
 @dataclass
 class EWC(Strategy):
-    """Penalise moving weights by 1/2 * strength * sum_i F_i (w_i - w*_i)^2, F the diagonal of the Fisher information.
+    """Penalise moving weights by 1/2 * strength * (w - w*)^T F (w - w*), F the Fisher information on earlier tasks.
 
     Args:
         strength: lambda of the paper, with its factor 1/2.
-        fisher: exact (over all classes), sampled (one draw from the model) or empirical (the data's own labels).
+        fisher: the diagonal: exact (over all classes), sampled (one draw from the model) or empirical (the data's own
+            labels). Or kfac: a block for each linear layer, in Kronecker factors, of one draw from the model.
         mode: separate keeps the sum over tasks of their quadratics (exactly, in the memory of one); online lets earlier
             Fishers decay by `decay` and pulls to the last weights only.
         n_examples: rows of the task that the Fisher is taken over, at most; null takes all.
         batch_size: rows at once while it is computed; the result doesn't depend on it.
 
     Cost: keeps two float32 copies of the trainable weights; after each task about one pass over `n_examples` rows.
+    kfac keeps one copy, and in^2 + out^2 numbers a layer and task, for a sum of Kronecker products is none; a step
+    multiplies each weight matrix by them, task by task.
 
-    Source: Kirkpatrick et al. 2017, arXiv 1612.00796, eq. 3; online: Schwarz et al. 2018, arXiv 1805.06370, eq. 9.
-    Departs: no. The Fisher is per example (of the summed log-likelihood of its targets), never of a batch mean.
+    Source: Kirkpatrick et al. 2017, arXiv 1612.00796, eq. 3; online: Schwarz et al. 2018, arXiv 1805.06370, eq. 9;
+    kfac: Ritter et al. 2018, arXiv 1805.07810.
+    Departs: no. The Fisher is per example (of the summed log-likelihood of its targets), never of a batch mean; kfac
+    leaves out what positions of one row have to do with each other, and has no term for the prior over the weights.
     Reproduces: not verified; permuted MNIST is being worked on (LOG.md).
     """
 
@@ -63,23 +57,34 @@ class EWC(Strategy):
 
     precision_: dict = learned(dict)  # sum over tasks of F
     pull_: dict = learned(dict)  # sum over tasks of F w*
+    factors_: list = learned(list)  # kfac: F of each task in Kronecker factors
+    factors_pull_: dict = learned(dict)  # kfac: sum over tasks of F w*, a matrix for each layer
 
     neutral: ClassVar[dict] = {"strength": 0.0}
 
     def __post_init__(self) -> None:
         check_number("ewc.strength", self.strength, low=0)
-        check_choice("ewc.fisher", self.fisher, KINDS)
+        check_choice("ewc.fisher", self.fisher, (*KINDS, "kfac"))
         check_choice("ewc.mode", self.mode, ("separate", "online"))
         check_number("ewc.decay", self.decay, low=0, high=1)
         check_number("ewc.batch_size", self.batch_size, low=1)
         if self.n_examples is not None:
             check_number("ewc.n_examples", self.n_examples, low=1)
+        if self.fisher == "kfac":
+            kfac.check_installed("ewc.fisher")
+
+    def begin_task(self, run: "Run", task: Task) -> None:
+        if self.fisher == "kfac":
+            kfac.check_layers("ewc.fisher", run.model.network, run.model.adapters.trainable())
 
     def edit_grads(self, step: Step) -> None:
-        if not self.precision_ or self.strength == 0:
+        if self.strength == 0 or not (self.precision_ or self.factors_):
             return
         self._follow(next(iter(step.params.values())).device)
+        kfac.add_kronecker_gradients(step.params, self.factors_, self.factors_pull_, self.strength)
         held = [name for name, p in step.params.items() if name in self.precision_ and p.grad is not None]
+        if not held:
+            return
         with torch.no_grad():
             add_quadratic_gradients(
                 [step.params[name] for name in held],
@@ -89,39 +94,43 @@ class EWC(Strategy):
             )
 
     def _follow(self, device: torch.device) -> None:
-        """Move the state to the weights' device: restored state comes on the CPU."""
-        if next(iter(self.precision_.values())).device != device:
-            for kept in (self.precision_, self.pull_):
-                kept.update({name: tensor.to(device) for name, tensor in kept.items()})
+        factors = (factor for task in self.factors_ for factor in task.values())
+        follow(device, self.precision_, self.pull_, self.factors_pull_, *factors)
 
     def end_task(self, run: "Run", task: Task) -> None:
-        fisher = self.estimate(run, task)
-        if self.precision_:
-            self._follow(run.accelerator.device)
-        weights = run.model.adapters.trainable()
-        for name, importance in fisher.items():
-            anchor = weights[name].detach().float()
+        self._follow(run.accelerator.device)
+        anchors = {name: p.detach().float() for name, p in run.model.adapters.trainable().items()}
+        if self.fisher == "kfac":
+            self._keep_factors(self.estimate_factors(run, task), anchors)
+            return
+        for name, importance in self.estimate(run, task).items():
             earlier = self.precision_.get(name, torch.zeros_like(importance))
             if self.mode == "online":
                 self.precision_[name] = self.decay * earlier + importance
-                self.pull_[name] = self.precision_[name] * anchor
+                self.pull_[name] = self.precision_[name] * anchors[name]
             else:
                 self.precision_[name] = earlier + importance
-                self.pull_[name] = self.pull_.get(name, torch.zeros_like(importance)) + importance * anchor
+                self.pull_[name] = self.pull_.get(name, torch.zeros_like(importance)) + importance * anchors[name]
+
+    def _keep_factors(self, factors: kfac.Factors, anchors: dict[str, torch.Tensor]) -> None:
+        if self.mode == "online":
+            for factor in (factor for task in self.factors_ for factor in task.values()):
+                factor["gradients"] *= self.decay
+            self.factors_pull_ = {}
+        self.factors_.append(factors)
+        for task in self.factors_ if self.mode == "online" else [factors]:
+            for names, product in kfac.curvature_product(task, anchors).items():
+                earlier = self.factors_pull_.get(names)
+                self.factors_pull_[names] = product if earlier is None else earlier + product
 
     def estimate(self, run: "Run", task: Task) -> dict[str, torch.Tensor]:
         """Return the diagonal of the Fisher on the task's own training rows: {parameter name: tensor of its shape}."""
-        generator = generator_for(run.seed, "ewc", run.position, task.name)
-        order = torch.randperm(len(task.train), generator=generator)[: self.n_examples].tolist()
-        if not order:
-            return {}
-        rows = select_rows(task.train, sorted(order))
-        batches = row_batches(run.model.objective, rows, task, self.batch_size)
+        batches, generator = self._batches(run, task)
         with run.model.evaluating():
             sums, n = sum_of_squared_gradients(
                 run.model.network,
                 run.model.adapters.trainable(),
-                (to_device(batch, run.accelerator.device) for _, batch in batches),
+                batches,
                 lambda batch: run.model.objective.forward(run.model.network, batch),
                 self.fisher,
                 generator,
@@ -129,4 +138,33 @@ class EWC(Strategy):
                 world_size=run.world_size,
             )
         run.all_reduce(list(sums.values()))
-        return {name: total / run.sum(n) for name, total in sums.items()}
+        n = run.sum(n)
+        return {name: total / n for name, total in sums.items()} if n else {}
+
+    def estimate_factors(self, run: "Run", task: Task) -> kfac.Factors:
+        """Return the Fisher on the task's own training rows in Kronecker factors, of the layers that it used."""
+        batches, generator = self._batches(run, task)
+        with run.model.evaluating():
+            factors, n = kfac.kronecker_factors(
+                run.model.network,
+                run.model.adapters.trainable(),
+                batches,
+                lambda batch: run.model.objective.forward(run.model.network, batch),
+                generator,
+                rank=run.rank,
+                world_size=run.world_size,
+            )
+        run.all_reduce([tensor for factor in factors.values() for tensor in factor.values()])
+        n = run.sum(n)
+        used = {names: factor for names, factor in factors.items() if factor["gradients"].any()}
+        return {names: {side: total / n for side, total in factor.items()} for names, factor in used.items()}
+
+    def _batches(self, run: "Run", task: Task) -> tuple[Iterator[Batch], torch.Generator]:
+        """Return batches of the rows that the Fisher is taken over, and the generator that chose them."""
+        generator = generator_for(run.seed, "ewc", run.position, task.name)
+        order = torch.randperm(len(task.train), generator=generator)[: self.n_examples].tolist()
+        if not order:
+            return iter(()), generator
+        rows = select_rows(task.train, sorted(order))
+        batches = row_batches(run.model.objective, rows, task, self.batch_size)
+        return (to_device(batch, run.accelerator.device) for _, batch in batches), generator
