@@ -20,14 +20,36 @@ METHODS = {
     "plain": [],
     "replay_ewc": [{"name": "replay", "capacity": 10}, {"name": "ewc", "n_examples": 30, "batch_size": 7}],
     "agem": [{"name": "agem", "capacity": 20, "batch_size": 5}],
+    "quadratics": [
+        "si",
+        "l2",
+        {"name": "mas", "n_examples": 30, "batch_size": 7},
+        {"name": "rwalk", "interval": 4},
+        {"name": "ewc", "fisher": "kfac", "strength": 1.0, "n_examples": 30, "batch_size": 7},
+    ],
     "lwf": ["lwf"],
+    "lwf_cached": [{"name": "lwf", "cache_top_k": 20, "batch_size": 5}],
+    "er_ace": [{"name": "er_ace", "capacity": 11}],
+    "derpp": [{"name": "derpp", "capacity": 11, "top_k": 20, "batch_size": 5}],
+    "replay_herding": [
+        {"name": "replay", "capacity": 11, "selection": "herding", "batch_size": 5, "weigh_by_forgetting": True}
+    ],
+    "replay_gradient": [
+        {"name": "replay", "capacity_bytes": 1300, "selection": "gradient", "weight": 2.0, "on_disk": True}
+    ],
+}
+LANGUAGE_METHODS = {  # that need LoRA, or tokens
+    "olora_merge": [{"name": "olora", "norm_strength": 0.01}, "merge"],
+    "inflora": [{"name": "inflora", "n_examples": 7, "batch_size": 8}],
+    "l2p_ema": ["l2p", "ema"],
+    "sdft": [{"name": "sdft", "teacher_rate": 0.1}],
 }
 
 
 def all_recipes(llama: Path, folder: Path) -> dict[str, dict]:
     folder.mkdir()
     recipes = {name: plain_recipe(strategies, learner=SGD) for name, strategies in METHODS.items()}
-    for name, strategies in METHODS.items():
+    for name, strategies in {**METHODS, **LANGUAGE_METHODS}.items():
         recipe = language_recipe(strategies, llama, folder, learner={**SGD, "batch_size": 3, "accumulation": 2})
         recipes[f"language_{name}"] = recipe
     return recipes
@@ -52,7 +74,7 @@ def folders(llama, tmp_path_factory):
     return one, two
 
 
-@pytest.mark.parametrize("name", [*METHODS, *(f"language_{name}" for name in METHODS)])
+@pytest.mark.parametrize("name", [*METHODS, *(f"language_{name}" for name in [*METHODS, *LANGUAGE_METHODS])])
 def test_two_processes_equal_one(name, folders):
     one, two = (folder / name for folder in folders)
     assert_same(final_weights(two), final_weights(one), tolerance=1e-5)

@@ -118,7 +118,10 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class Cost:
-    """What learning one task took. Times in seconds, tokens as fed to the model (padding aside), memory in bytes."""
+    """What learning one task took. Times in seconds, tokens as fed to the model (padding aside), memory in bytes.
+
+    strategy_facts: what each strategy tells of its state after the task, JSON; see `Strategy.facts`.
+    """
 
     train_s: float = 0.0
     eval_s: float = 0.0
@@ -126,6 +129,7 @@ class Cost:
     n_tokens: int = 0
     peak_memory_bytes: int = 0
     strategy_bytes: dict[str, int] = field(default_factory=dict)
+    strategy_facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -179,9 +183,10 @@ class Outputs:
 
 @dataclass
 class Step:
-    """One optimizer step as strategies see it. `batch`, `n_new` and `outputs` change with each micro-batch.
+    """One optimizer step as strategies see it. `batch`, `rows`, `n_new` and `outputs` change with each micro-batch.
 
     The first `n_new` rows of the batch are of the mixture's first group: the task's own; what is mixed in follows.
+    rows: (number of the group, row within the group's parts laid end to end) of each row of the batch, in its order.
     """
 
     run: Any  # everlearn.runs.Run; named Any because types.py stands below runs.py
@@ -191,5 +196,6 @@ class Step:
     n_steps: int = 0  # optimizer steps that the task was planned for
     learning_rate: float = 0.0
     batch: dict[str, torch.Tensor] = field(default_factory=dict)
+    rows: list[tuple[int, int]] = field(default_factory=list)
     n_new: int = 0
     outputs: Outputs | None = None

@@ -104,6 +104,29 @@ def test_a_loss_that_is_not_finite_stops_with_step_batch_and_way_out(plain, bad)
     assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
 
 
+def test_a_step_names_the_rows_of_its_batch(llama, bert):
+    bench = make_bench("plain", llama, bert)
+    mixtures, seen = [], []
+
+    class Watching(Strategy):
+        def train_data(self, mixture, run):
+            mixtures.append(mixture)
+            return mixture
+
+        def penalty(self, step):
+            groups = [[row for part in group.parts for row in part.rows] for group in mixtures[-1].groups]
+            wanted = torch.stack([groups[group][row]["x"] for group, row in step.rows])
+            assert torch.equal(step.batch["x"], wanted)
+            assert [group for group, _ in step.rows] == [0] * step.n_new + [1] * (len(wanted) - step.n_new)
+            seen.append(len(wanted))
+
+    run = bench.run(["replay", Watching()], batch_size=3, accumulation=2, epochs=1)
+    for position, task in enumerate([*bench.tasks, bench.tasks[0]]):
+        run.position = position
+        run.learn(task)
+    assert seen == [3] * 8 + [6] * 16
+
+
 def test_it_stops_early_on_the_task_s_own_validation(plain):
     task = replace(plain.tasks[0], validation=plain.tasks[0].evaluation)
     losses = Losses()

@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from everlearn.learners.loader import row_batches
 from everlearn.strategies.lwf import LwF
-from everlearn.types import Step
+from everlearn.types import Mixture, Step
 from support.runs import make_bench, weights
 
 
@@ -95,3 +95,67 @@ def test_nothing_moved_costs_nothing(llama, bert):
     step.outputs = run.model.objective.forward(run.model.network, step.batch, run.past_tasks())
     assert run.strategies[0].penalty(step).item() == pytest.approx(0, abs=1e-6)
     assert LwF().state_bytes() < 20
+
+
+def cached_and_asked(bench, cache_top_k, **options):
+    """Return what the penalty is from a cache, and by asking the teacher, on the same batch."""
+    found = []
+    for cache in ({"cache_top_k": cache_top_k}, {}):
+        run, step, _ = after_first_task(bench, **options, **cache)
+        run.strategies[0].train_data(Mixture.of(bench.tasks[1]), run)
+        step.rows, step.n_new = [(0, row) for row in range(5)], 5
+        found.append(run.strategies[0].penalty(step))
+        if cache:
+            assert run.strategies[0].teacher_ == {}
+    return found
+
+
+@pytest.mark.parametrize("head", ["task", "shared"])
+@pytest.mark.parametrize("kind", ["classify", "tag", "plain"])
+def test_a_cache_of_all_classes_is_the_teacher(kind, head, llama, bert):
+    cached, asked = cached_and_asked(make_bench(kind, llama, bert, head=head), cache_top_k=64, temperature=3.0)
+    torch.testing.assert_close(cached, asked, rtol=1e-4, atol=1e-6)
+    assert asked > 0
+
+
+def test_a_cache_of_the_likeliest_tokens_comes_close_from_below(llama, bert):
+    bench = make_bench("causal_lora", llama, bert)
+    found = [cached_and_asked(bench, cache_top_k=k) for k in (2, 20, 200)]
+    shares = [(cached / asked).item() for cached, asked in found]
+    assert 0 < shares[0] < shares[1] < shares[2] < 1.001
+    assert shares[2] > 0.9
+
+
+def test_cached_answers_belong_to_their_rows_and_mixed_in_rows_have_none(llama, bert):
+    bench = make_bench("plain", llama, bert, head="shared")
+    run, step, _ = after_first_task(bench, cache_top_k=8)
+    (strategy,) = run.strategies
+    strategy.train_data(Mixture.of(bench.tasks[1]), run)
+    step.rows = [(0, row) for row in range(5)]
+    whole = strategy.penalty(step)
+    assert (strategy.penalty(step) - whole).item() == 0
+    step.rows = [(0, row) for row in (4, 3, 2, 1, 0)]
+    assert not torch.allclose(strategy.penalty(step), whole)
+    parts = []
+    for own in range(5):
+        step.rows = [(0, row) if row == own else (1, row) for row in range(5)]
+        parts.append(strategy.penalty(step))
+    torch.testing.assert_close(sum(parts), whole)
+    step.rows = [(0, 24 + row) for row in range(5)]  # of earlier tasks that joined the first group
+    assert strategy.penalty(step).item() == 0
+
+
+def test_the_cache_is_gone_after_the_task_and_needs_no_pass_of_a_teacher(llama, bert):
+    bench = make_bench("plain", llama, bert)
+    passes = {True: 0, False: 0}
+    run = bench.run([{"name": "lwf", "cache_top_k": 8, "batch_size": 24}], epochs=2)
+    forward = run.model.objective.forward
+
+    def counting(network, batch, past=()):
+        passes[network.training] += 1
+        return forward(network, batch, past)
+
+    run.model.objective.forward = counting
+    bench.learn(run)
+    assert passes == {True: 24, False: 1}
+    assert run.strategies[0].cache_ == []

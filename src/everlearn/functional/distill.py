@@ -23,3 +23,55 @@ def distillation_loss(teacher: torch.Tensor, student: torch.Tensor, temperature:
     log_p_teacher = F.log_softmax(teacher.detach().float() / temperature, dim=-1)
     log_p_student = F.log_softmax(student.float() / temperature, dim=-1)
     return F.kl_div(log_p_student, log_p_teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def divergences(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+    """Return KL(p || q) = sum_c p(c) (log p(c) - log q(c)) of each line [n], nats.
+
+    Args:
+        log_p, log_q: log-probabilities [n, n_outcomes]; gradients flow into both.
+    """
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def outcomes_at(scores: torch.Tensor, columns: torch.Tensor, with_rest: bool) -> torch.Tensor:
+    """Return the scores at some columns and, as one outcome more, those of all the others together.
+
+    The others are summed as exp(score): for log-probabilities the last outcome is the log of the mass that remains.
+
+    Args:
+        scores: logits or log-probabilities [n, n_classes]. columns: [n, k], int64; all of a line differ.
+
+    Returns:
+        [n, k + 1], or [n, k] without the rest. With k outcomes and the rest, the softmax is that of all classes.
+    """
+    chosen = scores.gather(1, columns)
+    if not with_rest:
+        return chosen
+    rest = scores.scatter(1, columns, -torch.inf).logsumexp(1, keepdim=True)
+    return torch.cat([chosen, rest], dim=1)
+
+
+def top_outcomes(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cut scores [n, n_classes] down to what can be kept: the k largest of each line, and the others as one outcome.
+
+    Returns:
+        (outcomes [n, k + 1], their columns [n, k]); with k >= n_classes all of them, in order, and no rest.
+    """
+    n_classes = scores.shape[1]
+    if k >= n_classes:
+        return scores, torch.arange(n_classes, device=scores.device).expand(len(scores), -1)
+    columns = scores.topk(k, dim=1).indices
+    return outcomes_at(scores, columns, with_rest=True), columns
+
+
+def mean_squares(student: torch.Tensor, stored: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared difference of each line over its known outcomes [n].
+
+    Args:
+        student, stored: [n, n_outcomes]. known: bool, of the same shape; at least one a line.
+
+    Source: Buzzega et al. 2020, arXiv 2004.07211, eq. 5, there the sum of squares.
+    """
+    squares = torch.where(known, student - stored, 0.0).square()
+    return squares.sum(1) / known.sum(1)

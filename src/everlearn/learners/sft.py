@@ -128,8 +128,8 @@ class SupervisedLearner:
                 saved = None
             for addresses, micro_batches in zip(steps, batches, strict=True):
                 step.index, step.learning_rate = progress.index, optimizer.param_groups[0]["lr"]
-                n_new = [sum(group == 0 for group, _ in micro[run.rank :: run.world_size]) for micro in addresses]
-                loss = self._take_step(run, step, micro_batches, n_new, optimizer, hooks)
+                rows = [encoded.in_batch_order(micro[run.rank :: run.world_size]) for micro in addresses]
+                loss = self._take_step(run, step, micro_batches, rows, optimizer, hooks)
                 scheduler.step()
                 progress.loss_sum += loss
                 progress.n_tokens += sum(_n_tokens(batch) for batch in micro_batches)
@@ -148,7 +148,7 @@ class SupervisedLearner:
         run: "Run",
         step: Step,
         micro_batches: list[Batch],
-        n_new: list[int],
+        rows: list[list[tuple[int, int]]],
         optimizer: Any,
         hooks: "_Hooks",
     ) -> float:
@@ -157,9 +157,10 @@ class SupervisedLearner:
         # used directly: Accelerate's wrappers around backward and step add 0.17 ms a step
         scaler = run.accelerator.scaler or torch.amp.GradScaler(enabled=False)
         losses = {"task": 0.0}
-        for batch, share, step.n_new in zip(micro_batches, shares, n_new, strict=True):
+        for batch, share, step.rows in zip(micro_batches, shares, rows, strict=True):
             if not batch:
                 continue
+            step.n_new = sum(group == 0 for group, _ in step.rows)
             step.batch = to_device(batch, run.accelerator.device)
             with run.accelerator.autocast():
                 step.outputs = run.model.objective.forward(run.model.network, step.batch, hooks.past)

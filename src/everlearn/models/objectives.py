@@ -70,6 +70,11 @@ def item_losses(outputs: Outputs) -> torch.Tensor:
     return F.cross_entropy(outputs.logits.float(), outputs.targets, reduction="none")
 
 
+def losses_at(outputs: Outputs, chosen: torch.Tensor) -> torch.Tensor:
+    """Return the losses of the chosen items. chosen: bool [n_items]."""
+    return item_losses(Outputs(outputs.logits[chosen], outputs.targets[chosen], outputs.owners[chosen]))
+
+
 def mean_loss(outputs: Outputs) -> torch.Tensor:
     """Return the mean of `item_losses`."""
     if outputs.targets.is_floating_point():
@@ -321,6 +326,20 @@ def _select(logits: torch.Tensor, targets: torch.Tensor) -> Outputs:
     return Outputs(logits[owners, places], targets[owners, places], owners)
 
 
+def answerable_first(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits [n_items, n_classes] with the columns that a row may not answer behind the others, in their order.
+
+    With it, how many columns each row may answer [n_items].
+    """
+    hidden = logits < torch.finfo(logits.dtype).min / 8
+    return logits.gather(1, hidden.to(torch.uint8).argsort(dim=1, stable=True)), (~hidden).sum(1)
+
+
 def _hide(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Push masked-out logits so low that their probability is 0, yet finite, so that 0 * log p is 0 and not NaN."""
     return logits.masked_fill(~mask, torch.finfo(logits.dtype).min / 4)
+
+
+def is_hidden(logits: torch.Tensor) -> torch.Tensor:
+    """Tell which logits belong to classes that may not be answered: those that `_hide` pushed down."""
+    return logits < torch.finfo(logits.dtype).min / 8

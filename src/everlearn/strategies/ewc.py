@@ -45,7 +45,8 @@ class EWC(Strategy):
     kfac: Ritter et al. 2018, arXiv 1805.07810.
     Departs: no. The Fisher is per example (of the summed log-likelihood of its targets), never of a batch mean; kfac
     leaves out what positions of one row have to do with each other, and has no term for the prior over the weights.
-    Reproduces: not verified; permuted MNIST is being worked on (LOG.md).
+    Reproduces: permuted MNIST, 10 tasks, average accuracy: the paper 0.94 | ours 0.953 ± 0.003 (3 seeds,
+    recipes/permuted_mnist_ewc.yaml).
     """
 
     strength: float = 100.0

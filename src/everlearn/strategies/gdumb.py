@@ -1,0 +1,130 @@
+"""GDumb: keep a balanced memory greedily, and at each task train from the beginning on it alone."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from everlearn.errors import check_number
+from everlearn.memory.keeping import new_rows
+from everlearn.memory.rows import Memory, join_rows, parts, pick, rows_of
+from everlearn.registry import register
+from everlearn.seeds import generator_for
+from everlearn.strategy import Strategy, learned
+from everlearn.streams.sampling import groups_of
+from everlearn.types import Group, Mixture, Rows, Task
+
+if TYPE_CHECKING:
+    from everlearn.runs import Run
+
+_REASON = "gdumb trains on its own memory alone"
+
+
+def greedily_balanced(
+    kept: Sequence[Hashable], arriving: Sequence[Hashable], capacity: int, generator: torch.Generator
+) -> list[int]:
+    """Return which items are in the memory after others arrived one by one, ascending; arriving ones count on.
+
+    An item is taken up if its class has less than capacity / (number of classes so far) items; where the memory is
+    full, an item of the largest class, drawn at random, leaves for it. So each class comes to hold an equal share.
+
+    Args:
+        kept: class of each item in the memory. arriving: class of each new item, in order of arrival.
+
+    Source: Prabhu et al. 2020 (GDumb), algorithm 1.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for number, own in enumerate(kept):
+        members.setdefault(own, []).append(number)
+    size = len(kept)
+    for number, own in enumerate(arriving, start=len(kept)):
+        mine = members.setdefault(own, [])
+        if len(mine) * len(members) >= capacity:
+            continue
+        if size >= capacity:
+            largest = max(members.values(), key=len)
+            leaving = int(torch.randint(len(largest), (), generator=generator))
+            largest[leaving] = largest[-1]
+            largest.pop()
+        else:
+            size += 1
+        mine.append(number)
+    return sorted(number for own in members.values() for number in own)
+
+
+def classes_of(task: Task, rows: Rows) -> list[Hashable]:
+    """Return the class of each row: its label's name, else its number; the task's name where rows have no class."""
+    groups = groups_of(task, rows)
+    if groups is None:
+        return [task.name] * len(rows)
+    return [task.labels[group] for group in groups] if task.labels else groups
+
+
+@register("strategy", "gdumb")
+@dataclass
+class GDumb(Strategy):
+    """Train anew at each task, from the weights of the very beginning, on a class-balanced memory and nothing else.
+
+    A measure for other methods that keep a memory: what they lose against it, their way of learning does not earn.
+    From the beginning means a plain module's first weights, and a language model as it was loaded, with a fresh
+    adapter. Rows without classes (language models, tagging) are balanced over tasks.
+
+    Args:
+        capacity: rows kept over all tasks.
+
+    Cost: a task takes `capacity` rows an epoch, whatever its own size. Keeps a copy of all that is trained, and the
+    rows.
+
+    Source: Prabhu et al. 2020, "GDumb: A Simple Approach that Questions Our Progress in Continual Learning" (ECCV),
+    algorithm 1. Departs: a task's rows arrive in a shuffled order; training happens at each task's end, by the
+    learner's own schedule, not before each test; no CutMix.
+    Reproduces: not verified; our results stand in METHODS.md.
+    """
+
+    capacity: int = 500
+
+    memory_: Memory = learned(dict)
+    initial_: dict = learned(dict)  # all that is trained, as it was before it ever was
+
+    conflicts: ClassVar[dict[str, str]] = {
+        "joint": _REASON,
+        "cumulative": _REASON,
+        "replay": _REASON,
+        "er_ace": _REASON,
+        "der": _REASON,
+        "derpp": _REASON,
+        "lwf": "gdumb starts anew at each task, so there is no model of before to distil",
+    }
+
+    def __post_init__(self) -> None:
+        check_number("gdumb.capacity", self.capacity, low=1)
+
+    def begin_task(self, run: "Run", task: Task) -> None:
+        self._take_up(run, task)
+        with torch.no_grad():
+            for name, tensor in run.model.adapters.tensors().items():
+                if name in self.initial_:
+                    tensor.copy_(self.initial_[name])
+                else:
+                    self.initial_[name] = tensor.detach().to("cpu", copy=True)
+
+    def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
+        return Mixture((Group(parts(self.memory_, run.tasks)),))
+
+    def _take_up(self, run: "Run", task: Task) -> None:
+        generator = generator_for(run.seed, "gdumb", run.position, task.name)
+        rows = {name: rows_of(stored) for name, stored in self.memory_.items()}
+        places = [(name, i) for name, own in rows.items() for i in range(len(own))]
+        classes = [own for name in rows for own in classes_of(run.tasks[name], rows[name])]
+        present, arriving = rows.get(task.name), classes_of(task, task.train)
+        fresh = list(range(len(task.train))) if present is None else new_rows(present, task.train)
+        fresh = [fresh[i] for i in torch.randperm(len(fresh), generator=generator).tolist()]
+        n_present = 0 if present is None else len(present)
+        places += [(task.name, n_present + i) for i in fresh]
+        rows[task.name] = task.train if present is None else join_rows(present, task.train)
+        kept: dict[str, list[int]] = {}
+        for number in greedily_balanced(classes, [arriving[i] for i in fresh], self.capacity, generator):
+            name, i = places[number]
+            kept.setdefault(name, []).append(i)
+        self.memory_ = {name: pick(rows[name], indices) for name, indices in kept.items()}
