@@ -93,7 +93,7 @@ class Replay(Strategy):
         check_number("replay.ratio", self.ratio, low=0)
         check_number("replay.weight", self.weight, low=0)
         check_number("replay.batch_size", self.batch_size, low=1)
-        self._replaying = False
+        self._groups = range(0)  # numbers of the mixture's groups that hold what is replayed
 
     def begin_task(self, run: "Run", task: Task) -> None:
         if self.on_disk and run.memory is None:
@@ -106,19 +106,18 @@ class Replay(Strategy):
 
     def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
         kept = parts(self.memory_, run.tasks, run.memory) if self.ratio > 0 else ()
-        self._replaying = bool(kept)
-        if not kept:
-            return mixture
-        if not self.shares_:
-            return Mixture((*mixture.groups, Group(kept, self.ratio)))
-        by_task = (Group((part,), self.ratio * self.shares_[part.task.name]) for part in kept)
-        return Mixture((*mixture.groups, *by_task))
+        added = [Group(kept, self.ratio)] if kept else []
+        if kept and self.shares_:
+            added = [Group((part,), self.ratio * self.shares_[part.task.name]) for part in kept]
+        self._groups = range(len(mixture.groups), len(mixture.groups) + len(added))
+        return Mixture((*mixture.groups, *added)) if added else mixture
 
     def penalty(self, step: Step) -> torch.Tensor | None:
-        if self.weight == 1 or not self._replaying:
+        if self.weight == 1 or not self._groups:
             return None
-        outputs = step.outputs
-        return weighted_excess(item_losses(outputs), outputs.owners >= step.n_new, self.weight, self.ratio)
+        owners = step.outputs.owners
+        replayed = torch.tensor([group in self._groups for group, _ in step.rows], device=owners.device)[owners]
+        return weighted_excess(item_losses(step.outputs), replayed, self.weight, self.ratio)
 
     def end_task(self, run: "Run", task: Task) -> None:
         generator = generator_for(run.seed, "replay", run.position, task.name)
