@@ -20,6 +20,9 @@ METHODS = {
     "plain": [],
     "replay_ewc": [{"name": "replay", "capacity": 10}, {"name": "ewc", "n_examples": 30, "batch_size": 7}],
     "agem": [{"name": "agem", "capacity": 20, "batch_size": 5}],
+    "gem": [{"name": "gem", "capacity": 20, "batch_size": 5, "margin": 0.1}],
+    "ogd": [{"name": "ogd", "capacity": 9, "n_examples": 13, "batch_size": 4}],
+    "gpm": [{"name": "gpm", "threshold": 0.8, "n_examples": 13, "batch_size": 4}],
     "quadratics": [
         "si",
         "l2",
@@ -38,6 +41,7 @@ METHODS = {
         {"name": "replay", "capacity_bytes": 1300, "selection": "gradient", "weight": 2.0, "on_disk": True}
     ],
 }
+PLAIN_METHODS = {"osf": ["osf"]}  # that train full matrices
 LANGUAGE_METHODS = {  # that need LoRA, or tokens
     "olora_merge": [{"name": "olora", "norm_strength": 0.01}, "merge"],
     "inflora": [{"name": "inflora", "n_examples": 7, "batch_size": 8}],
@@ -48,7 +52,7 @@ LANGUAGE_METHODS = {  # that need LoRA, or tokens
 
 def all_recipes(llama: Path, folder: Path) -> dict[str, dict]:
     folder.mkdir()
-    recipes = {name: plain_recipe(strategies, learner=SGD) for name, strategies in METHODS.items()}
+    recipes = {name: plain_recipe(strategies, learner=SGD) for name, strategies in {**METHODS, **PLAIN_METHODS}.items()}
     for name, strategies in {**METHODS, **LANGUAGE_METHODS}.items():
         recipe = language_recipe(strategies, llama, folder, learner={**SGD, "batch_size": 3, "accumulation": 2})
         recipes[f"language_{name}"] = recipe
@@ -74,7 +78,9 @@ def folders(llama, tmp_path_factory):
     return one, two
 
 
-@pytest.mark.parametrize("name", [*METHODS, *(f"language_{name}" for name in [*METHODS, *LANGUAGE_METHODS])])
+@pytest.mark.parametrize(
+    "name", [*METHODS, *PLAIN_METHODS, *(f"language_{name}" for name in [*METHODS, *LANGUAGE_METHODS])]
+)
 def test_two_processes_equal_one(name, folders):
     one, two = (folder / name for folder in folders)
     assert_same(final_weights(two), final_weights(one), tolerance=1e-5)

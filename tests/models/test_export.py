@@ -16,6 +16,7 @@ from transformers import (
 from everlearn.errors import ConfigError, ModelError
 from everlearn.models.export import export_model
 from everlearn.models.load import AdapterConfig, Model, ModelConfig, load_model
+from everlearn.models.lora import begin_lora
 from everlearn.types import Task
 
 PROMPTS = Task("sums", "prompt", [], [{"prompt": "1+1=", "completion": "2"}])
@@ -25,17 +26,22 @@ TAGS = Task("tags", "tag", [], [{"tokens": ["anna"], "tags": [1]}], labels=("O",
 SENTENCES = ["red cat", "good blue dog is paris", "anna"]
 
 
-def moved(folder: Path, tasks: list[Task], adapter: str = "lora", head: str = "task") -> Model:
-    """Return a model whose trainable weights are all away from where they began, as after training."""
-    model = load_model(ModelConfig(str(folder), AdapterConfig(adapter, rank=4), head=head), tasks, seed=3)
-    for task in tasks:
-        if task.labels:
-            model.adapters.do("labels", task=task.name, labels=list(task.labels), seed=3)
-    generator = torch.Generator().manual_seed(1)
+def shake(model: Model, seed: int) -> None:
+    """Move all trainable weights away from where they are, as training does."""
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.adapters.trainable().values():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     model.network.eval()
+
+
+def moved(folder: Path, tasks: list[Task], adapter: str = "lora", head: str = "task") -> Model:
+    """Return a model whose trainable weights are all away from where they began."""
+    model = load_model(ModelConfig(str(folder), AdapterConfig(adapter, rank=4), head=head), tasks, seed=3)
+    for task in tasks:
+        if task.labels:
+            model.adapters.do("labels", task=task.name, labels=list(task.labels), seed=3)
+    shake(model, 1)
     return model
 
 
@@ -128,6 +134,59 @@ def test_decoder_classifier_whose_head_has_no_bias(llama: Path, tmp_path: Path, 
         base = AutoModelForSequenceClassification.from_pretrained(llama, num_labels=3)
         loaded = PeftModel.from_pretrained(base, folder)
     torch.testing.assert_close(logits(loaded, batch), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("vectors", [False, True])
+def test_several_loras_become_one(llama: Path, tmp_path: Path, merged: bool, vectors: bool) -> None:
+    model = moved(llama, [PROMPTS])
+    for number in range(2):
+        begin_lora(model.adapters, seed=0)
+        shake(model, number)
+    if vectors:
+        model.adapters.do("lora_vectors")
+        shake(model, 3)
+    batch = inputs(llama)
+    expected = logits(model.network, batch)
+    folder = export_model(model, tmp_path / "out", merged=merged)
+    if merged:
+        loaded = AutoModelForCausalLM.from_pretrained(folder)
+    else:
+        assert json.loads((folder / "adapter_config.json").read_text())["r"] == 12
+        loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama), folder)
+    torch.testing.assert_close(logits(loaded, batch), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_lora_with_vectors_becomes_a_plain_one(llama: Path, tmp_path: Path, merged: bool) -> None:
+    model = moved(llama, [PROMPTS])
+    model.adapters.do("lora_vectors")
+    shake(model, 2)
+    batch = inputs(llama)
+    expected = logits(model.network, batch)
+    folder = export_model(model, tmp_path / "out", merged=merged)
+    base = AutoModelForCausalLM.from_pretrained(folder if merged else llama)
+    loaded = base if merged else PeftModel.from_pretrained(base, folder)
+    torch.testing.assert_close(logits(loaded, batch), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_decoder_classifier_s_several_loras_with_its_head(llama: Path, tmp_path: Path) -> None:
+    model = moved(llama, [FIRST, SECOND])
+    begin_lora(model.adapters, seed=0)
+    shake(model, 2)
+    batch = inputs(llama)
+    expected = labelled_logits(model, SECOND, batch)
+    folder = export_model(model, tmp_path / "out", task="second")
+    base = AutoModelForSequenceClassification.from_pretrained(llama, num_labels=3)
+    torch.testing.assert_close(logits(PeftModel.from_pretrained(base, folder), batch), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_soft_prompts_are_refused(llama: Path, tmp_path: Path) -> None:
+    model = moved(llama, [PROMPTS])
+    model.adapters.do("add_prompt", length=2, mlp=0, place=0, seed=0)
+    with pytest.raises(ModelError, match="soft prompts are no part of a plain model"):
+        export_model(model, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_adapter_that_peft_could_not_load_is_refused(bert: Path, tmp_path: Path) -> None:

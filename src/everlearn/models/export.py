@@ -17,7 +17,9 @@ from everlearn.errors import ConfigError, ModelError, StateError, describe, near
 from everlearn.models.adapters import Adapters, is_peft
 from everlearn.models.heads import GrowingHead
 from everlearn.models.load import Model
+from everlearn.models.lora import fold_vectors, lora_layers, stack, stacked_config
 from everlearn.models.objectives import CausalObjective, TagObjective
+from everlearn.models.prompts import prompts_of
 
 _PREFIX = "base_model.model."  # of the names of a model that peft wraps
 
@@ -26,8 +28,8 @@ def export_model(model: Model, folder: Path, *, merged: bool = False, task: str 
     """Write a model and its tokenizer into a new folder, for use without everlearn. The model is used up by that.
 
     LoRA becomes a peft adapter (`PeftModel.from_pretrained(base, folder)`), or with `merged` a whole model
-    (`AutoModelFor….from_pretrained(folder)`); full fine-tuning always a whole model. A classifier gets a linear head:
-    that of `task`, or the shared one, with its label names.
+    (`AutoModelFor….from_pretrained(folder)`); full fine-tuning always a whole model. Several LoRAs become one of their
+    summed rank. A classifier gets a linear head: that of `task`, or the shared one, with its label names.
 
     Args:
         folder: new or empty; it appears whole.
@@ -45,10 +47,16 @@ def export_model(model: Model, folder: Path, *, merged: bool = False, task: str 
         raise ConfigError(describe("export", "the folder is not empty", str(folder), "Name a new folder"))
     if model.tokenizer is None:
         raise ModelError(describe("export", "only language models can be exported", model.name, "Save its state_dict"))
+    if prompts_of(model.network) is not None:
+        way_out = "Keep the run or the model home, which uses them; or learn with LoRA"
+        raise ModelError(describe("export", "soft prompts are no part of a plain model", model.name, way_out))
     labels = None if isinstance(model.objective, CausalObjective) else _labels(model.adapters, task)
     if labels is None and task is not None:
         raise ConfigError(describe("export: task", "a language model has no heads", task, "Leave the task out"))
     as_adapter = is_peft(model.network) and not merged
+    if is_peft(model.network):
+        fold_vectors(model.network)
+    _check_layers(model.network)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         shutil.rmtree(aside, ignore_errors=True)
@@ -66,6 +74,16 @@ def export_model(model: Model, folder: Path, *, merged: bool = False, task: str 
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def _check_layers(network: nn.Module) -> None:
+    """Raise ModelError if a strategy put layers into the network that no other library knows."""
+    package = f"{__name__.partition('.')[0]}."
+    own = [name for name, module in network.named_modules()
+           if type(module).__module__.startswith(package) and not isinstance(module, GrowingHead)]  # fmt: skip
+    if own:
+        way_out = "Keep the run or the model home, which uses them; or learn with another strategy"
+        raise ModelError(describe("export", "the network has layers that only everlearn knows", own, way_out))
 
 
 def _labels(adapters: Adapters, task: str | None) -> list[str]:
@@ -119,10 +137,16 @@ def _whole(model: Model, labels: list[str] | None, task: str | None) -> nn.Modul
 def _save_adapter(model: Model, folder: Path, labels: list[str] | None, task: str | None) -> None:
     """Write adapter_config.json and adapter_model.safetensors; a head, and weights that the base lacks, go along."""
     network: PeftModel = model.network
-    config = copy.deepcopy(network.peft_config["default"])
+    config = copy.deepcopy(network.active_peft_config)
+    if len(network.active_adapters) > 1:
+        stacked = {layer_name: stack(layer) for layer_name, layer in lora_layers(network).items()}
+        config = stacked_config(config, next(iter(stacked.values()))[0].shape[0])
+        tensors = {f"{layer_name}.lora_A.weight": down for layer_name, (down, _) in stacked.items()}
+        tensors |= {f"{layer_name}.lora_B.weight": up for layer_name, (_, up) in stacked.items()}
+    else:
+        tensors = get_peft_model_state_dict(network, adapter_name=network.active_adapter, save_embedding_layers=False)
     config.inference_mode = True
     config.revision = vars(network.get_base_model().config).get("_commit_hash")  # of a hub model
-    tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(network, save_embedding_layers=False)
     if labels is not None:
         config.task_type = "TOKEN_CLS" if isinstance(model.objective, TagObjective) else "SEQ_CLS"
         config.modules_to_save, extra = _beside_lora(model, task)
@@ -167,7 +191,7 @@ def _card(model: Model, labels: list[str] | None, *, as_adapter: bool) -> str:
     names = "" if labels is None else f"Labels, in order: {', '.join(labels)}.\n\n"
     lines = [f"from transformers import AutoModelFor{auto}, AutoTokenizer", ""]
     if as_adapter:
-        base = model.network.peft_config["default"].base_model_name_or_path
+        base = model.network.active_peft_config.base_model_name_or_path
         commit = vars(model.network.get_base_model().config).get("_commit_hash")
         revision = "" if commit is None else f", revision={commit!r}"
         n_labels = "" if labels is None else f", num_labels={len(labels)}"

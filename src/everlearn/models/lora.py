@@ -120,7 +120,7 @@ def matrix_of(linear: nn.Linear) -> torch.Tensor:
 
 def fold_vectors(network: PeftModel) -> None:
     """Replace each ScaledLinear by a plain layer, for use without everlearn."""
-    for layer in lora_layers(network).values():
+    for layer in [module for module in network.modules() if isinstance(module, LoraLayer)]:
         for matrices in (layer.lora_A, layer.lora_B):
             for name, linear in matrices.items():
                 if isinstance(linear, ScaledLinear):

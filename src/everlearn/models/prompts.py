@@ -120,7 +120,7 @@ def place_of(kind: str) -> int:
 
 
 def freeze_backbone(adapters: Adapters, *, missing: bool = True) -> None:
-    """Freeze all but heads and prompts; with `missing` unset, not those parameters either that the checkpoint lacked."""
+    """Freeze all but heads and prompts; without `missing`, not those parameters either that the checkpoint lacked."""
     heads = {id(p) for p in adapters.head.parameters()} if adapters.head is not None else set()
     prompts = prompts_of(adapters.network)
     kept = heads | ({id(p) for p in prompts.parameters()} if prompts is not None else set())

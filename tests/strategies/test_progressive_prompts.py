@@ -1,0 +1,87 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from everlearn.models.prompts import prompts_of
+from support.runs import Bench, answers, make_bench, weights
+from support.tasks import prompt_task
+
+
+@pytest.fixture
+def bench(llama, bert):
+    return make_bench("causal_lora", llama, bert)
+
+
+def three(bench):
+    return Bench(bench.kind, bench.config, tuple(prompt_task(number) for number in range(3)))
+
+
+def test_the_newest_prompt_stands_first_and_earlier_tasks_do_without_later_ones(bench):
+    bench = three(bench)
+    run = bench.learn(bench.run([{"name": "progressive_prompts", "length": 2}], epochs=1))
+    stack = prompts_of(run.model.network)
+    ids = {"input_ids": torch.ones(4, 3, dtype=torch.long)}
+    for position, task in enumerate(bench.tasks):
+        run.strategies[0].before_eval(run, task)
+        wanted = torch.cat([stack.values[i] for i in reversed(range(position + 1))])
+        assert torch.equal(stack.vectors(ids), wanted.expand(4, -1, -1))
+
+
+def test_only_the_present_task_s_prompt_moves(bench):
+    bench = three(bench)
+    run = bench.learn(bench.run(["progressive_prompts"], weight_decay=0.1), upto=2)
+    before = {name: p.detach().clone() for name, p in run.model.network.named_parameters()}
+    run.position = 2
+    run.learn(bench.tasks[2])
+    now = dict(run.model.network.named_parameters())
+    assert all(torch.equal(now[name], p) for name, p in before.items())
+    (new,) = set(now) - set(before)
+    assert list(run.model.adapters.trainable()) == [new]
+    begun = bench.run(["progressive_prompts"])
+    for task in bench.tasks:
+        begun.strategies[0].adapt_model(begun, task)
+    assert not torch.equal(now[new], prompts_of(begun.model.network).values[2])
+
+
+@pytest.mark.parametrize("kind", ["causal_lora", "classify"])
+def test_with_the_mlp_earlier_answers_stay_too(kind, llama, bert):
+    bench = make_bench(kind, llama, bert)
+    run = bench.learn(bench.run([{"name": "progressive_prompts", "mlp": 8}], weight_decay=0.1), upto=1)
+    before = answers(run, bench.tasks[0])
+    stack = prompts_of(run.model.network)
+    raw, whole = stack.values[0].clone(), stack.prompt(0).clone()
+    assert not torch.equal(raw, whole)
+    run.position = 1
+    run.learn(bench.tasks[1])
+    assert torch.equal(answers(run, bench.tasks[0]), before)
+    assert torch.equal(stack.values[0], whole)
+    assert torch.equal(stack.prompt(0), whole)
+
+
+def test_a_repeated_task_is_answered_with_its_newest_prompt(bench):
+    run = bench.learn(bench.run([{"name": "progressive_prompts", "length": 2}], epochs=1))
+    run.position = 2
+    run.learn(bench.tasks[0])
+    assert run.strategies[0].counts_ == {"add_0": 3, "add_1": 2}
+
+
+def test_what_the_checkpoint_lacked_is_trained_with_the_first_task_only(llama, bert):
+    bench = make_bench("classify", llama, bert)
+    run = bench.learn(bench.run(["progressive_prompts"], epochs=1), upto=1)
+    assert any("pooler" in name for name in run.model.adapters.trainable())
+    before = weights(run)
+    run.position = 1
+    run.learn(bench.tasks[1])
+    now = weights(run)
+    moved = [name for name, tensor in before.items() if not torch.equal(tensor, now[name])]
+    assert moved == []
+    assert not any("pooler" in name or "lora" in name for name in run.model.adapters.trainable())
+
+
+def test_the_prompt_is_learned(bench):
+    scored = Bench(bench.kind, bench.config, (replace(bench.tasks[0], metrics=("token_log_likelihood",)),))
+    run = scored.run(["progressive_prompts"], epochs=10, learning_rate=0.1)
+    before = run.score(scored.tasks[0]).value
+    scored.learn(run)
+    assert run.score(scored.tasks[0]).value > before + 0.5
