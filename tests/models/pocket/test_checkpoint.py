@@ -12,7 +12,7 @@ from everlearn.models.pocket.training import Position, train_step
 def test_a_run_comes_back_as_it_was(tmp_path, tiny, tiny_tokenizer, change, name):
     recipe = change(tiny, optimizer=name)
     model = build_network(recipe, tiny_tokenizer)
-    optimizers, position = build_optimizers(recipe, model), Position(step=3, n_tokens=900, window=1, window_step=2)
+    optimizers, position = build_optimizers(recipe, model), Position(step=3, n_tokens=900, window=1, batch=2)
     train_step(recipe, model, optimizers, window(tiny_tokenizer, recipe, 0, 0.0)[0], position)
     save_run(tmp_path / "checkpoints", model, optimizers, recipe, position)
 

@@ -32,8 +32,8 @@ def test_steps_lower_the_loss(tiny, tiny_tokenizer, change, name):
     recipe = change(tiny, optimizer=name, warmup_steps=0, total_tokens=10**9)
     model = build_network(recipe, tiny_tokenizer)
     optimizers, position = build_optimizers(recipe, model), Position()
-    batches = window(tiny_tokenizer, recipe, 0, 0.0)[0]
-    losses = [train_step(recipe, model, optimizers, batches, position) for _ in range(25)]
+    batch = window(tiny_tokenizer, recipe, 0, 0.0)[0]
+    losses = [train_step(recipe, model, optimizers, batch, position) for _ in range(25)]
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -41,17 +41,6 @@ def test_a_loss_that_is_not_finite_stops(tiny, tiny_tokenizer):
     model = build_network(tiny, tiny_tokenizer)
     with torch.no_grad():
         model.model.norm.weight.fill_(math.nan)
-    batches = window(tiny_tokenizer, tiny, 0, 0.0)[0]
-    with pytest.raises(TrainingError, match="step 7, window 2, its step 1"):
-        train_step(tiny, model, build_optimizers(tiny, model), batches, Position(step=7, window=2, window_step=1))
-
-
-def test_a_step_weighs_all_its_targets_alike(tiny, tiny_tokenizer):
-    batches = window(tiny_tokenizer, tiny, 0, 0.0)[0]
-    models = [build_network(tiny, tiny_tokenizer) for _ in range(2)]
-    total = train_step(tiny, models[0], build_optimizers(tiny, models[0]), batches, Position())
-    losses = [weighted_loss(models[1](input_ids=b.ids).logits, b.ids, b.weights).item() for b in batches]
-    sizes = [b.weights.sum().item() for b in batches]
-    expected = sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
-    assert len(batches) > 1
-    assert total == pytest.approx(expected, rel=1e-2)
+    batch = window(tiny_tokenizer, tiny, 0, 0.0)[0]
+    with pytest.raises(TrainingError, match="step 7, window 2, batch 1"):
+        train_step(tiny, model, build_optimizers(tiny, model), batch, Position(step=7, window=2, batch=1))

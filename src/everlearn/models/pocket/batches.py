@@ -38,11 +38,11 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: list, recipe: PocketRe
     return rows
 
 
-def window(tokenizer: PreTrainedTokenizerFast, recipe: PocketRecipe, number: int, progress: float) -> list[list[Batch]]:
-    """Return the steps of window `number`, each a few batches: its documents by length, each alone in its row.
+def window(tokenizer: PreTrainedTokenizerFast, recipe: PocketRecipe, number: int, progress: float) -> list[Batch]:
+    """Return the batches of window `number`: its documents by length, no document beside another in a row.
 
-    Rows of like length waste little padding, but are mostly of one kind: so a step takes batches of several lengths.
-    The order of the window's batches is drawn from (seed, number), so that resume finds the same place.
+    A document alone in its row sees only itself, and rows of like length waste little padding; sorting happens inside a
+    window, and the order of the window's batches is drawn from (seed, number), so that resume finds the same place.
     """
     first = number * recipe.window_documents
     documents = [document(recipe.seed, first + i, progress) for i in range(recipe.window_documents)]
@@ -55,9 +55,7 @@ def window(tokenizer: PreTrainedTokenizerFast, recipe: PocketRecipe, number: int
         group.append(row)
     groups.append(group)
     Random(seed_for("pocket", recipe.seed, "batches", number)).shuffle(groups)
-    batches = [_pad(group, tokenizer.pad_token_id) for group in groups]
-    size = recipe.batches_per_step
-    return [batches[start : start + size] for start in range(0, len(batches), size)]
+    return [_pad(group, tokenizer.pad_token_id) for group in groups]
 
 
 def _pad(rows: list[tuple[list, list]], pad: int) -> Batch:

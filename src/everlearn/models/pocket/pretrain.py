@@ -44,10 +44,10 @@ class Pretraining:
         columns = (TextColumn("pretrain"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
         with Progress(*columns, console=console, disable=self.quiet) as bar:
             shown = bar.add_task("", total=self.recipe.total_tokens)
-            for batches in self.steps(max_steps):
-                loss = train_step(self.recipe, self.model, self.optimizers, batches, position)
-                position.step, position.window_step = position.step + 1, position.window_step + 1
-                position.n_tokens += sum(batch.n_tokens for batch in batches)
+            for batch in self.batches(max_steps):
+                loss = train_step(self.recipe, self.model, self.optimizers, batch, position)
+                position.step, position.batch = position.step + 1, position.batch + 1
+                position.n_tokens += batch.n_tokens
                 position.train_s = before_s + time.monotonic() - started
                 text = f"step {position.step} loss {loss:.3f}"
                 bar.update(shown, completed=position.n_tokens, description=text)
@@ -58,16 +58,15 @@ class Pretraining:
                     saved = time.monotonic()
         self.save()
 
-    def steps(self, max_steps: int | None) -> Iterator[list[Batch]]:
-        """Yield each step's batches from the run's position on; the position moves on when a window is used up."""
+    def batches(self, max_steps: int | None) -> Iterator[Batch]:
+        """Yield the batches from the run's position on; the position moves to a new window when one is used up."""
         position = self.position
         while True:
-            steps = window(self.tokenizer, self.recipe, position.window, position.progress)
-            for batches in steps[position.window_step :]:
+            for batch in window(self.tokenizer, self.recipe, position.window, position.progress)[position.batch :]:
                 if position.n_tokens >= self.recipe.total_tokens or position.step == max_steps:
                     return
-                yield batches
-            position.window, position.window_step = position.window + 1, 0
+                yield batch
+            position.window, position.batch = position.window + 1, 0
             position.progress = position.n_tokens / self.recipe.total_tokens
 
     def log(self, loss: float, console: Console) -> None:

@@ -25,8 +25,7 @@ class PocketRecipe:
     n_heads: int = 8
     n_kv_heads: int = 4
     max_tokens: int = 320  # longer documents are cut
-    batch_tokens: int = 768  # a batch's rows times its longest row
-    batches_per_step: int = 4
+    batch_tokens: int = 4096  # a batch's rows times its longest row
     window_documents: int = 2048  # documents that are sorted by length and batched together
     total_tokens: int = 25_000_000
     optimizer: str = "muon"
@@ -40,14 +39,7 @@ class PocketRecipe:
     score_items: int = 40  # held-out items a family
 
     def __post_init__(self) -> None:
-        for name in (
-            "tokenizer_documents",
-            "batches_per_step",
-            "n_layers",
-            "max_tokens",
-            "window_documents",
-            "total_tokens",
-        ):
+        for name in ("tokenizer_documents", "n_layers", "max_tokens", "window_documents", "total_tokens"):
             check_number(name, vars(self)[name], low=1)
         for name in ("warmup_steps", "prompt_weight", "weight_decay", "save_every_s"):
             check_number(name, vars(self)[name], low=0)

@@ -1,6 +1,5 @@
 """One step of pretraining: the weighted loss, the schedule, and the place where a run stands."""
 
-import math
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
@@ -18,14 +17,14 @@ from everlearn.models.pocket.recipe import PocketRecipe
 class Position:
     """Where a run stands.
 
-    step, n_tokens: done so far. window, window_step: the next step's batches. progress: the share of the run
+    step, n_tokens: done so far. window, batch: the next batch to read. progress: the share of the run
     that was done when the window was drawn, which sets its levels. train_s: seconds spent. log: the lines of log.json.
     """
 
     step: int = 0
     n_tokens: int = 0
     window: int = 0
-    window_step: int = 0
+    batch: int = 0
     progress: float = 0.0
     train_s: float = 0.0
     log: list[dict] = field(default_factory=list)
@@ -35,10 +34,10 @@ def train_step(
     recipe: PocketRecipe,
     model: LlamaForCausalLM,
     optimizers: list[torch.optim.Optimizer],
-    batches: list[Batch],
+    batch: Batch,
     position: Position,
 ) -> float:
-    """Take one optimizer step on batches, whose targets all weigh alike, and return its loss.
+    """Take one optimizer step on a batch and return its loss.
 
     Raises:
         TrainingError: if the loss is not finite.
@@ -47,24 +46,20 @@ def train_step(
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
-    total_weight = sum(batch.weights.sum() for batch in batches)
-    total = 0.0
-    for batch in batches:
-        ids, weights = batch.ids.to(model.device), batch.weights.to(model.device)
-        # bfloat16 also on CPUs that only emulate it: slower there, but the same model
-        with torch.autocast(model.device.type, torch.bfloat16):
-            logits = model(input_ids=ids, use_cache=False).logits
-        loss = weighted_loss(logits, ids, weights) * (weights.sum() / total_weight)
-        loss.backward()
-        total += loss.item()
-    if not math.isfinite(total):
-        where = f"pretrain, step {position.step}, window {position.window}, its step {position.window_step}"
-        raise TrainingError(describe(where, "the loss is not finite", total, "Lower learning_rates and resume"))
+    ids, weights = batch.ids.to(model.device), batch.weights.to(model.device)
+    # bfloat16 also on CPUs that only emulate it: slower there, but the same model
+    with torch.autocast(model.device.type, torch.bfloat16):
+        logits = model(input_ids=ids, use_cache=False).logits
+    loss = weighted_loss(logits, ids, weights)
+    if not torch.isfinite(loss):
+        where = f"pretrain, step {position.step}, window {position.window}, batch {position.batch}"
+        raise TrainingError(describe(where, "the loss is not finite", loss.item(), "Lower learning_rates and resume"))
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return total
+    return loss.item()
 
 
 def weighted_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:

@@ -109,20 +109,9 @@ def test_an_item_ends_in_its_cue_and_a_short_answer(family):
 def test_levels_start_easy_and_reach_all():
     rng = Random(3)
     early = {documents.draw_level(rng, 0.0) for _ in range(500)}
-    middle = {documents.draw_level(rng, documents.ALL_LEVELS_AT / 2) for _ in range(500)}
     late = [documents.draw_level(rng, 1.0) for _ in range(5000)]
-    assert early == {1} < middle < set(late)
+    assert early == {1, 2}
     assert all(abs(late.count(level) / 5000 - 0.2) < 0.03 for level in (1, 2, 3, 4, 5))
-
-
-def test_training_opens_with_looking_up_alone_in_few_phrasings():
-    rng = documents.Narrow(0)
-    rng.open_share = 0.1
-    assert {rng.choice(tuple(range(100))) for _ in range(500)} == set(range(10))
-    assert {rng.choice(list(range(5))) for _ in range(200)} == set(range(5))
-    opening, whole = ([text_of(document(0, i, progress)) for i in range(300)] for progress in (0.0, 1.0))
-    assert all("\nA: " in text for text in opening)
-    assert sum("\nA: " in text for text in whole) < 100
 
 
 def test_an_unknown_family_is_refused():

@@ -17,21 +17,20 @@ ECHO = (
     "Learn by heart: {row}.",
 )
 TABLE = (
-    "{table}. For {key}",
-    "Table: {table}\nLook up {key}",
-    "{table}\nNow {key}",
-    "{table} | {key}",
-    "We noted {table}. What about {key}?",
-    "Given {table}, read off {key}",
+    "{table}. For {keys}",
+    "Table: {table}\nLook up {keys}",
+    "{table}\nNow {keys}",
+    "{table} | {keys}",
+    "We noted {table}. What about {keys}?",
+    "Given {table}, read off {keys}",
 )
-ASK = ("For {key}", "Look up {key}", "Now {key}", "And {key}", "What about {key}?", "Read off {key}", "{key}?")
 CHAIN = (
     "{links}. From {first} on",
     "Links: {links}\nStart at {first}, go all the way",
     "{links}\nFollow from {first}",
     "Steps are {links}. Walk from {first}",
 )
-TEMPLATES = ECHO + TABLE + ASK + CHAIN
+TEMPLATES = ECHO + TABLE + CHAIN
 PAIRS = ("{k} {v}", "{k}: {v}", "{k} has {v}", "{k} = {v}", "{k} - {v}", "{k} with {v}", "{k} got the {v}")
 LINKS = ("{k} to {v}", "{k} -> {v}", "{k} then {v}", "after {k} {v}", "{k} next {v}")
 SEPARATORS = (", ", "; ", " ", "\n", " | ", ", ", ". ")
@@ -44,10 +43,10 @@ POOL = (
 def draw(rng: Random, level: int) -> Item:
     """Return one drill; rows and tables lengthen with `level`."""
     kind = rng.random()
-    if kind < 0.4:
+    if kind < 0.3:
         return _echo(rng, level)
-    if kind < 0.8 or level == 1:
-        return _look_up(rng, level)
+    if kind < 0.75:
+        return _table(rng, level)
     return _chain(rng, level)
 
 
@@ -58,22 +57,23 @@ def _some(rng: Random, n: int) -> list[str]:
 
 
 def _echo(rng: Random, level: int) -> Item:
-    row = rng.choice((" ", ", ")).join(_some(rng, rng.randint(3, 4 + 4 * level)))
+    row = rng.choice((" ", ", ")).join(_some(rng, rng.randint(4, 8 + 3 * level)))
     return Item(rng.choice(ECHO).format(row=row), row)
 
 
-def _look_up(rng: Random, level: int) -> Item:
-    n = rng.randint(2, 3 + level)
+def _table(rng: Random, level: int) -> Item:
+    n = rng.randint(2, 4 + 2 * level)
     keys = rng.sample(w.NAMES if rng.random() < 0.6 else sorted(set(POOL)), n)
     values = _some(rng, n)
     pair = rng.choice(PAIRS)
     table = rng.choice(SEPARATORS).join(pair.format(k=k, v=v) for k, v in zip(keys, values, strict=True))
-    if pair == PAIRS[0] and level > 1 and rng.random() < 0.5 and len(set(values)) == n:
-        keys, values = values, keys  # the other way round: from the value to its key
-    first, *others = rng.sample(range(n), n) + rng.sample(range(n), n)
-    question = rng.choice(TABLE).format(table=table, key=keys[first])
-    ask = rng.choice(ASK)
-    return Item(question, values[first], more=tuple((ask.format(key=keys[i]), values[i]) for i in others))
+    asked = rng.sample(range(n), rng.randint(1, n))
+    if pair == PAIRS[0] and rng.random() < 0.5:  # the other way round: from the value to its key
+        keys, values = (values, keys) if len(set(values)) == n else (keys, values)
+    return Item(
+        rng.choice(TABLE).format(table=table, keys=", ".join(keys[i] for i in asked)),
+        ", ".join(values[i] for i in asked),
+    )
 
 
 def _chain(rng: Random, level: int) -> Item:
