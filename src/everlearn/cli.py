@@ -5,10 +5,10 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -17,6 +17,10 @@ from rich.table import Table
 
 from everlearn.cli_home import add_home_commands
 from everlearn.errors import ConfigError, EverlearnError, Paused, describe
+
+if TYPE_CHECKING:
+    from everlearn.report.advice import Advice
+    from everlearn.runs import Listener
 
 PAUSED = 130
 UsageError = typer.BadParameter.__base__  # typer brings its own click; this is its error of a wrong command line
@@ -38,10 +42,9 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="Change a valu
 def demo(out: Out = Path("runs/demo"), seed: Annotated[int, typer.Option(help="Seed of all three runs.")] = 0) -> None:
     """Watch a language model forget, and everlearn prevent it: three runs, a table and a report."""
     from everlearn.demo import run_demo
-    from everlearn.report.progress import ProgressBars
 
-    _one_process()
-    folders = run_demo(out, seed, lambda name: ProgressBars(console, name))
+    _one_process("demo")
+    folders = run_demo(out, seed, _bars)
     _print_runs(folders)
     console.print(f"\nReport: {out / 'report.html'}", highlight=False)
 
@@ -67,14 +70,18 @@ def run_recipe(
 
 
 @app.command()
-def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run, or a model home.")]) -> None:
-    """Go on with a run, or with a home's learning, that was paused or killed."""
+def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run or an advice, or a model home.")]) -> None:
+    """Go on with a run, an advice, or a home's learning, that was paused or killed."""
+    from everlearn.advise import go_on, is_advice
     from everlearn.cli_home import resume_home
     from everlearn.home import Home
     from everlearn.runs import resume as resume_run
 
     if Home.is_home(folder):
         resume_home(folder)
+        return
+    if is_advice(folder):
+        _print_advice(go_on(folder, _bars, console.print), folder)
         return
     with _progress() as listener:
         resume_run(folder, listener)
@@ -94,6 +101,27 @@ def compare(
     write_report(folders, out)
     _print_runs(folders)
     console.print(f"\nReport: {out / 'report.html'}", highlight=False)
+
+
+@app.command()
+def advise(
+    stream: Annotated[list[str], typer.Option(help="A recipe; data files or folders (repeat it); or a stream's name.")],
+    model: Annotated[str | None, typer.Option(help="pocket, a folder, a hub id, mlp. [default: pocket]")] = None,
+    budget: Annotated[str, typer.Option(help="How long it may take: 90s, 10m, 1h.")] = "10m",
+    strategies: Annotated[list[str] | None, typer.Option(help="What to try: replay,ewc,replay+ewc.")] = None,
+    out: Out = Path("runs/advise"),
+    settings: Settings = None,
+    seed: Annotated[int | None, typer.Option(help="Of all trials. [default: the recipe's, or 0]")] = None,
+) -> None:
+    """Try a few methods on your own data for a few minutes, and write a recipe with the one to take."""
+    from everlearn.advise import advise as find_advice
+    from everlearn.advise import content_of, parse_budget
+
+    _one_process("advise")
+    named = None if strategies is None else [n.strip() for entry in strategies for n in entry.split(",") if n.strip()]
+    budget_s, content = parse_budget(budget), content_of(stream, model, settings or (), seed)
+    found = find_advice(content, out, budget_s=budget_s, strategies=named, listen=_bars, tell=console.print)
+    _print_advice(found, out)
 
 
 @app.command()
@@ -215,6 +243,27 @@ def _progress() -> Iterator:
         yield bars
 
 
+def _bars(name: str) -> "AbstractContextManager[Listener]":
+    """Return the progress bars of one of several runs."""
+    from everlearn.report.progress import ProgressBars
+
+    return ProgressBars(console, name)
+
+
+def _print_advice(advice: "Advice", out: Path) -> None:
+    from rich import box
+
+    from everlearn.report.advice import advice_grid, caveats, sentences
+    from everlearn.report.table import to_rich
+
+    table = to_rich(advice_grid(advice, intervals=False))
+    table.box, table.collapse_padding = box.SIMPLE_HEAD, True  # seven columns in 80 characters
+    console.print(table)
+    for line in (*sentences(advice), *caveats(advice)):
+        console.print(line, markup=False, highlight=False)
+    console.print(f"\nRecipe: {out / 'recipe.yaml'}\nReport: {out / 'report.html'}", highlight=False, markup=False)
+
+
 def _finish(out: Path) -> None:
     """Write and show the report of a run that ended."""
     from everlearn.report.html import write_report
@@ -247,10 +296,10 @@ def _named(runs: list[Path]) -> dict[str, Path]:
     return named
 
 
-def _one_process() -> None:
+def _one_process(command: str) -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         way_out = "Start it without torchrun"
-        raise ConfigError(describe("demo", "runs in one process", os.environ["WORLD_SIZE"], way_out))
+        raise ConfigError(describe(command, "runs in one process", os.environ["WORLD_SIZE"], way_out))
 
 
 if __name__ == "__main__":

@@ -44,15 +44,15 @@ def write_report(runs: Mapping[str, Path], out: Path) -> None:
 def html_page(views: Sequence[RunView], comparisons: Sequence[Comparison], pictures: Sequence[Picture]) -> str:
     """Return the whole page as one string, pictures inside."""
     overall, by_task = comparison_grid(comparisons, overall=True), comparison_grid(comparisons, overall=False)
-    matrices = "".join(_table(matrix_grid(view)) for view in views)
-    body = [_table(metrics_grid(views)), *(_figure(picture) for picture in pictures)]
+    matrices = "".join(table_section(matrix_grid(view)) for view in views)
+    body = [table_section(metrics_grid(views)), *(picture_section(picture) for picture in pictures)]
     if overall.rows:
-        body.append(_table(overall))
+        body.append(table_section(overall))
     if by_task.rows:
-        body.append(_folded(by_task.title, _table(by_task)))
-    body.append(_table(cost_grid(views)))
-    body.append(_folded("All scores as numbers", matrices))
-    body += [_folded(f"Settings of {view.name}", _settings(view)) for view in views]
+        body.append(folded(by_task.title, table_section(by_task)))
+    body.append(table_section(cost_grid(views)))
+    body.append(folded("All scores as numbers", matrices))
+    body += [folded(f"Settings of {view.name}", _settings(view)) for view in views]
     title = html.escape(_title(views))
     lead = html.escape(_lead(views))
     return Template(PAGE).substitute(title=title, lead=lead, body="\n".join(body))
@@ -93,7 +93,8 @@ def _lead(views: Sequence[RunView]) -> str:
     return text
 
 
-def _table(grid: Grid) -> str:
+def table_section(grid: Grid) -> str:
+    """Return a grid as a section of the page."""
     head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in grid.columns)
     rows = "".join(
         f'<tr><th scope="row">{_cell(row[0])}</th>' + "".join(f"<td>{_cell(cell)}</td>" for cell in row[1:]) + "</tr>"
@@ -109,7 +110,8 @@ def _cell(text: str) -> str:
     return html.escape(first) + "".join(f"<small>{html.escape(line)}</small>" for line in rest)
 
 
-def _figure(picture: Picture) -> str:
+def picture_section(picture: Picture) -> str:
+    """Return a picture as a section of the page, its file inside."""
     data = base64.b64encode(picture.path.read_bytes()).decode("ascii")
     title, caption = html.escape(picture.title), html.escape(picture.caption)
     image = f'<img alt="{title}" src="data:image/png;base64,{data}">'
@@ -119,7 +121,8 @@ def _figure(picture: Picture) -> str:
     )
 
 
-def _folded(title: str, content: str) -> str:
+def folded(title: str, content: str) -> str:
+    """Return HTML that is hidden until its title is clicked."""
     return f"<details><summary>{html.escape(title)}</summary>{content}</details>"
 
 

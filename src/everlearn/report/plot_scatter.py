@@ -15,7 +15,9 @@ from everlearn.report.views import RunView, joint_scores, kept_bytes, plasticity
 
 
 @dataclass(frozen=True)
-class _Point:
+class Point:
+    """A dot: the number of its run, where it stands, and the bytes that the run keeps."""
+
     position: int
     x: float
     y: float
@@ -39,7 +41,7 @@ def draw_retention(views: Sequence[RunView]) -> Figure | None:
         x = plastic[position] if use_joint else _mean(views[position], "learning_accuracy")
         y = _mean(views[position], y_name)
         if x is not None and y is not None:
-            points.append(_Point(position, x, y, sum(kept_bytes(views[position]).values())))
+            points.append(Point(position, x, y, sum(kept_bytes(views[position]).values())))
     if not points:
         return None
     figure = new_figure(7.2, 5.6)
@@ -49,10 +51,10 @@ def draw_retention(views: Sequence[RunView]) -> Figure | None:
     axes.set_xlabel(f"plasticity: {x_label}  →")
     y_label = "score at the end ÷ right after learning" if y_name == "stability" else "backward transfer"
     axes.set_ylabel(f"retention: {y_label}  →")
-    _frame(axes, points, 1.0 if y_name == "stability" else 0.0, use_joint)
+    frame_points(axes, points, 1.0 if y_name == "stability" else 0.0, use_joint)
     tidy(axes, "both")
     names = labels([view.name for view in views], "run", 32)
-    _label(figure, axes, points, {point.position: _caption(names[point.position], point) for point in points})
+    label_points(figure, axes, points, {point.position: _caption(names[point.position], point) for point in points})
     return figure
 
 
@@ -60,24 +62,24 @@ def _mean(view: RunView, metric: str) -> float | None:
     return view.results["summary"][metric]["mean"]
 
 
-def _caption(name: str, point: _Point) -> str:
+def _caption(name: str, point: Point) -> str:
     return f"{name} ({size(point.kept)} kept)" if point.kept else name
 
 
-def _area(kept: float, largest: float) -> float:
+def dot_area(kept: float, largest: float) -> float:
     """Return a dot's area in points²: a minimum, and more in proportion to the bytes kept."""
     return 60 + (640 * kept / largest if largest else 0)
 
 
-def _dots(axes: Axes, points: Sequence[_Point]) -> None:
+def _dots(axes: Axes, points: Sequence[Point]) -> None:
     largest = max(point.kept for point in points)
     for point in sorted(points, key=lambda point: -point.kept):
         style = run_style(point.position)
         look = {"color": style["color"], "edgecolors": "white", "linewidths": 1.0}
-        axes.scatter(point.x, point.y, s=_area(point.kept, largest), alpha=0.85, zorder=3, **look)
+        axes.scatter(point.x, point.y, s=dot_area(point.kept, largest), alpha=0.85, zorder=3, **look)
 
 
-def _frame(axes: Axes, points: Sequence[_Point], all_kept: float, use_joint: bool) -> None:
+def frame_points(axes: Axes, points: Sequence[Point], all_kept: float, use_joint: bool) -> None:
     """Set the limits around the points and mark where nothing is lost and where joint training stands."""
     xs, ys = [point.x for point in points], [point.y for point in points]
     ys = [*ys, all_kept]
@@ -109,7 +111,7 @@ def _frame(axes: Axes, points: Sequence[_Point], all_kept: float, use_joint: boo
         )
 
 
-def _label(figure: Figure, axes: Axes, points: Sequence[_Point], captions: Mapping[int, str]) -> None:
+def label_points(figure: Figure, axes: Axes, points: Sequence[Point], captions: Mapping[int, str]) -> None:
     """Write each caption at the free place nearest to its dot, with a thin line to it where it had to move away."""
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
@@ -117,7 +119,7 @@ def _label(figure: Figure, axes: Axes, points: Sequence[_Point], captions: Mappi
     largest = max(point.kept for point in points)
     pixels = figure.dpi / 72
     taken = [text.get_window_extent(renderer) for text in axes.texts]
-    radii = {point.position: math.sqrt(_area(point.kept, largest)) / 2 * pixels for point in points}
+    radii = {point.position: math.sqrt(dot_area(point.kept, largest)) / 2 * pixels for point in points}
     for point in points:
         x, y = axes.transData.transform((point.x, point.y))
         radius = radii[point.position]
