@@ -69,7 +69,8 @@ def content_of(
     learner = content.get("learner", {})
     if isinstance(learner, dict):
         content["learner"] = {"name": "sft", **learner}
-    content.setdefault("model", {"name": "pocket"})
+    images = isinstance(content["stream"], dict) and content["stream"].get("name") in ("digits", "mnist")
+    content.setdefault("model", {"name": "mlp" if images else "pocket"})
     return {key: content[key] for key in ("stream", "model", "learner") if key in content} | content
 
 
