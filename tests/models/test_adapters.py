@@ -104,6 +104,15 @@ def test_using_other_weights_lets_an_open_graph_be_walked_back():
     assert torch.equal(weight, present)
 
 
+def test_buffers_can_be_exchanged_as_well():
+    adapters = Adapters(network())
+    adapters.do("full")
+    before = {name: tensor.clone() for name, tensor in adapters.tensors().items()}
+    with adapters.using({"buffer:1.running_mean": torch.full((4,), 7.0)}):
+        assert adapters.network[1].running_mean.tolist() == [7.0] * 4
+    assert all(torch.equal(before[name], tensor) for name, tensor in adapters.tensors().items())
+
+
 def test_blocks_of_a_shared_head_grow_by_new_labels_only():
     adapters = Adapters(network(), GrowingHead(4), "shared")
     adapters.do("labels", task="a", labels=["x", "y"], seed=0)

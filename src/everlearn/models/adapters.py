@@ -116,9 +116,11 @@ class Adapters:
     def using(self, values: dict[str, torch.Tensor]) -> Iterator[None]:
         """Let the network compute with other weights, such as those of a teacher, until the block ends.
 
-        Only storage is exchanged, so that a graph recorded before the block can still be walked back after it.
+        `values` names them as `tensors()` does: `buffer:NAME` is a buffer. Only storage is exchanged, so that a graph
+        recorded before the block can still be walked back after it.
         """
-        present = {name: p for name, p in self.network.named_parameters() if name in values}
+        present: dict[str, torch.Tensor] = {n: p for n, p in self.network.named_parameters() if n in values}
+        present |= {f"buffer:{n}": b for n, b in self.network.named_buffers() if f"buffer:{n}" in values}
         kept = {name: p.data for name, p in present.items()}
         try:
             for name, parameter in present.items():
@@ -170,7 +172,8 @@ class Adapters:
         return functools.partial(find("operation", name), self)
 
     def _note_trained(self) -> None:
-        self._trained.update({id(p): p for p in self.network.parameters() if p.requires_grad})
+        known = self._trained  # what an operation replaced is let go
+        self._trained = {id(p): p for p in self.network.parameters() if p.requires_grad or id(p) in known}
 
     def _labels(self, *, task: str, labels: list[str], seed: int) -> None:
         """Make room for a task's classes: a block of its own, or the shared head grown by the labels that are new."""

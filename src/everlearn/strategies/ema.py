@@ -46,6 +46,7 @@ class EMA(Strategy):
     average_: dict = learned(dict)  # parameter name -> its average
     trained_: dict = learned(dict)  # parameter name -> where training stood at the end of the task before
 
+    keeps_weights: ClassVar[tuple[str, ...]] = ("average_", "trained_")
     conflicts: ClassVar[dict[str, str]] = dict.fromkeys(("packnet", "hat", "separate"), _KEPT)
     neutral: ClassVar[dict] = {"decay": 0.0}
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from everlearn.errors import check_choice, check_number
+from everlearn.errors import ConfigError, check_choice, check_number, describe
 from everlearn.functional import kfac
 from everlearn.functional.fisher import KINDS, sum_of_squared_gradients
 from everlearn.functional.quadratic import add_quadratic_gradients, follow
@@ -76,6 +76,9 @@ class EWC(Strategy):
 
     def begin_task(self, run: "Run", task: Task) -> None:
         if self.fisher == "kfac":
+            if any(strategy.name == "grow" for strategy in run.strategies):
+                way_out = "Use fisher: sampled beside grow"
+                raise ConfigError(describe("ewc.fisher", "its factors can't follow weights that grow", "kfac", way_out))
             kfac.check_layers("ewc.fisher", run.model.network, run.model.adapters.trainable())
 
     def edit_grads(self, step: Step) -> None:

@@ -87,6 +87,7 @@ class GDumb(Strategy):
     memory_: Memory = learned(dict)
     initial_: dict = learned(dict)  # all that is trained, as it was before it ever was
 
+    keeps_weights: ClassVar[tuple[str, ...]] = ("initial_",)
     conflicts: ClassVar[dict[str, str]] = {
         "joint": _REASON,
         "cumulative": _REASON,

@@ -71,6 +71,7 @@ class Merge(Strategy):
     start_: dict = learned(dict)  # parameter name -> its value before the present task
     n_tasks_: int = learned(int)
 
+    keeps_weights: ClassVar[tuple[str, ...]] = ("base_",)
     conflicts: ClassVar[dict[str, str]] = dict.fromkeys(("packnet", "hat", "separate"), _KEPT)
     neutral: ClassVar[dict] = {"method": "linear", "share": 1.0}
 
