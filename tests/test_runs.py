@@ -207,3 +207,31 @@ def test_trackers_get_losses_and_scores(track, tmp_path):
     pytest.importorskip(track)
     run(plain_recipe(["lwf"], track=[track]), tmp_path / "out")
     assert list((tmp_path / "out").rglob("events.out.tfevents*"))
+
+
+class Borrowing(Strategy):
+    """Adds 1 to all weights while a task is scored."""
+
+    name = "borrowing"
+
+    def before_eval(self, run, task):
+        weights = {name: p.detach() + 1 for name, p in run.model.adapters.trainable().items()}
+        run.until_scored.enter_context(run.model.adapters.using(weights))
+
+    def facts(self):
+        return {"n": 1}
+
+
+def test_what_is_changed_for_scoring_is_undone_afterwards(llama, bert):
+    bench = make_bench("plain", llama, bert)
+    one = bench.run([Borrowing()], epochs=1)
+    assert one.learn(bench.tasks[0]).strategy_facts == {"borrowing": {"n": 1}}
+    before = weights(one)
+    with one.ready_for(bench.tasks[0]):
+        assert all(torch.equal(before[name] + 1, tensor) for name, tensor in weights(one).items())
+    one.score(bench.tasks[0])
+    assert_same(before, weights(one))
+    one.strategies[0].before_eval(one, bench.tasks[0])  # a caller that doesn't score
+    with pytest.raises(ZeroDivisionError), one.ready_for(bench.tasks[0]):
+        _ = 1 / 0
+    assert_same(before, weights(one))

@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -66,3 +67,16 @@ def test_hooks_do_nothing_by_default():
     assert strategy.train_data("mixture", None) == "mixture"
     assert strategy.penalty(None) is None
     assert [strategy.edit_grads(None), strategy.after_step(None)] == [None, None]
+    assert strategy.facts() == {}
+
+
+def test_a_method_is_unsuited_where_all_traits_of_an_entry_meet():
+    class Fussy(Strategy):
+        unsuited: ClassVar[dict[str, str]] = {"shared_head": "one head", "causal+full": "both at once"}
+
+    Fussy().check_model(("causal", "lora"))
+    Fussy().check_model(("tensor", "full", "task_head"))
+    with pytest.raises(ConfigError, match="both at once"):
+        Fussy().check_model(("causal", "full"))
+    with pytest.raises(ConfigError, match="one head"):
+        Fussy().check_model(("tensor", "full", "shared_head"))

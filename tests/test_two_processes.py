@@ -79,7 +79,7 @@ def folders(llama, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", [*METHODS, *PLAIN_METHODS, *(f"language_{name}" for name in [*METHODS, *LANGUAGE_METHODS])]
+    "name", [*METHODS, *PLAIN_METHODS, *(f"language_{name}" for name in (*METHODS, *LANGUAGE_METHODS))]
 )
 def test_two_processes_equal_one(name, folders):
     one, two = (folder / name for folder in folders)

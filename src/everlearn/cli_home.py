@@ -159,7 +159,7 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
     merged: Annotated[bool, typer.Option("--merged", help="A whole model instead of an adapter.")] = False,
     version: Annotated[int | None, typer.Option(help="Instead of the current one.")] = None,
-    task: Annotated[str | None, typer.Option(help="Whose head, for a classifier with a head per task.")] = None,
+    task: Annotated[str | None, typer.Option(help="Whose head, or weights, where each task has its own.")] = None,
 ) -> None:
     """Write a version for use without everlearn."""
     from everlearn.home import Home

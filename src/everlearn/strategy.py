@@ -44,8 +44,9 @@ class Strategy:
 
     name: ClassVar[str] = ""  # set by `register`
     conflicts: ClassVar[dict[str, str]] = {}  # name of another strategy -> why the two can't stand side by side
-    unsuited: ClassVar[dict[str, str]] = {}  # a trait of `Model.traits` -> why the method can't work there
+    unsuited: ClassVar[dict[str, str]] = {}  # trait of `Model.traits`, or "full+causal" for both -> why it can't work
     isolates: ClassVar[bool] = False  # what earlier tasks answer stays the same, bit for bit
+    keeps_weights: ClassVar[tuple[str, ...]] = ("anchor_",)  # learned {name: weights}; in others a new weight counts 0
     wants_past_logits: ClassVar[bool] = False  # `step.outputs.past` holds what the heads of earlier tasks answer
     neutral: ClassVar[dict[str, Any] | None] = None  # fields at which the method equals plain training bit for bit
 
@@ -84,15 +85,14 @@ class Strategy:
         """Consolidate what was learned, from the task's own training rows."""
 
     def before_eval(self, run: "Run", task: "Task") -> None:
-        """Make the model ready to be scored on `task`."""
+        """Make the model ready to be scored on `task`. What this changes is undone through `run.until_scored`."""
 
     def check_model(self, traits: Sequence[str]) -> None:
         """Raise ConfigError where the method is unsuited for a model with these traits, with the reason."""
-        for trait in traits:
-            if trait in self.unsuited:
+        for unsuited, reason in self.unsuited.items():
+            if set(unsuited.split("+")) <= set(traits):
                 way_out = "Choose another model, adapter or head, or another method: everlearn ls strategies"
-                where = f"strategy {self.name!r}"
-                raise ConfigError(describe(where, self.unsuited[trait], trait, way_out))
+                raise ConfigError(describe(f"strategy {self.name!r}", reason, unsuited, way_out))
 
     def state(self) -> dict[str, Any]:
         """Return the learned state: tensors, and JSON values, in nested dicts and lists."""
@@ -102,6 +102,10 @@ class Strategy:
         """Restore what `state` returned."""
         for name, value in state.items():
             setattr(self, name, value)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is worth a line in the results after each task, as JSON: how much of a model is used, say."""
+        return {}
 
     def state_bytes(self) -> int:
         """Return how many bytes the method keeps between tasks: tensors by size, other values as JSON text."""

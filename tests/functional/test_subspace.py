@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from everlearn.functional.subspace import leading_directions, new_directions, take_out, take_out_both, top_directions
+from everlearn.functional.subspace import (
+    complement,
+    leading_directions,
+    new_directions,
+    take_out,
+    take_out_both,
+    top_directions,
+)
 
 
 def random(*shape, seed=0):
@@ -19,6 +26,17 @@ def test_what_is_taken_out_is_the_part_in_the_span():
     torch.testing.assert_close(left, change @ (torch.eye(6) - basis @ basis.T), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(left @ basis, torch.zeros(4, 2), rtol=0, atol=1e-6)
     assert torch.equal(take_out(change, basis[:, :0]), change)
+
+
+@pytest.mark.parametrize("n_directions", [0, 2, 6])
+def test_the_complement_is_all_the_rest(n_directions):
+    basis = torch.linalg.qr(random(6, 6)).Q[:, :n_directions]
+    rest = complement(basis)
+    assert rest.shape == (6, 6 - n_directions)
+    both = torch.cat([basis, rest], 1)
+    torch.testing.assert_close(both.T @ both, torch.eye(6), rtol=0, atol=1e-5)
+    change = random(4, 6, seed=1)
+    torch.testing.assert_close(change @ rest @ rest.T, take_out(change, basis), rtol=1e-5, atol=1e-5)
 
 
 def test_taken_out_on_both_sides_the_top_of_a_matrix_stays():

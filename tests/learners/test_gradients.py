@@ -39,6 +39,16 @@ def test_present_gradients_stay(llama, bert):
     assert any(g is not None and g.abs().sum() > 0 for g in gradients)
 
 
+def test_rows_that_reach_nothing_trainable_have_no_gradient(llama, bert):
+    bench = make_bench("plain", llama, bert)
+    run = bench.run()
+    run.add_labels(bench.tasks[0])
+    parameters = list(run.model.adapters.trainable().values())
+    batches = [b for _, b in row_batches(run.model.objective, bench.tasks[0].train, bench.tasks[0], 8)]
+    run.model.network.requires_grad_(False)
+    assert reference_gradients(run, parameters, batches) == [None] * len(parameters)
+
+
 def test_on_the_cpu_moving_a_batch_is_free():
     batch = {"x": torch.ones(1)}
     assert to_device(batch, torch.device("cpu")) is batch

@@ -63,6 +63,10 @@ SCORE = score_line(0, 0, "a", "a", [1, 0])
         ([HEADER, {**SCORE, "outcomes": [1, None]}], "line 2: outcomes holds something"),
         ([HEADER, SCORE, {k: v for k, v in SCORE.items() if k != "task"}], "line 3: task is missing"),
         ([HEADER, [1, 2]], "line 2: is no JSON object"),
+        (
+            [HEADER, {**cost_line(0, 0, "a", {}), "strategy_facts": {"hat": 3}}],
+            "line 2: strategy_facts holds",
+        ),
     ],
 )
 def test_damage_is_named_with_its_line(tmp_path, lines, message):

@@ -105,15 +105,13 @@ def make_bench(kind: str, llama: Path, bert: Path, head: str = "task", dropout: 
 
 def suits(cls: type[Strategy], kind: str) -> bool:
     """Tell whether a method can work with this kind of model."""
-    return not set(cls.unsuited) & set(TRAITS[kind])
+    return not any(set(unsuited.split("+")) <= set(TRAITS[kind]) for unsuited in cls.unsuited)
 
 
 def answers(run: Run, task: Task) -> torch.Tensor:
     """Return the logits on a task's evaluation rows, with the model made ready for it as for scoring."""
-    for strategy in run.strategies:
-        strategy.before_eval(run, task)
     objective, network = run.model.objective, run.model.network
-    with torch.no_grad(), run.model.evaluating():
+    with run.ready_for(task), torch.no_grad(), run.model.evaluating():
         batches = row_batches(objective, task.evaluation, task, 4)
         return torch.cat([objective.forward(network, batch).logits for _, batch in batches])
 

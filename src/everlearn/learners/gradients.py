@@ -28,6 +28,8 @@ def sum_over_processes(parameters: list[nn.Parameter]) -> None:
     present = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32, device=parameters[0].device)
     torch.distributed.all_reduce(present)
     used = [p for p, n in zip(parameters, present.tolist(), strict=True) if n]
+    if not used:
+        return
     for parameter in used:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
@@ -55,7 +57,8 @@ def reference_gradients(
         with run.accelerator.autocast():
             outputs = run.model.objective.forward(run.model.network, to_device(batch, run.accelerator.device))
             loss = mean_loss(outputs)
-        (loss * (count / total)).backward()
+        if loss.requires_grad:  # old rows may reach nothing that still learns: a frozen backbone and frozen heads
+            (loss * (count / total)).backward()
     if run.world_size > 1:
         sum_over_processes(parameters)
     gradients = [parameter.grad for parameter in parameters]

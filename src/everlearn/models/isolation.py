@@ -1,13 +1,14 @@
 """What must stand still so that earlier tasks keep their answers bit for bit, whatever the optimizer does."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
 
 from everlearn.errors import ModelError, describe
-from everlearn.models.adapters import Adapters
+from everlearn.models.adapters import Adapters, is_peft
 from everlearn.registry import register
 from everlearn.types import Task
 
@@ -45,10 +46,10 @@ class Held:
 
 
 def freeze_shared(adapters: Adapters, task: Task, kept: Collection[str]) -> None:
-    """Freeze all parameters but those named in `kept` and the task's own head; hold running statistics of norms."""
-    own, trainable = own_head(adapters, task), adapters.trainable()
-    frozen = [name for name in trainable if name not in kept and name not in own]
-    opened = [name for name in own if name not in trainable]
+    """Let only the parameters named in `kept` and the task's own head learn; hold running statistics of norms."""
+    learning, trainable = {*kept, *own_head(adapters, task)}, adapters.trainable()
+    frozen = [name for name in trainable if name not in learning]
+    opened = sorted(name for name in learning if name not in trainable)
     if frozen:
         adapters.do("freeze", parameters=frozen)
     if opened:
@@ -74,14 +75,19 @@ def own_head(adapters: Adapters, task: Task) -> list[str]:
     return [name for name, p in adapters.network.named_parameters() if id(p) in own]
 
 
-def other_rows(adapters: Adapters, task: Task) -> torch.Tensor | None:
-    """Return which outputs of a plain module belong to other tasks' classes [n_outputs], None where all are shared."""
+def own_rows(adapters: Adapters, task: Task, learned: Iterable[str]) -> torch.Tensor:
+    """Return which outputs of a plain module are for classes that none of the tasks `learned` names [n_outputs]."""
+    taken = {label for name in learned if name != task.name for label in adapters.task_labels.get(name, ())}
     labels = adapters.task_labels.get(task.name, ())
-    if adapters.head is not None or not labels:
-        return None
-    others = torch.ones(output_layer(adapters).out_features, dtype=torch.bool)
-    others[[adapters.columns[label] for label in labels]] = False
-    return others
+    rows = torch.zeros(output_layer(adapters).out_features, dtype=torch.bool)
+    rows[[adapters.columns[label] for label in labels if label not in taken]] = True
+    return rows
+
+
+def has_own_rows(adapters: Adapters, task: Task, tasks: Iterable[Task]) -> bool:
+    """Tell whether a plain module answers by outputs that are the task's alone, as far as its classes' names tell."""
+    others = {label for other in tasks if other.name != task.name for label in other.labels}
+    return adapters.head is None and not is_peft(adapters.network) and bool(set(task.labels) - others)
 
 
 def output_layer(adapters: Adapters) -> nn.Linear:
@@ -106,7 +112,7 @@ def linear_chain(network: nn.Module) -> list[nn.Linear]:
     layers = list(network) if isinstance(network, nn.Sequential) else [network]
     linear = [layer for layer in layers if type(layer) is nn.Linear]
     between = [layer for layer in layers if type(layer) is not nn.Linear]
-    fits = all(a.out_features == b.in_features for a, b in zip(linear, linear[1:], strict=False))
+    fits = all(a.out_features == b.in_features for a, b in pairwise(linear))
     if not linear or not fits or any(True for layer in between for _ in layer.parameters()):
         way_out = "Use model.name: mlp, or an nn.Sequential of nn.Linear and activations"
         raise ModelError(describe("model", "is no chain of linear maps", type(network).__name__, way_out))

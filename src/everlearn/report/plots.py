@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from everlearn.report.plot_capacity import draw_capacity, draw_task_scores
 from everlearn.report.plot_cost import draw_cost
 from everlearn.report.plot_curves import draw_mean_curve, draw_task_curves
 from everlearn.report.plot_matrix import draw_matrices
@@ -48,6 +49,18 @@ _PICTURES: tuple[tuple[str, str, str, Callable[[Sequence[RunView]], Figure | Non
         "Retention against plasticity",
         "Up: more of the old is kept. Right: the new is learned better. A larger dot keeps more bytes.",
         draw_retention,
+    ),
+    (
+        "capacity",
+        "What each task uses of the model",
+        "Share of the weights (PackNet) or units (HAT) that each task was the first to take; grey is left for others.",
+        draw_capacity,
+    ),
+    (
+        "task_scores",
+        "Each task when learned and at the end",
+        "Filled: at the end, with its 95% interval. Open: right after it was learned.",
+        draw_task_scores,
     ),
     ("cost", "Cost", "What one seed took from start to end; mean over the seeds.", draw_cost),
 )

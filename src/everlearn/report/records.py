@@ -80,6 +80,14 @@ class _Line:
             raise self.error(f"{name} holds something that is no finite number", value)
         return values
 
+    def objects(self, name: str) -> dict[str, Any]:
+        """An object of objects, empty if it is left out."""
+        values = self.take(name, (dict,), {})
+        for value in values.values():
+            if not isinstance(value, dict):
+                raise self.error(f"{name} holds something that is no object", value)
+        return values
+
     def error(self, what: str, got: object) -> StateError:
         return StateError(describe(self.where, what, got, "See docs/results-schema.md for what a line holds"))
 
@@ -167,6 +175,7 @@ def _read_cost(line: _Line, seed: int, after: int) -> StepCost:
         n_tokens=line.take("n_tokens", (int,), 0),
         peak_memory_bytes=line.take("peak_memory_bytes", (int,), 0),
         strategy_bytes=line.numbers("strategy_bytes", (dict,)),
+        strategy_facts=line.objects("strategy_facts"),
     )
     trained = line.take("trained", (str, type(None)), None)
     return StepCost(seed, after, trained, cost, line.number("mean_loss", None))

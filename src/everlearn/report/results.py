@@ -46,7 +46,7 @@ def build_results(run: Run) -> dict[str, Any]:
 
 
 def total_cost(costs: Iterable[StepCost]) -> dict[str, Any]:
-    """Return one seed's cost: times, steps and tokens summed, the highest memory, the bytes kept at the end."""
+    """Return one seed's cost: times, steps and tokens summed, the highest memory, bytes and facts as at the end."""
     steps = sorted(costs, key=lambda step: step.after)
     return {
         "train_s": sum(step.cost.train_s for step in steps),
@@ -55,6 +55,7 @@ def total_cost(costs: Iterable[StepCost]) -> dict[str, Any]:
         "n_tokens": sum(step.cost.n_tokens for step in steps),
         "peak_memory_bytes": max((step.cost.peak_memory_bytes for step in steps), default=0),
         "strategy_bytes": dict(steps[-1].cost.strategy_bytes) if steps else {},
+        "strategy_facts": dict(steps[-1].cost.strategy_facts) if steps else {},
     }
 
 

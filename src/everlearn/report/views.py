@@ -126,6 +126,19 @@ def kept_bytes(view: RunView) -> dict[str, float]:
     return {name: float(np.mean([one.get(name, 0) for one in kept])) for name in names}
 
 
+def owned_shares(view: RunView) -> dict[str, np.ndarray]:
+    """Return, for each strategy that tells which share of the model a task owns, {strategy: shares [n_tasks + 1]} at
+    the end, in the order of `axis_names`, averaged over the seeds shown; the last share is free.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    for matrix, entry in zip(view.started, _shown(view), strict=True):
+        for name, facts in entry["cost"]["total"]["strategy_facts"].items():
+            shares, free = facts.get("shares"), facts.get("free")
+            if isinstance(shares, Mapping) and all(isinstance(s, int | float) for s in (*shares.values(), free)):
+                found.setdefault(name, []).append(np.array([*(shares.get(t, 0.0) for t in matrix.tasks), free], float))
+    return {name: mean_over(arrays) for name, arrays in found.items()}
+
+
 def _shown(view: RunView) -> list[Mapping]:
     seeds = {matrix.seed for matrix in view.started}
     return [entry for entry in view.results["seeds"] if entry["seed"] in seeds]

@@ -1,0 +1,120 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from everlearn.errors import ConfigError, ModelError
+from everlearn.models.export import export_model
+from everlearn.models.load import AdapterConfig
+from everlearn.streams.digits import DigitsStream
+from support.runs import answers, assert_same, make_bench, weights
+
+ADAMW = {"optimizer": "adamw", "weight_decay": 0.1}
+
+
+def learn(run, task, position):
+    run.position, run.tasks[task.name] = position, task
+    return run.learn(task)
+
+
+def test_a_new_lora_column_begins_where_the_base_model_is(llama, bert):
+    bench = make_bench("causal_lora", llama, bert)
+    run = bench.run(["pnn"])
+    base = answers(run, bench.tasks[1])
+    bench.learn(run, upto=1)
+    assert not torch.equal(answers(run, bench.tasks[1]), base)
+    run.strategies[0].adapt_model(run, bench.tasks[1])
+    assert torch.equal(answers(run, bench.tasks[1]), base)
+
+
+@pytest.mark.parametrize("kind", ["causal_lora", "classify", "plain"])
+def test_only_the_new_column_and_the_task_s_head_learn(kind, llama, bert):
+    bench = make_bench(kind, llama, bert)
+    run = bench.learn(bench.run(["pnn"]))
+    names = set(run.model.adapters.trainable())
+    own = ("columns.1.", "laterals.0.") if kind == "plain" else (".columns.", "blocks.1.")
+    assert names
+    assert all(any(part in name for part in own) for name in names)
+
+
+@pytest.mark.parametrize("lateral", [True, False])
+@pytest.mark.parametrize("kind", ["causal_lora", "classify", "plain"])
+def test_three_tasks_and_one_again_leave_earlier_answers_as_they_were(kind, lateral, llama, bert):
+    bench = make_bench(kind, llama, bert)
+    run = bench.learn(bench.run([{"name": "pnn", "lateral": lateral}], **ADAMW))
+    first, second = (answers(run, task) for task in bench.tasks)
+    learn(run, bench.tasks[0], 2)
+    assert torch.equal(answers(run, bench.tasks[1]), second)
+    assert not torch.equal(answers(run, bench.tasks[0]), first)
+    assert run.strategies[0].facts()["columns"] == 3
+
+
+@pytest.mark.parametrize("kind", ["causal_lora", "plain"])
+def test_lateral_connections_learn(kind, llama, bert):
+    bench = make_bench(kind, llama, bert)
+    run = bench.learn(bench.run(["pnn"]))
+    gates = [p for name, p in run.model.adapters.trainable().items() if "gates" in name or "scale" in name]
+    assert gates
+    assert all(torch.any(p != 0) for p in gates)
+
+
+def test_lora_on_a_plain_module_gets_lora_columns(llama, bert):
+    bench = make_bench("plain", llama, bert)
+    bench = replace(bench, config=replace(bench.config, adapter=AdapterConfig("lora", rank=2)))
+    run = bench.run(["pnn"], **ADAMW)
+    bench.learn(run, upto=1)
+    first = answers(run, bench.tasks[0])
+    learn(run, bench.tasks[1], 1)
+    assert torch.equal(answers(run, bench.tasks[0]), first)
+
+
+def test_the_newest_column_is_active_again_after_scoring(llama, bert):
+    bench = make_bench("plain", llama, bert)
+    run = bench.learn(bench.run(["pnn"]))
+    present = weights(run)
+    run.score(bench.tasks[0])
+    assert run.model.network.active == 1
+    assert_same(present, weights(run))
+
+
+def test_what_columns_weigh_is_counted_as_kept(llama, bert):
+    bench = make_bench("plain", llama, bert)
+    run = bench.run(["pnn"])
+    first, second = (learn(run, task, i) for i, task in enumerate(bench.tasks))
+    n_column, n_lateral = (6 * 16 + 16) + (16 * 4 + 4), 1 + (16 * 16 + 16) + 16 * 4
+    assert second.strategy_facts["pnn"] == {"columns": 2, "weights_added": n_column + n_lateral}
+    assert second.strategy_bytes["pnn"] - first.strategy_bytes["pnn"] > 4 * (n_column + n_lateral)
+
+
+def test_models_without_columns_are_refused(llama, bert):
+    with pytest.raises(ConfigError, match="its columns are LoRAs"):
+        make_bench("causal_full", llama, bert).run(["pnn"])
+    for head in ("plain", "classify"):
+        with pytest.raises(ConfigError, match="add classes to the head"):
+            make_bench(head, llama, bert, head="shared").run(["pnn"])
+    norm = nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.Linear(4, 4))
+    bench = replace(make_bench("plain", llama, bert), config=norm)
+    with pytest.raises(ModelError, match="is no chain of linear maps"):
+        learn(bench.run(["pnn"]), bench.tasks[0], 0)
+
+
+@pytest.mark.parametrize("scenario", ["class", "domain", "task"])
+def test_split_digits_keep_their_answers_however_classes_are_named(scenario, llama, bert):
+    tasks = tuple(DigitsStream(n_tasks=3, scenario=scenario).build())
+    tasks = tuple(replace(task, train=task.train[:32], evaluation=task.evaluation[:8]) for task in tasks)
+    bench, before = replace(make_bench("plain", llama, bert), tasks=tasks), {}
+    run = bench.run(["pnn"], optimizer="adamw", weight_decay=0.1)
+    for position, task in enumerate(tasks):
+        learn(run, task, position)
+        before[task.name] = answers(run, task)
+        assert all(torch.equal(answers(run, run.tasks[name]), wanted) for name, wanted in before.items())
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_its_layers_are_not_exported(merged, llama, bert, tmp_path):
+    bench = make_bench("causal_lora", llama, bert)
+    run = bench.learn(bench.run(["pnn"], epochs=1))
+    with pytest.raises(ModelError, match=r"layers that only everlearn knows.*Keep the run"):
+        export_model(run.model, tmp_path / "out", merged=merged)
+    assert list(tmp_path.iterdir()) == []
