@@ -10,6 +10,14 @@ def take_out(change: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
     return change - (change @ basis) @ basis.T
 
 
+def complement(basis: torch.Tensor) -> torch.Tensor:
+    """Return orthonormal columns [n, n - k] that span all that is at right angles to the orthonormal columns [n, k].
+
+    Cost: a QR decomposition of [n, n].
+    """
+    return torch.linalg.qr(basis, mode="complete").Q[:, basis.shape[1] :].contiguous()
+
+
 def new_directions(vectors: torch.Tensor, basis: torch.Tensor, limit: int) -> torch.Tensor:
     """Return orthonormal lines that span what the vectors add to a basis, those that carry the most of it first.
 
@@ -35,7 +43,8 @@ def new_directions(vectors: torch.Tensor, basis: torch.Tensor, limit: int) -> to
     lines, triangle = torch.linalg.qr(rest.T)
     left, sizes, _ = torch.linalg.svd(triangle, full_matrices=False)
     n_new = min(limit, int((sizes > NOISE).sum()))
-    return torch.nn.functional.normalize(take_out((lines @ left[:, :n_new]).T, basis.T))
+    found = (lines @ _signed(left.T[:n_new]).T).T
+    return torch.nn.functional.normalize(take_out(found, basis.T)) if len(basis) else found.contiguous()
 
 
 def leading_directions(moment: torch.Tensor, basis: torch.Tensor, threshold: float) -> torch.Tensor:
@@ -63,7 +72,7 @@ def leading_directions(moment: torch.Tensor, basis: torch.Tensor, threshold: flo
     held = (total - energies.sum()).clamp(min=0)
     enough = held + torch.cat([energies.new_zeros(1), energies.cumsum(0)]) >= threshold * total * (1 - 1e-12)
     n_new = min(int((~enough).sum()), moment.shape[0] - basis.shape[1])
-    return take_out(directions[:, :n_new].T, basis).T
+    return _signed(take_out(directions[:, :n_new].T, basis)).T
 
 
 def top_directions(weight: torch.Tensor, n_kept: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,3 +87,9 @@ def top_directions(weight: torch.Tensor, n_kept: int) -> tuple[torch.Tensor, tor
 def take_out_both(change: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Return (1 - U U') change (1 - V V'): added to a matrix, it leaves U' W and W V as they are."""
     return take_out(take_out(change, right).T, left).T
+
+
+def _signed(lines: torch.Tensor) -> torch.Tensor:
+    """Return the lines with their largest entries positive: of two signs always the same, on every process."""
+    largest = lines.gather(1, lines.abs().argmax(1, keepdim=True))
+    return torch.where(largest < 0, -lines, lines)

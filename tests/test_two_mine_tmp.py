@@ -1,0 +1,100 @@
+"""Two gloo processes learn what one does: batches, Fisher, memory, projection, distillation, scores."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from everlearn.errors import ConfigError
+from everlearn.runs import run
+from support import two_processes
+from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
+from support.runs import assert_same
+
+# SGD, for Adam makes rounding errors as large as the step; 9 rows a step, so that the shares differ
+SGD = {"epochs": 2, "batch_size": 9, "learning_rate": 0.1, "optimizer": "sgd", "momentum": 0.5}
+METHODS = {
+    "plain": [],
+    "replay_ewc": [{"name": "replay", "capacity": 10}, {"name": "ewc", "n_examples": 30, "batch_size": 7}],
+    "agem": [{"name": "agem", "capacity": 20, "batch_size": 5}],
+    "gem": [{"name": "gem", "capacity": 20, "batch_size": 5, "margin": 0.1}],
+    "ogd": [{"name": "ogd", "capacity": 9, "n_examples": 13, "batch_size": 4}],
+    "gpm": [{"name": "gpm", "threshold": 0.8, "n_examples": 13, "batch_size": 4}],
+    "quadratics": [
+        "si",
+        "l2",
+        {"name": "mas", "n_examples": 30, "batch_size": 7},
+        {"name": "rwalk", "interval": 4},
+        {"name": "ewc", "fisher": "kfac", "strength": 1.0, "n_examples": 30, "batch_size": 7},
+    ],
+    "lwf": ["lwf"],
+    "lwf_cached": [{"name": "lwf", "cache_top_k": 20, "batch_size": 5}],
+    "er_ace": [{"name": "er_ace", "capacity": 11}],
+    "derpp": [{"name": "derpp", "capacity": 11, "top_k": 20, "batch_size": 5}],
+    "replay_herding": [
+        {"name": "replay", "capacity": 11, "selection": "herding", "batch_size": 5, "weigh_by_forgetting": True}
+    ],
+    "replay_gradient": [
+        {"name": "replay", "capacity_bytes": 1300, "selection": "gradient", "weight": 2.0, "on_disk": True}
+    ],
+}
+PLAIN_METHODS = {"osf": ["osf"]}  # that train full matrices
+LANGUAGE_METHODS = {  # that need LoRA, or tokens
+    "olora_merge": [{"name": "olora", "norm_strength": 0.01}, "merge"],
+    "inflora": [{"name": "inflora", "n_examples": 7, "batch_size": 8}],
+    "l2p_ema": ["l2p", "ema"],
+    "sdft": [{"name": "sdft", "teacher_rate": 0.1}],
+}
+
+
+def all_recipes(llama: Path, folder: Path) -> dict[str, dict]:
+    folder.mkdir()
+    recipes = {name: plain_recipe(strategies, learner=SGD) for name, strategies in {**METHODS, **PLAIN_METHODS}.items()}
+    for name, strategies in {**METHODS, **LANGUAGE_METHODS}.items():
+        recipe = language_recipe(strategies, llama, folder, learner={**SGD, "batch_size": 3, "accumulation": 2})
+        recipes[f"language_{name}"] = recipe
+    return recipes
+
+
+METHODS, LANGUAGE_METHODS = {}, {}
+
+
+@pytest.fixture(scope="module")
+def folders(llama, tmp_path_factory):
+    """Return the folders of the runs with one process and with two."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    recipes = all_recipes(llama, one / "rows")
+    for name, recipe in recipes.items():
+        run(recipe, one / name)
+    (two / "recipes.json").write_text(json.dumps({name: {**r, "processes": 2} for name, r in recipes.items()}))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    paths = f"{'/work/main/tests'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    done = subprocess.run(
+        [*command, two_processes.__file__, str(two / "recipes.json")],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    return one, two
+
+
+@pytest.mark.parametrize(
+    "name", [*METHODS, *PLAIN_METHODS, *(f"language_{name}" for name in (*METHODS, *LANGUAGE_METHODS))]
+)
+def test_two_processes_equal_one(name, folders):
+    one, two = (folder / name for folder in folders)
+    assert_same(final_weights(two), final_weights(one), tolerance=1e-5)
+    ours, theirs = lines_of(two), lines_of(one)
+    assert ours[1:] == theirs[1:]
+    assert len(ours) > 3
+
+
+def test_a_process_count_that_was_not_started_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match=r"processes: 1 process\(es\) were started. Got 2. .*nproc-per-node 2"):
+        run(plain_recipe([], processes=2), tmp_path / "two")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"processes: 2 process\(es\) were started. Got 1"):
+        run(plain_recipe([]), tmp_path / "one")
