@@ -78,10 +78,13 @@ def pack(value: Any, tensors: dict[str, torch.Tensor], name: str) -> Any:
 
 
 def unpack(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """Undo `pack`; tuples come back as lists."""
+    """Undo `pack`; tuples come back as lists.
+
+    Tensors are copied: a file's may lie unaligned in memory, where sums come out in another order.
+    """
     if isinstance(value, dict):
         if "__tensor__" in value:
-            return tensors[value["__tensor__"]]
+            return tensors[value["__tensor__"]].clone()
         if "__items__" in value:
             return {key: unpack(item, tensors) for key, item in value["__items__"]}
         return {key: unpack(item, tensors) for key, item in value.items()}

@@ -78,3 +78,13 @@ def test_it_forgets_less_than_plain_training(llama, bert):
         outputs = run.model.objective.forward(run.model.network, batch)
         losses[strategies] = F.cross_entropy(outputs.logits, outputs.targets).item()
     assert losses[("agem",)] < losses[()]
+
+
+def test_the_memorys_pass_moves_no_head_of_an_earlier_task(llama, bert):
+    bench = make_bench("classify", llama, bert)
+    run = bench.learn(bench.run(["agem"], weight_decay=0.1), upto=1)
+    before = [p.detach().clone() for p in run.model.adapters.head.blocks[0].parameters()]
+    run.position = 1
+    run.learn(bench.tasks[1])
+    after = run.model.adapters.head.blocks[0].parameters()
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))

@@ -56,9 +56,10 @@ class AGEM(Strategy):
         rows = torch.randperm(len(encoded), generator=generator)[: self.batch_size].tolist()
         mine = [(0, row) for row in rows[step.run.rank :: step.run.world_size]]
         batches = [encoded.__getitems__(mine)] if mine else []
-        moving = [p for p in step.params.values() if p.grad is not None]
-        reference = reference_gradients(step.run, moving, batches)
-        pairs = [(p.grad, r) for p, r in zip(moving, reference, strict=True) if r is not None]
+        parameters = list(step.params.values())
+        reference = reference_gradients(step.run, parameters, batches)
+        moving = zip(parameters, reference, strict=True)
+        pairs = [(p.grad, r) for p, r in moving if p.grad is not None and r is not None]
         if pairs:
             project_against([g for g, _ in pairs], [r for _, r in pairs])
 
