@@ -80,7 +80,7 @@ def test_stopped_gone_on_with_and_extended(tmp_path, capsys):
         (["--stream", "digits", "--model", "mlp", "--budget", "ten"], "--budget: is no time"),
         (["--stream", "digits", "--model", "mlp", "--strategies", "replay,ewcc"], "Did you mean 'ewc'"),
         (["--stream", "nowhere.jsonl"], "--stream: is no file"),
-        (["--stream", "digits"], "model.name: is no plain module"),
+        (["--stream", "digits", "--model", "pocket"], "model.name: is no plain module"),
         (["--stream", "digits", "--model", "mlp", "--set", "stream.n_tasks=1"], "there is one task"),
         (["--stream", "digits", "--model", "mlp", "--out", "."], "--out: the folder is not empty"),
         (["--stream", "digits", "--model", "mlp", "--budget", "0.001s"], "--budget: is too small"),
