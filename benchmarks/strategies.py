@@ -13,7 +13,7 @@ import copy
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,7 @@ def tensor_loss(network: nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
 
 def time_plain(names: list[str], n_epochs: int, n_tasks: int = 2) -> dict[str, Any]:
     """Return the numbers of methods on the MLP 784-256-256-10, SGD, batches of 64; the last of `n_tasks` is timed."""
-    tasks = [tensor_task(min(number, 9)) for number in range(n_tasks)]
-    tasks = [Task(f"task_{i}", t.kind, t.train, t.evaluation) for i, t in enumerate(tasks)]
+    tasks = [replace(tensor_task(min(number, 9)), name=f"task_{number}") for number in range(n_tasks)]
     with torch.random.fork_rng():
         torch.manual_seed(seed_for("benchmark", "mlp"))
         network = mlp(784, 10)
@@ -100,8 +99,7 @@ def time_plain(names: list[str], n_epochs: int, n_tasks: int = 2) -> dict[str, A
 def time_lora(names: list[str], n_steps: int) -> dict[str, Any]:
     """Return the numbers of methods on a Llama of 5 M parameters with LoRA, AdamW, batches of 8 rows of 128 tokens."""
     n_rows = FIVE_MILLION.batch_size * n_steps
-    tasks = [make_task(FIVE_MILLION, n_rows) for _ in range(2)]
-    tasks = [Task(f"words_{i}", t.kind, t.train, t.evaluation) for i, t in enumerate(tasks)]
+    tasks = [replace(make_task(FIVE_MILLION, n_rows), name=f"words_{number}") for number in range(2)]
     model = make_model(FIVE_MILLION, tasks[0])
     network = copy.deepcopy(model.network)
     parameters = [p for p in network.parameters() if p.requires_grad]
@@ -124,7 +122,7 @@ def _time(
         run.learn(task)
     run.position = len(tasks) - 1
     run.listener = PairedListener(bare)
-    run.learner = SupervisedLearner(**{**asdict(learner), "epochs": n_epochs})
+    run.learner = replace(learner, epochs=n_epochs)
     run.learn(tasks[-1])
     numbers = run.listener.pairs.numbers()
     return {**numbers, "bytes_kept": sum(strategy.state_bytes() for strategy in strategies)}

@@ -10,12 +10,12 @@ os.environ.update(COLUMNS="100", TERM="dumb", NO_COLOR="1")
 import typer
 from typer.testing import CliRunner
 
-from everlearn.catalog import limits, section, summary
+from everlearn.catalog import SECTIONS, limits, section, summary
 from everlearn.cli import app
 from everlearn.registry import find, names
 
 ROOT = Path(__file__).parents[1]
-SECTIONS = ("Cost", "Source", "Departs", "Reproduces")
+TOLD = [name for name in SECTIONS if name != "Args"]
 
 
 def methods() -> str:
@@ -29,7 +29,7 @@ def methods() -> str:
     for name in names("strategy"):
         cls = find("strategy", name)
         lines += [f"## `{name}`", "", summary(cls), ""]
-        lines += [f"- {title}: {section(cls, title)}" for title in SECTIONS if section(cls, title)]
+        lines += [f"- {title}: {section(cls, title)}" for title in TOLD if section(cls, title)]
         lines += [f"- {limit[0].upper()}{limit[1:]}: {reason}." for limit, reason in limits(cls)]
         lines += [f"- Recipes: {recipes_of(name)}", ""]
     lines += [(ROOT / "docs" / "results.md").read_text(encoding="utf-8").rstrip(), ""]

@@ -153,16 +153,8 @@ def pretrain(
     console.print(f"Model: {folder}", highlight=False)
 
 
-class Listed(StrEnum):
-    """What `ls` lists."""
-
-    strategies = "strategies"
-    streams = "streams"
-    learners = "learners"
-    problems = "problems"
-
-
 KINDS = {"strategies": "strategy", "streams": "stream", "learners": "learner", "problems": "problem"}
+Listed = StrEnum("Listed", list(KINDS))
 
 
 @app.command("ls")

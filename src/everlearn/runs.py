@@ -337,6 +337,7 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
     schedules = _schedules(recipe)
     saved = checkpoints(out / "checkpoints")
     context = load_state(saved[-1])[1]["context"] if saved else {"seed_number": 0, "n_bytes": 0}
+    accelerator.wait_for_everyone()  # all have looked into the folder before the first one writes
     if main:
         clear_leftovers(out)
     if not saved:

@@ -1,6 +1,6 @@
 """The values that cross borders: tasks, streams, scores and results. All frozen."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -183,7 +183,7 @@ class Outputs:
 
 @dataclass
 class Step:
-    """One optimizer step as strategies see it. `batch`, `rows`, `n_new` and `outputs` change with each micro-batch.
+    """One optimizer step as strategies see it. `batch`, `rows` and `outputs` change with each micro-batch.
 
     The first `n_new` rows of the batch are of the mixture's first group: the task's own; what is mixed in follows.
     rows: (number of the group, row within the group's parts laid end to end) of each row of the batch, in its order.
@@ -197,5 +197,14 @@ class Step:
     learning_rate: float = 0.0
     batch: dict[str, torch.Tensor] = field(default_factory=dict)
     rows: list[tuple[int, int]] = field(default_factory=list)
-    n_new: int = 0
     outputs: Outputs | None = None
+
+    @property
+    def n_new(self) -> int:
+        """How many rows of the batch are the task's own."""
+        return sum(group == 0 for group, _ in self.rows)
+
+    def items_of(self, groups: Collection[int]) -> torch.Tensor:
+        """Return which items of the batch are of rows of these groups of the mixture: bool [n_items]."""
+        of_row = torch.tensor([group in groups for group, _ in self.rows])
+        return of_row.to(self.outputs.owners.device)[self.outputs.owners]

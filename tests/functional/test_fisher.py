@@ -9,21 +9,9 @@ from everlearn.functional.fisher import KINDS, sum_of_squared_gradients
 from everlearn.learners.loader import row_batches
 from everlearn.types import Outputs
 from reference.fisher import empirical_fisher, exact_fisher
-from support.runs import make_bench
+from support.models import Twice
+from support.runs import make_bench, start_lora_away_from_zero
 from support.tasks import prompt_task
-
-
-class Twice(nn.Module):
-    """3-D inputs through one layer that is used twice, with a ReLU that works in place."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = nn.Linear(5, 5)
-        self.outer = nn.Linear(5, 3, bias=False)
-
-    def forward(self, x):
-        hidden = F.relu(self.inner(x), inplace=True)
-        return self.outer(self.inner(hidden).mean(1))
 
 
 def outputs_of(network):
@@ -204,11 +192,8 @@ def test_exact_refuses_what_would_take_for_ever(classes, targets):
 @pytest.mark.parametrize("adapter", ["causal_lora", "causal_full"])
 def test_on_a_language_model_it_is_per_sequence_at_any_batch_size_and_padding(llama, bert, kind, adapter):
     bench = make_bench(adapter, llama, bert)
-    model, task = bench.run().model, prompt_task(0, n_train=7)
-    with torch.no_grad():  # LoRA's B starts at zero, where A has no gradient
-        for name, p in model.adapters.trainable().items():
-            if "lora_B" in name:
-                p.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+    model, task = (run := bench.run()).model, prompt_task(0, n_train=7)
+    start_lora_away_from_zero(run)
 
     def found(size):
         batches = [batch for _, batch in row_batches(model.objective, task.train, task, size)]

@@ -10,7 +10,7 @@ from everlearn.functional import kfac
 from everlearn.functional.fisher import draw, sum_of_squared_gradients
 from everlearn.learners.loader import row_batches
 from everlearn.types import Outputs
-from support.runs import make_bench
+from support.runs import make_bench, start_lora_away_from_zero
 from support.tasks import prompt_task
 
 
@@ -144,11 +144,8 @@ def test_a_layer_that_is_not_wholly_trained_any_more_is_left_alone():
 
 def test_padding_does_not_count_on_a_language_model(llama, bert):
     bench = make_bench("causal_lora", llama, bert)
-    model, task = bench.run().model, prompt_task(0, n_train=7)
-    with torch.no_grad():  # LoRA's B starts at zero, where A has no gradient
-        for name, p in model.adapters.trainable().items():
-            if "lora_B" in name:
-                p.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+    model, task = (run := bench.run()).model, prompt_task(0, n_train=7)
+    start_lora_away_from_zero(run)
 
     def found(size):
         batches = [batch for _, batch in row_batches(model.objective, task.train, task, size)]

@@ -3,22 +3,9 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from everlearn.functional.per_example import add_row_gradients, linear_layers
-
-
-class Twice(nn.Module):
-    """3-D inputs through one layer that is used twice, with a ReLU that works in place."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = nn.Linear(5, 5)
-        self.outer = nn.Linear(5, 3, bias=False)
-
-    def forward(self, x):
-        hidden = F.relu(self.inner(x), inplace=True)
-        return self.outer(self.inner(hidden).mean(1))
+from support.models import Twice
 
 
 class Mixing(nn.Module):

@@ -3,7 +3,6 @@ import torch
 from torch.nn import functional as F
 
 from everlearn.learners.loader import EncodedMixture
-from everlearn.memory.dark import items_of
 from everlearn.memory.rows import n_rows, rows_of, size
 from everlearn.types import Mixture, Outputs, Step
 from support.runs import make_bench
@@ -20,7 +19,7 @@ def second_task(bench, **options):
     strategy.begin_task(run, bench.tasks[1])
     encoded = EncodedMixture(strategy.train_data(Mixture.of(bench.tasks[1]), run), run.model.objective)
     addresses = [(0, 3), (0, 1), (1, 6), (1, 0), (1, 2)]
-    step = Step(run, bench.tasks[1], run.model.adapters.trainable(), batch=encoded.__getitems__(addresses), n_new=2)
+    step = Step(run, bench.tasks[1], run.model.adapters.trainable(), batch=encoded.__getitems__(addresses))
     step.rows = encoded.in_batch_order(addresses)
     return run, strategy, step
 
@@ -44,7 +43,7 @@ def test_stored_rows_are_held_to_their_logits_and_not_to_their_labels(llama, ber
     run, strategy, step = second_task(bench, alpha=0.7, top_k=10**6)
     before = answer(run, step).logits.detach()
     causal, n_own = kind.startswith("causal"), len(bench.tasks[0].labels)
-    stored, n = items_of(step, 1), len(step.outputs.targets)
+    stored, n = step.items_of({1}), len(step.outputs.targets)
     assert 0 < stored.sum() < n
     ce = F.cross_entropy(step.outputs.logits, step.outputs.targets, reduction="none")
     torch.testing.assert_close(strategy.penalty(step), -ce[stored].sum() / n, rtol=1e-4, atol=1e-5)
@@ -63,7 +62,7 @@ def test_of_a_large_vocabulary_the_largest_logits_and_the_rest_are_compared(llam
     before = answer(run, step).logits.detach()
     move(run)
     now = answer(run, step).logits
-    stored = items_of(step, 1)
+    stored = step.items_of({1})
     columns = before[stored].topk(5).indices
 
     def cut(logits):
@@ -110,7 +109,7 @@ def test_only_classes_that_there_were_are_compared_when_a_head_grew(llama, bert)
     mixture = strategy.train_data(Mixture.of(bench.tasks[1]), run)
     encoded = EncodedMixture(mixture, run.model.objective)
     addresses = [(0, 0), *((1, row) for row in range(0, 24, 3))]
-    step = Step(run, bench.tasks[1], {}, batch=encoded.__getitems__(addresses), n_new=1)
+    step = Step(run, bench.tasks[1], {}, batch=encoded.__getitems__(addresses))
     step.rows = encoded.in_batch_order(addresses)
     answer(run, step)
     move(run)

@@ -6,7 +6,7 @@ from everlearn.learners.gradients import reference_gradients
 from everlearn.memory.rows import size
 from everlearn.strategies import agem
 from everlearn.strategy import Strategy
-from support.runs import make_bench
+from support.runs import assert_unused_heads_stay, first_task_loss, make_bench
 
 
 def flat(tensors):
@@ -69,22 +69,8 @@ def test_the_reference_is_over_a_sample_that_changes_from_step_to_step(llama, be
 def test_it_forgets_less_than_plain_training(llama, bert):
     bench = make_bench("plain", llama, bert, head="shared")
     options = {"optimizer": "sgd", "learning_rate": 0.3, "epochs": 20}
-    losses = {}
-    for strategies in ((), ("agem",)):
-        run = bench.learn(bench.run(strategies, **options))
-        task = bench.tasks[0]
-        features = run.model.objective.encode(task.train, task)
-        batch = run.model.objective.collate(run.model.objective.take(features, list(range(len(features)))))
-        outputs = run.model.objective.forward(run.model.network, batch)
-        losses[strategies] = F.cross_entropy(outputs.logits, outputs.targets).item()
-    assert losses[("agem",)] < losses[()]
+    assert first_task_loss(bench, ["agem"], **options) < first_task_loss(bench, [], **options)
 
 
 def test_the_memorys_pass_moves_no_head_of_an_earlier_task(llama, bert):
-    bench = make_bench("classify", llama, bert)
-    run = bench.learn(bench.run(["agem"], weight_decay=0.1), upto=1)
-    before = [p.detach().clone() for p in run.model.adapters.head.blocks[0].parameters()]
-    run.position = 1
-    run.learn(bench.tasks[1])
-    after = run.model.adapters.head.blocks[0].parameters()
-    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    assert_unused_heads_stay(make_bench("classify", llama, bert), "agem", weight_decay=0.1)

@@ -2,7 +2,6 @@ import torch
 from torch.nn import functional as F
 
 from everlearn.learners.loader import EncodedMixture
-from everlearn.memory.dark import items_of
 from everlearn.types import Mixture, Step
 from support.runs import make_bench
 
@@ -17,13 +16,13 @@ def test_one_draw_is_held_to_its_logits_and_another_to_its_labels(llama, bert):
     assert [len(group) for group in mixture.groups] == [24, 24, 24]
     encoded = EncodedMixture(mixture, run.model.objective)
     addresses = [(0, 3), (1, 6), (1, 0), (2, 2)]
-    step = Step(run, bench.tasks[1], {}, rows=addresses, n_new=1, batch=encoded.__getitems__(addresses))
+    step = Step(run, bench.tasks[1], {}, rows=addresses, batch=encoded.__getitems__(addresses))
     before = run.model.network(step.batch["x"]).detach()
     with torch.no_grad():
         for p in run.model.adapters.trainable().values():
             p.mul_(1.3)
     step.outputs = run.model.objective.forward(run.model.network, step.batch)
-    dark, labelled = items_of(step, 1), items_of(step, 2)
+    dark, labelled = step.items_of({1}), step.items_of({2})
     now, targets = step.outputs.logits, step.outputs.targets
     ce = F.cross_entropy(now, targets, reduction="none")
     squares = (now - before).square().mean(1)

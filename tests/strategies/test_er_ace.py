@@ -56,7 +56,13 @@ def test_with_a_shared_head_the_total_is_the_asymmetric_loss(llama, bert, kind):
     n_classes = n_old + len(bench.tasks[1].labels)
     logits = torch.randn(5, n_classes, generator=torch.Generator().manual_seed(1))
     targets = torch.tensor([n_old, n_old + 1, n_old, 0, 1])
-    step = Step(run, bench.tasks[1], {}, n_new=3, outputs=Outputs(logits, targets, torch.arange(5)))
+    step = Step(
+        run,
+        bench.tasks[1],
+        {},
+        rows=[(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)],
+        outputs=Outputs(logits, targets, torch.arange(5)),
+    )
     total = F.cross_entropy(logits, targets) + strategy.penalty(step)
     new = F.cross_entropy(logits[:3, n_old:], targets[:3] - n_old, reduction="sum")
     old = F.cross_entropy(logits[3:], targets[3:], reduction="sum")

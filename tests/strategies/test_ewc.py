@@ -4,7 +4,7 @@ import torch
 from everlearn.errors import ConfigError
 from everlearn.functional.kfac import curvature_product
 from everlearn.strategies.ewc import EWC
-from support.runs import StopAfter, Stopped, assert_same, make_bench, weights
+from support.runs import StopAfter, Stopped, assert_same, assert_unused_heads_stay, make_bench, weights
 
 
 @pytest.fixture
@@ -87,14 +87,7 @@ def test_stronger_holds_closer(llama, bert):
 
 
 def test_heads_that_are_not_used_are_left_alone(llama, bert):
-    bench = make_bench("classify", llama, bert)
-    run = bench.learn(bench.run(["ewc"], epochs=1), upto=1)
-    head = {name: p.detach().clone() for name, p in run.model.adapters.trainable().items() if "blocks.0" in name}
-    assert head
-    run.position = 1
-    run.learn(bench.tasks[1])
-    now = run.model.adapters.trainable()
-    assert all(torch.equal(now[name], tensor) for name, tensor in head.items())
+    assert_unused_heads_stay(make_bench("classify", llama, bert), "ewc", epochs=1)
 
 
 def kfac_run(bench, mode="separate", strength=0.0, **options):

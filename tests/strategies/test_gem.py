@@ -7,7 +7,7 @@ from everlearn.learners.grouped import grouped_gradients
 from everlearn.memory.rows import rows_of
 from everlearn.strategies import gem
 from everlearn.strategy import Strategy
-from support.runs import Bench, assert_same, make_bench, weights
+from support.runs import Bench, assert_same, assert_unused_heads_stay, first_task_loss, make_bench, weights
 from support.tasks import tensor_task
 
 
@@ -93,14 +93,7 @@ def test_each_step_draws_its_own_rows_of_every_task(four_tasks, monkeypatch):
 
 
 def test_heads_that_are_not_used_are_left_alone(llama, bert):
-    bench = make_bench("classify", llama, bert)
-    run = bench.learn(bench.run(["gem"], epochs=1), upto=1)
-    head = {name: p.detach().clone() for name, p in run.model.adapters.trainable().items() if "blocks.0" in name}
-    assert head
-    run.position = 1
-    run.learn(bench.tasks[1])
-    now = run.model.adapters.trainable()
-    assert all(torch.equal(now[name], tensor) for name, tensor in head.items())
+    assert_unused_heads_stay(make_bench("classify", llama, bert), "gem", epochs=1)
 
 
 def test_a_task_that_comes_again_is_not_held_against_itself(four_tasks):
@@ -116,13 +109,6 @@ def test_a_task_that_comes_again_is_not_held_against_itself(four_tasks):
 def test_it_forgets_less_than_plain_training(llama, bert):
     bench = make_bench("plain", llama, bert, head="shared")
     options = {"optimizer": "sgd", "learning_rate": 0.3, "epochs": 20}
-    losses = {}
-    for strategies in ((), ("gem",), ({"name": "gem", "margin": 0.3},)):
-        run = bench.learn(bench.run(strategies, **options))
-        task = bench.tasks[0]
-        features = run.model.objective.encode(task.train, task)
-        batch = run.model.objective.collate(run.model.objective.take(features, list(range(len(features)))))
-        outputs = run.model.objective.forward(run.model.network, batch)
-        losses[str(strategies)] = F.cross_entropy(outputs.logits, outputs.targets).item()
-    plain, held, pulled = losses.values()
+    sets = ([], ["gem"], [{"name": "gem", "margin": 0.3}])
+    plain, held, pulled = (first_task_loss(bench, strategies, **options) for strategies in sets)
     assert pulled < held < plain

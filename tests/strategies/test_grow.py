@@ -8,7 +8,7 @@ from everlearn.errors import ConfigError
 from everlearn.seeds import generator_for
 from everlearn.strategies.grow import share_left
 from everlearn.types import TensorRows
-from support.runs import StopAfter, Stopped, answers, assert_same, make_bench, weights
+from support.runs import StopAfter, Stopped, answers, assert_same, learn_at, make_bench, weights
 
 ALWAYS = {"name": "grow", "when": "always", "new_neurons": 5, "new_rank": 3}
 KEEPING = ("ewc", "si", "mas", "rwalk", "l2", "ema", "merge", "gdumb")  # something for each weight, between tasks
@@ -17,11 +17,6 @@ KEEPING = ("ewc", "si", "mas", "rwalk", "l2", "ema", "merge", "gdumb")  # someth
 @pytest.fixture
 def plain(llama, bert):
     return make_bench("plain", llama, bert)
-
-
-def learn(run, task, position):
-    run.position, run.tasks[task.name] = position, task
-    return run.learn(task)
 
 
 def noise_task(task):
@@ -63,10 +58,10 @@ def test_it_grows_before_the_second_task_without_a_change_of_answers(kind, llama
 def test_a_hard_task_makes_it_grow_and_an_easy_one_does_not(plain):
     run = plain.run([{"name": "grow", "threshold": 0.7, "new_neurons": 5}], epochs=10)
     strategy, easy, hard = run.strategies[0], plain.tasks[0], noise_task(plain.tasks[0])
-    learn(run, easy, 0)
-    learn(run, easy, 1)
+    learn_at(run, easy, 0)
+    learn_at(run, easy, 1)
     assert strategy.n_growths_ == 0
-    learn(run, hard, 2)
+    learn_at(run, hard, 2)
     assert strategy.n_growths_ == 1
     assert strategy.left_["tensor_0"] < 0.3
     assert strategy.left_["noise"] > 0.7
@@ -95,7 +90,7 @@ def test_a_trial_leaves_nothing_behind(kind, llama, bert):
 def test_it_grows_no_more_than_it_may(plain):
     run = plain.run([{**ALWAYS, "max_growths": 2}], epochs=1)
     for position, task in enumerate([*plain.tasks, *plain.tasks]):
-        learn(run, task, position)
+        learn_at(run, task, position)
     assert run.strategies[0].n_growths_ == 2
     assert run.model.network[1].out_features == 16 + 2 * 5
 
@@ -139,7 +134,7 @@ def test_methods_that_rest_follow_too(plain):
     run = plain.learn(plain.run(["ewc", ALWAYS], epochs=1), upto=1)
     ewc = run.strategies.pop(0)
     run.dormant = {"ewc": ewc.state(), "elsewhere": {"anchor_": {}}}
-    learn(run, plain.tasks[1], 1)
+    learn_at(run, plain.tasks[1], 1)
     now = run.model.adapters.trainable()
     assert all(tensor.shape == now[name].shape for name, tensor in run.dormant["ewc"]["precision_"].items())
 

@@ -7,20 +7,21 @@ from torch import nn
 
 from everlearn.errors import ConfigError, ModelError
 from everlearn.learners.loader import row_batches
-from everlearn.models.export import export_model
 from everlearn.models.gates import gates_of
 from everlearn.strategies.hat import compensation, sharpness
-from everlearn.streams.digits import DigitsStream
 from everlearn.types import Step
-from support.runs import answers, assert_same, make_bench, weights
+from support.runs import (
+    answers,
+    assert_layers_are_not_exported,
+    assert_same,
+    assert_split_digits_keep_their_answers,
+    learn_at,
+    make_bench,
+    weights,
+)
 
 KINDS = ["causal_lora", "classify", "plain"]
 ADAMW = {"optimizer": "adamw", "weight_decay": 0.1}
-
-
-def learn(run, task, position):
-    run.position, run.tasks[task.name] = position, task
-    return run.learn(task)
 
 
 def test_sharpness_rises_in_equal_steps_once_a_cycle():
@@ -75,7 +76,7 @@ def test_weights_between_units_of_earlier_tasks_do_not_move(kind, llama, bert):
     bench.learn(run, upto=1)
     before = weights(run)
     (masks,) = run.strategies[0].masks_.values()
-    learn(run, bench.tasks[1], 1)
+    learn_at(run, bench.tasks[1], 1)
     after = weights(run)
     if kind == "plain":
         (used,) = masks.values()
@@ -97,7 +98,7 @@ def test_three_tasks_and_one_again_leave_earlier_answers_as_they_were(kind, llam
     bench = make_bench(kind, llama, bert)
     run = bench.learn(bench.run(["hat"], **ADAMW))
     first, second = (answers(run, task) for task in bench.tasks)
-    learn(run, bench.tasks[0], 2)
+    learn_at(run, bench.tasks[0], 2)
     assert torch.equal(answers(run, bench.tasks[1]), second)
     assert not torch.equal(answers(run, bench.tasks[0]), first)
 
@@ -114,7 +115,7 @@ def test_scoring_leaves_gates_and_weights_as_they_were(llama, bert):
 def test_the_record_says_which_units_are_used(llama, bert):
     bench = make_bench("plain", llama, bert)
     run = bench.run(["hat"])
-    facts = [learn(run, task, i).strategy_facts["hat"] for i, task in enumerate(bench.tasks)]
+    facts = [learn_at(run, task, i).strategy_facts["hat"] for i, task in enumerate(bench.tasks)]
     first, second = (torch.cat(list(masks.values())) for masks in run.strategies[0].masks_.values())
     assert facts[0]["shares"] == {"tensor_0": first.float().mean().item()}
     assert facts[1]["shares"]["tensor_1"] == (second & ~first).float().mean().item()
@@ -125,7 +126,7 @@ def test_more_weight_on_the_penalty_leaves_more_units_free(llama, bert):
     def free(strength):
         bench = make_bench("plain", llama, bert)
         run = bench.run([{"name": "hat", "strength": strength}], epochs=30, learning_rate=0.1)
-        return learn(run, bench.tasks[0], 0).strategy_facts["hat"]["free"]
+        return learn_at(run, bench.tasks[0], 0).strategy_facts["hat"]["free"]
 
     assert free(20.0) > free(0.0)
 
@@ -138,25 +139,14 @@ def test_models_without_units_to_gate_are_refused(llama, bert):
     norm = nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.Linear(4, 4))
     bench = replace(make_bench("plain", llama, bert), config=norm)
     with pytest.raises(ModelError, match="is no chain of linear maps"):
-        learn(bench.run(["hat"]), bench.tasks[0], 0)
+        learn_at(bench.run(["hat"]), bench.tasks[0], 0)
 
 
 @pytest.mark.parametrize("scenario", ["class", "domain", "task"])
 def test_split_digits_keep_their_answers_however_classes_are_named(scenario, llama, bert):
-    tasks = tuple(DigitsStream(n_tasks=3, scenario=scenario).build())
-    tasks = tuple(replace(task, train=task.train[:32], evaluation=task.evaluation[:8]) for task in tasks)
-    bench, before = replace(make_bench("plain", llama, bert), tasks=tasks), {}
-    run = bench.run(["hat"], optimizer="adamw", weight_decay=0.1)
-    for position, task in enumerate(tasks):
-        learn(run, task, position)
-        before[task.name] = answers(run, task)
-        assert all(torch.equal(answers(run, run.tasks[name]), wanted) for name, wanted in before.items())
+    assert_split_digits_keep_their_answers(make_bench("plain", llama, bert), "hat", scenario)
 
 
 @pytest.mark.parametrize("merged", [False, True])
 def test_its_layers_are_not_exported(merged, llama, bert, tmp_path):
-    bench = make_bench("causal_lora", llama, bert)
-    run = bench.learn(bench.run(["hat"], epochs=1))
-    with pytest.raises(ModelError, match=r"layers that only everlearn knows.*Keep the run"):
-        export_model(run.model, tmp_path / "out", merged=merged)
-    assert list(tmp_path.iterdir()) == []
+    assert_layers_are_not_exported(make_bench("causal_lora", llama, bert), "hat", tmp_path, merged=merged)

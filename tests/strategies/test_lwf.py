@@ -103,7 +103,7 @@ def cached_and_asked(bench, cache_top_k, **options):
     for cache in ({"cache_top_k": cache_top_k}, {}):
         run, step, _ = after_first_task(bench, **options, **cache)
         run.strategies[0].train_data(Mixture.of(bench.tasks[1]), run)
-        step.rows, step.n_new = [(0, row) for row in range(5)], 5
+        step.rows = [(0, row) for row in range(5)]
         found.append(run.strategies[0].penalty(step))
         if cache:
             assert run.strategies[0].teacher_ == {}

@@ -17,7 +17,7 @@ from everlearn.learners.loader import row_batches
 from everlearn.strategies.mas import MAS, squared_norm
 from everlearn.types import Outputs
 from reference import regularisation
-from support.runs import make_bench
+from support.runs import make_bench, start_lora_away_from_zero
 from support.tasks import prompt_task, tensor_task
 
 
@@ -72,10 +72,7 @@ def test_the_mean_of_absolute_gradients_is_not_the_absolute_value_of_their_mean(
 @pytest.mark.parametrize("kind", ["causal_lora", "causal_full"])
 def test_on_a_language_model_it_takes_the_logits_of_the_completion(llama, bert, kind):
     model, task = (run := make_bench(kind, llama, bert).run()).model, prompt_task(0, n_train=5)
-    with torch.no_grad():  # LoRA's B starts at zero, where A has no gradient
-        for name, p in model.adapters.trainable().items():
-            if "lora_B" in name:
-                p.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+    start_lora_away_from_zero(run)
     singles = [batch for _, batch in row_batches(model.objective, task.train, task, 1)]
 
     def logits_of(batch):

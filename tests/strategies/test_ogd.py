@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torch.nn import functional as F
 
 from everlearn.errors import ConfigError
 from everlearn.models.objectives import CausalObjective
@@ -8,7 +7,7 @@ from everlearn.strategies import ogd
 from everlearn.strategies.ogd import OGD, answers
 from everlearn.strategy import Strategy
 from everlearn.types import Outputs
-from support.runs import Bench, assert_same, make_bench, weights
+from support.runs import Bench, assert_same, first_task_loss, make_bench, weights
 from support.tasks import tensor_task
 
 ADAMW = {"optimizer": "adamw", "weight_decay": 0.1, "learning_rate": 0.01, "clip": None, "epochs": 4}
@@ -201,12 +200,4 @@ def test_what_it_keeps_is_bounded(llama, bert):
 def test_it_forgets_less_than_plain_training(llama, bert):
     bench = make_bench("plain", llama, bert, head="shared")
     options = {"optimizer": "sgd", "learning_rate": 0.3, "epochs": 20}
-    losses = {}
-    for strategies in ((), ("ogd",)):
-        run = bench.learn(bench.run(strategies, **options))
-        task = bench.tasks[0]
-        features = run.model.objective.encode(task.train, task)
-        batch = run.model.objective.collate(run.model.objective.take(features, list(range(len(features)))))
-        found = run.model.objective.forward(run.model.network, batch)
-        losses[strategies] = F.cross_entropy(found.logits, found.targets).item()
-    assert losses[("ogd",)] < losses[()]
+    assert first_task_loss(bench, ["ogd"], **options) < first_task_loss(bench, [], **options)

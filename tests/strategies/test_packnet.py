@@ -12,8 +12,7 @@ from everlearn.home.settings import settings_from
 from everlearn.learners.loader import row_batches
 from everlearn.strategies.packnet import PackNet, capacity, give_largest
 from everlearn.strategy import Strategy
-from everlearn.streams.digits import DigitsStream
-from support.runs import answers, assert_same, make_bench, weights
+from support.runs import answers, assert_same, assert_split_digits_keep_their_answers, learn_at, make_bench, weights
 from support.tasks import prompt_task, tensor_task
 
 KINDS = ["causal_lora", "causal_full", "classify", "plain"]
@@ -53,11 +52,6 @@ def test_capacity_counts_each_weight_once():
     assert capacity({}, [])["free"] == 0
 
 
-def learn(run, task, position):
-    run.position, run.tasks[task.name] = position, task
-    return run.learn(task)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_task_keeps_its_share_of_what_was_free(kind, llama, bert):
     bench = make_bench(kind, llama, bert)
@@ -79,7 +73,7 @@ def test_the_shared_rest_learns_in_the_first_task_alone(kind, llama, bert):
     before = weights(run)
     bench.learn(run, upto=1)
     first = weights(run)
-    learn(run, bench.tasks[1], 1)
+    learn_at(run, bench.tasks[1], 1)
     last, own = weights(run), run.strategies[0].owners_
     own_rows = ("layers.3.", "4.", "3.") if kind == "plain" else ()
     rest = [name for name in first if name not in own and "blocks.1" not in name and not name.startswith(own_rows)]
@@ -120,7 +114,7 @@ def test_where_training_stops_early_it_prunes_all_the_same(llama, bert):
     bench = make_bench("plain", llama, bert)
     task = replace(bench.tasks[0], validation=bench.tasks[0].evaluation)
     run = bench.run(["packnet"], epochs=20, early_stopping=True, patience=1, delta=2.0, learning_rate=1e-6)
-    cost = learn(run, task, 0)
+    cost = learn_at(run, task, 0)
     assert cost.n_steps < 20 * 6
     assert run.strategies[0].facts()["free"] == pytest.approx(0.75, abs=0.01)
 
@@ -130,7 +124,7 @@ def test_a_task_learned_again_gets_more_weights_and_the_others_stay(kind, llama,
     bench = make_bench(kind, llama, bert)
     run = bench.learn(bench.run(["packnet", "ewc", "replay"], **ADAMW))
     first, second = (answers(run, task) for task in bench.tasks)
-    learn(run, bench.tasks[0], 2)
+    learn_at(run, bench.tasks[0], 2)
     assert torch.equal(answers(run, bench.tasks[1]), second)
     assert not torch.equal(answers(run, bench.tasks[0]), first)
     assert run.strategies[0].learned_ == [bench.tasks[0].name, bench.tasks[1].name, bench.tasks[0].name]
@@ -159,7 +153,7 @@ def test_norms_with_statistics_hold_still(llama, bert):
     bench.learn(run, upto=1)
     first = answers(run, bench.tasks[0])
     for position in (1, 2):
-        learn(run, bench.tasks[position], position)
+        learn_at(run, bench.tasks[position], position)
     assert torch.equal(answers(run, bench.tasks[0]), first)
 
 
@@ -169,7 +163,7 @@ def test_a_shared_head_and_nothing_to_share_are_refused(llama, bert):
         bench.run(["packnet"])
     bench = replace(make_bench("plain", llama, bert), config=nn.Linear(6, 4))
     with pytest.raises(ModelError, match="no weight matrix for tasks to share"):
-        learn(bench.run(["packnet"]), bench.tasks[0], 0)
+        learn_at(bench.run(["packnet"]), bench.tasks[0], 0)
 
 
 def test_more_tasks_than_a_byte_can_tell_apart_are_refused(llama, bert):
@@ -177,12 +171,12 @@ def test_more_tasks_than_a_byte_can_tell_apart_are_refused(llama, bert):
     run = bench.run(["packnet"])
     run.strategies[0].learned_ = ["t"] * 255
     with pytest.raises(ModelError, match="tells 255 tasks apart"):
-        learn(run, bench.tasks[0], 0)
+        learn_at(run, bench.tasks[0], 0)
 
 
 def test_the_record_says_what_is_used_and_it_keeps_a_byte_a_weight(llama, bert):
     bench = make_bench("plain", llama, bert)
-    cost = learn(bench.run(["packnet"]), bench.tasks[0], 0)
+    cost = learn_at(bench.run(["packnet"]), bench.tasks[0], 0)
     assert cost.strategy_facts["packnet"]["shares"] == {bench.tasks[0].name: 0.25}
     assert cost.strategy_bytes["packnet"] >= cost.strategy_facts["packnet"]["total"] == 6 * 16
     assert PackNet().facts()["total"] == 0
@@ -190,14 +184,7 @@ def test_the_record_says_what_is_used_and_it_keeps_a_byte_a_weight(llama, bert):
 
 @pytest.mark.parametrize("scenario", ["class", "domain", "task"])
 def test_split_digits_keep_their_answers_however_classes_are_named(scenario, llama, bert):
-    tasks = tuple(DigitsStream(n_tasks=3, scenario=scenario).build())
-    tasks = tuple(replace(task, train=task.train[:32], evaluation=task.evaluation[:8]) for task in tasks)
-    bench, before = replace(make_bench("plain", llama, bert), tasks=tasks), {}
-    run = bench.run(["packnet"], optimizer="adamw", weight_decay=0.1)
-    for position, task in enumerate(tasks):
-        learn(run, task, position)
-        before[task.name] = answers(run, task)
-        assert all(torch.equal(answers(run, run.tasks[name]), wanted) for name, wanted in before.items())
+    assert_split_digits_keep_their_answers(make_bench("plain", llama, bert), "packnet", scenario)
 
 
 @pytest.mark.parametrize(("adapter", "merged"), [("lora", False), ("lora", True), ("full", False)])

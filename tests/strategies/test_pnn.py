@@ -5,17 +5,18 @@ import torch
 from torch import nn
 
 from everlearn.errors import ConfigError, ModelError
-from everlearn.models.export import export_model
 from everlearn.models.load import AdapterConfig
-from everlearn.streams.digits import DigitsStream
-from support.runs import answers, assert_same, make_bench, weights
+from support.runs import (
+    answers,
+    assert_layers_are_not_exported,
+    assert_same,
+    assert_split_digits_keep_their_answers,
+    learn_at,
+    make_bench,
+    weights,
+)
 
 ADAMW = {"optimizer": "adamw", "weight_decay": 0.1}
-
-
-def learn(run, task, position):
-    run.position, run.tasks[task.name] = position, task
-    return run.learn(task)
 
 
 def test_a_new_lora_column_begins_where_the_base_model_is(llama, bert):
@@ -44,7 +45,7 @@ def test_three_tasks_and_one_again_leave_earlier_answers_as_they_were(kind, late
     bench = make_bench(kind, llama, bert)
     run = bench.learn(bench.run([{"name": "pnn", "lateral": lateral}], **ADAMW))
     first, second = (answers(run, task) for task in bench.tasks)
-    learn(run, bench.tasks[0], 2)
+    learn_at(run, bench.tasks[0], 2)
     assert torch.equal(answers(run, bench.tasks[1]), second)
     assert not torch.equal(answers(run, bench.tasks[0]), first)
     assert run.strategies[0].facts()["columns"] == 3
@@ -65,7 +66,7 @@ def test_lora_on_a_plain_module_gets_lora_columns(llama, bert):
     run = bench.run(["pnn"], **ADAMW)
     bench.learn(run, upto=1)
     first = answers(run, bench.tasks[0])
-    learn(run, bench.tasks[1], 1)
+    learn_at(run, bench.tasks[1], 1)
     assert torch.equal(answers(run, bench.tasks[0]), first)
 
 
@@ -81,7 +82,7 @@ def test_the_newest_column_is_active_again_after_scoring(llama, bert):
 def test_what_columns_weigh_is_counted_as_kept(llama, bert):
     bench = make_bench("plain", llama, bert)
     run = bench.run(["pnn"])
-    first, second = (learn(run, task, i) for i, task in enumerate(bench.tasks))
+    first, second = (learn_at(run, task, i) for i, task in enumerate(bench.tasks))
     n_column, n_lateral = (6 * 16 + 16) + (16 * 4 + 4), 1 + (16 * 16 + 16) + 16 * 4
     assert second.strategy_facts["pnn"] == {"columns": 2, "weights_added": n_column + n_lateral}
     assert second.strategy_bytes["pnn"] - first.strategy_bytes["pnn"] > 4 * (n_column + n_lateral)
@@ -96,25 +97,14 @@ def test_models_without_columns_are_refused(llama, bert):
     norm = nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.Linear(4, 4))
     bench = replace(make_bench("plain", llama, bert), config=norm)
     with pytest.raises(ModelError, match="is no chain of linear maps"):
-        learn(bench.run(["pnn"]), bench.tasks[0], 0)
+        learn_at(bench.run(["pnn"]), bench.tasks[0], 0)
 
 
 @pytest.mark.parametrize("scenario", ["class", "domain", "task"])
 def test_split_digits_keep_their_answers_however_classes_are_named(scenario, llama, bert):
-    tasks = tuple(DigitsStream(n_tasks=3, scenario=scenario).build())
-    tasks = tuple(replace(task, train=task.train[:32], evaluation=task.evaluation[:8]) for task in tasks)
-    bench, before = replace(make_bench("plain", llama, bert), tasks=tasks), {}
-    run = bench.run(["pnn"], optimizer="adamw", weight_decay=0.1)
-    for position, task in enumerate(tasks):
-        learn(run, task, position)
-        before[task.name] = answers(run, task)
-        assert all(torch.equal(answers(run, run.tasks[name]), wanted) for name, wanted in before.items())
+    assert_split_digits_keep_their_answers(make_bench("plain", llama, bert), "pnn", scenario)
 
 
 @pytest.mark.parametrize("merged", [False, True])
 def test_its_layers_are_not_exported(merged, llama, bert, tmp_path):
-    bench = make_bench("causal_lora", llama, bert)
-    run = bench.learn(bench.run(["pnn"], epochs=1))
-    with pytest.raises(ModelError, match=r"layers that only everlearn knows.*Keep the run"):
-        export_model(run.model, tmp_path / "out", merged=merged)
-    assert list(tmp_path.iterdir()) == []
+    assert_layers_are_not_exported(make_bench("causal_lora", llama, bert), "pnn", tmp_path, merged=merged)

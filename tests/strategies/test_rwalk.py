@@ -5,7 +5,7 @@ from everlearn.functional.fisher import sum_of_squared_gradients
 from everlearn.learners.loader import row_batches
 from everlearn.strategies.rwalk import scaled_to_one, walk_score
 from reference import regularisation
-from support.runs import assert_same, make_bench, weights
+from support.runs import assert_same, make_bench, start_lora_away_from_zero, weights
 from support.tasks import prompt_task
 
 
@@ -48,10 +48,7 @@ def test_of_a_single_sequence_the_fisher_is_that_of_its_summed_log_likelihood(ll
     task = prompt_task(3, n_train=1)
     run = bench.run(["rwalk"], epochs=1)
     model = run.model
-    with torch.no_grad():  # LoRA's B starts at zero, where A has no gradient
-        for name, p in model.adapters.trainable().items():
-            if "lora_B" in name:
-                p.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+    start_lora_away_from_zero(run)
     (batch,) = (batch for _, batch in row_batches(model.objective, task.train, task, 1))
     assert model.objective.n_items(batch) > 1
     with model.evaluating():

@@ -45,7 +45,7 @@ def first_step(bench, **options):
     objective = run.model.objective
     features = objective.encode(task.train, task)
     batch = objective.collate(objective.take(features, [4, 11, 2, 3]))
-    step = Step(run, task, run.model.adapters.trainable(), batch=batch, rows=[(0, 4), (0, 11), (1, 0), (1, 1)], n_new=2)
+    step = Step(run, task, run.model.adapters.trainable(), batch=batch, rows=[(0, 4), (0, 11), (1, 0), (1, 1)])
     step.outputs = objective.forward(run.model.network, batch)
     return run, strategy, step
 
@@ -119,7 +119,7 @@ def test_the_demonstrations_own_loss_leaves_no_gradient(llama, bert):
     """With a template that makes the teacher's prompt the student's, nothing is left to learn."""
     _, strategy, step = first_step(make_bench("causal_lora", llama, bert), teacher_rate=1.0)
     strategy._shown = strategy._prompts
-    step.rows, step.n_new = [(0, 4), (0, 11), (0, 2), (0, 3)], 4
+    step.rows = [(0, 4), (0, 11), (0, 2), (0, 3)]
     (F.cross_entropy(step.outputs.logits, step.outputs.targets) + strategy.penalty(step)).backward()
     for p in step.params.values():
         assert p.grad.abs().max() < 1e-6
@@ -154,7 +154,7 @@ def test_answers_change_from_step_to_step_and_not_with_the_batch(llama, bert, mo
     monkeypatch.setattr("everlearn.strategies.sdft.draw_answers", watched)
     _, strategy, step = first_step(make_bench("causal_lora", llama, bert))
     strategy.penalty(step)
-    step.rows, step.n_new = [(0, 11), (1, 0), (1, 1), (1, 2)], 1
+    step.rows = [(0, 11), (1, 0), (1, 1), (1, 2)]
     strategy.penalty(step)
     step.index = 1
     strategy.penalty(step)

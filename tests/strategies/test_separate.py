@@ -5,14 +5,8 @@ import torch
 from torch import nn
 
 from everlearn.errors import ConfigError
-from everlearn.streams.digits import DigitsStream
-from support.runs import answers, assert_same, make_bench, weights
+from support.runs import answers, assert_same, assert_split_digits_keep_their_answers, learn_at, make_bench, weights
 from support.tasks import tensor_task
-
-
-def learn(run, task, position):
-    run.position, run.tasks[task.name] = position, task
-    return run.learn(task)
 
 
 @pytest.mark.parametrize("kind", ["causal_lora", "causal_full", "plain"])
@@ -36,7 +30,7 @@ def test_a_task_learned_again_starts_again_and_the_others_stay(kind, llama, bert
     bench = make_bench(kind, llama, bert)
     run = bench.learn(bench.run(["separate"]))
     first, second = (answers(run, task) for task in bench.tasks)
-    learn(run, bench.tasks[0], 2)
+    learn_at(run, bench.tasks[0], 2)
     assert torch.equal(answers(run, bench.tasks[1]), second)
     assert not torch.equal(answers(run, bench.tasks[0]), first)
 
@@ -49,7 +43,7 @@ def test_running_statistics_belong_to_the_task(llama, bert):
     run = bench.run(["separate"])
     bench.learn(run, upto=1)
     first = answers(run, bench.tasks[0])
-    learn(run, bench.tasks[1], 1)
+    learn_at(run, bench.tasks[1], 1)
     present = weights(run)
     assert torch.equal(answers(run, bench.tasks[0]), first)
     assert_same(present, weights(run))
@@ -58,7 +52,7 @@ def test_running_statistics_belong_to_the_task(llama, bert):
 def test_it_keeps_a_copy_for_each_task(llama, bert):
     bench = make_bench("causal_lora", llama, bert)
     run = bench.run(["separate"])
-    sizes = [learn(run, task, i).strategy_bytes["separate"] for i, task in enumerate(bench.tasks)]
+    sizes = [learn_at(run, task, i).strategy_bytes["separate"] for i, task in enumerate(bench.tasks)]
     n_bytes = sum(p.nbytes for p in run.model.adapters.trainable().values())
     assert n_bytes < sizes[1] - sizes[0] < 1.3 * n_bytes
 
@@ -70,11 +64,4 @@ def test_a_shared_head_is_refused(llama, bert):
 
 @pytest.mark.parametrize("scenario", ["class", "domain", "task"])
 def test_split_digits_keep_their_answers_however_classes_are_named(scenario, llama, bert):
-    tasks = tuple(DigitsStream(n_tasks=3, scenario=scenario).build())
-    tasks = tuple(replace(task, train=task.train[:32], evaluation=task.evaluation[:8]) for task in tasks)
-    bench, before = replace(make_bench("plain", llama, bert), tasks=tasks), {}
-    run = bench.run(["separate"], optimizer="adamw", weight_decay=0.1)
-    for position, task in enumerate(tasks):
-        learn(run, task, position)
-        before[task.name] = answers(run, task)
-        assert all(torch.equal(answers(run, run.tasks[name]), wanted) for name, wanted in before.items())
+    assert_split_digits_keep_their_answers(make_bench("plain", llama, bert), "separate", scenario)

@@ -6,7 +6,7 @@ import torch
 
 from everlearn.errors import ConfigError
 from everlearn.strategy import Strategy
-from support.runs import answers, make_bench, weights
+from support.runs import answers, learn_at, make_bench, weights
 from support.tasks import tensor_task
 
 ADAMW = {"optimizer": "adamw", "weight_decay": 0.1}
@@ -20,11 +20,6 @@ class Watching(Strategy):
 
     def after_step(self, step):
         self.seen.append(weights(step.run))
-
-
-def learn(run, task, position):
-    run.position, run.tasks[task.name] = position, task
-    run.learn(task)
 
 
 def output_names(run):
@@ -45,7 +40,7 @@ def test_the_backbone_learns_in_the_first_share_of_the_first_task(kind, warmup_s
     n_warm = round(warmup_share * len(moved))
     assert moved == [True] * n_warm + [False] * (len(moved) - n_warm)
     first = weights(run)
-    learn(run, bench.tasks[1], 1)
+    learn_at(run, bench.tasks[1], 1)
     last = weights(run)
     assert all(torch.equal(first[name], last[name]) for name in backbone)
 
@@ -58,7 +53,7 @@ def test_old_classes_answer_as_before(kind, head, llama, bert):
     bench.learn(run, upto=1)
     n = len(bench.tasks[0].labels)
     before = answers(run, bench.tasks[0])[:, :n]
-    learn(run, bench.tasks[1], 1)
+    learn_at(run, bench.tasks[1], 1)
     assert torch.equal(answers(run, bench.tasks[0])[:, :n], before)
 
 
@@ -67,7 +62,7 @@ def test_a_task_learned_again_trains_its_own_classes_only(kind, head, llama, ber
     bench = make_bench(kind, llama, bert, head=head)
     run = bench.learn(bench.run(["seq_star"], **ADAMW))
     first, second = (answers(run, task) for task in bench.tasks)
-    learn(run, bench.tasks[0], 2)
+    learn_at(run, bench.tasks[0], 2)
     n = len(bench.tasks[0].labels)
     others = slice(n if head == "shared" else 0, None)
     assert torch.equal(answers(run, bench.tasks[1])[:, others], second[:, others])
@@ -79,7 +74,7 @@ def test_outputs_that_all_tasks_share_go_on_learning(llama, bert):
     run = bench.run(["seq_star"], **ADAMW)
     bench.learn(run, upto=1)
     first = weights(run)
-    learn(run, bench.tasks[1], 1)
+    learn_at(run, bench.tasks[1], 1)
     last = weights(run)
     assert {name for name in first if not torch.equal(first[name], last[name])} == output_names(run)
 

@@ -14,7 +14,7 @@ import torch
 
 from everlearn.strategies.si import path_importance
 from reference import regularisation
-from support.runs import assert_same, make_bench, weights
+from support.runs import assert_same, assert_unused_heads_stay, make_bench, weights
 
 
 @pytest.fixture
@@ -76,11 +76,4 @@ def test_what_it_keeps_does_not_grow_with_tasks(plain):
 
 
 def test_heads_that_are_not_used_are_left_alone(llama, bert):
-    bench = make_bench("classify", llama, bert)
-    run = bench.learn(bench.run(["si"], epochs=1), upto=1)
-    head = {name: p.detach().clone() for name, p in run.model.adapters.trainable().items() if "blocks.0" in name}
-    assert head
-    run.position = 1
-    run.learn(bench.tasks[1])
-    now = run.model.adapters.trainable()
-    assert all(torch.equal(now[name], tensor) for name, tensor in head.items())
+    assert_unused_heads_stay(make_bench("classify", llama, bert), "si", epochs=1)

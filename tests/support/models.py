@@ -4,6 +4,8 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from torch import nn
+from torch.nn import functional as F
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 WORDS = ["red", "green", "blue", "one", "two", "three", "good", "bad", "cat", "dog", "paris", "anna", "##s", "is", "a"]
@@ -64,3 +66,16 @@ def make_bert(folder: Path) -> Path:
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+class Twice(nn.Module):
+    """3-D inputs through one layer that is used twice, with a ReLU that works in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(5, 5)
+        self.outer = nn.Linear(5, 3, bias=False)
+
+    def forward(self, x):
+        hidden = F.relu(self.inner(x), inplace=True)
+        return self.outer(self.inner(hidden).mean(1))

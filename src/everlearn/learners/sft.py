@@ -160,7 +160,6 @@ class SupervisedLearner:
         for batch, share, step.rows in zip(micro_batches, shares, rows, strict=True):
             if not batch:
                 continue
-            step.n_new = sum(group == 0 for group, _ in step.rows)
             step.batch = to_device(batch, run.accelerator.device)
             with run.accelerator.autocast():
                 step.outputs = run.model.objective.forward(run.model.network, step.batch, hooks.past)

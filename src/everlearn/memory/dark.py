@@ -63,7 +63,7 @@ class DarkReplay(Strategy):
     def penalty(self, step: Step) -> torch.Tensor | None:
         if not self._group:
             return None
-        stored = items_of(step, self._group)
+        stored = step.items_of({self._group})
         rows = [row for group, row in step.rows if group == self._group]
         logits = step.outputs.logits[stored]
         if step.run.model.kind != "causal":
@@ -106,9 +106,3 @@ def answerable(logits: torch.Tensor) -> torch.Tensor:
     """Return the logits of the columns that the rows of one task may answer."""
     in_order, counts = answerable_first(logits)
     return in_order[:, : int(counts.max()) if len(counts) else None]
-
-
-def items_of(step: Step, group: int) -> torch.Tensor:
-    """Return which items of the batch are of rows of one group of the mixture: bool [n_items]."""
-    of_row = torch.tensor([number == group for number, _ in step.rows])
-    return of_row.to(step.outputs.owners.device)[step.outputs.owners]

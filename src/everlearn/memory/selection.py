@@ -32,6 +32,11 @@ def allot(costs: Sequence[Sequence[int]], budget: int) -> list[int]:
     return kept
 
 
+def even_shares(capacity: int, n_groups: int) -> list[int]:
+    """Return how a capacity is shared equally: parts that differ by one at most and sum to it."""
+    return [capacity * (i + 1) // n_groups - capacity * i // n_groups for i in range(n_groups)]
+
+
 def order_of(scores: Tensor, *, highest: bool) -> list[int]:
     """Return the rows by score [n], the highest (or lowest) first; equal ones in their order."""
     return torch.sort(scores, descending=highest, stable=True).indices.tolist()

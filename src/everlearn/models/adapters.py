@@ -77,13 +77,11 @@ class Adapters:
         """Return the ids of the parameters of the output layer: the heads, or a plain module's last linear map."""
         if self.head is not None:
             return {id(p) for p in self.head.parameters()}
-        linear = [module for module in self.network.modules() if type(module) is nn.Linear]
-        if is_peft(self.network) or not linear:
-            way_out = "Leave learner.backbone_scale at 1"
-            raise ConfigError(
-                describe("learner.backbone_scale", "the model has no output layer apart", self.mode, way_out)
-            )
-        return {id(p) for p in linear[-1].parameters()}
+        last = last_linear(self.network)
+        if is_peft(self.network) or last is None:
+            way_out = "Use a classifier, or a plain module trained in full; leave learner.backbone_scale at 1"
+            raise ConfigError(describe("model", "has no output layer apart", self.mode, way_out))
+        return {id(p) for p in last.parameters()}
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return what learning can have changed: parameters that are or were trainable, and the buffers."""
@@ -207,6 +205,11 @@ def linear_names(network: nn.Module, head: nn.Module | None) -> list[str]:
     if not names - output:
         raise ModelError(describe("model.adapter", "the model has no linear layer for LoRA", sorted(names), "Use full"))
     return sorted(names - output)
+
+
+def last_linear(network: nn.Module) -> nn.Linear | None:
+    """Return the last linear map of a network, or None."""
+    return next((module for module in reversed(list(network.modules())) if type(module) is nn.Linear), None)
 
 
 def is_peft(network: nn.Module) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from everlearn.errors import ModelError, describe
-from everlearn.models.adapters import Adapters, is_peft
+from everlearn.models.adapters import Adapters, is_peft, last_linear
 from everlearn.registry import register
 from everlearn.types import Task
 
@@ -96,11 +96,11 @@ def output_layer(adapters: Adapters) -> nn.Linear:
     Raises:
         ModelError: if there is none.
     """
-    found = [module for module in adapters.network.modules() if type(module) is nn.Linear]
-    if not found:
+    found = last_linear(adapters.network)
+    if found is None:
         way_out = "Use a module whose last layer is nn.Linear"
         raise ModelError(describe("model", "has no linear output layer", type(adapters.network).__name__, way_out))
-    return found[-1]
+    return found
 
 
 def linear_chain(network: nn.Module) -> list[nn.Linear]:

@@ -331,7 +331,7 @@ def answerable_first(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
     With it, how many columns each row may answer [n_items].
     """
-    hidden = logits < torch.finfo(logits.dtype).min / 8
+    hidden = is_hidden(logits)
     return logits.gather(1, hidden.to(torch.uint8).argsort(dim=1, stable=True)), (~hidden).sum(1)
 
 

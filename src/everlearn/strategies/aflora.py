@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from everlearn.errors import check_number
+from everlearn.functional.quadratic import follow
 from everlearn.models.adapters import Adapters
 from everlearn.models.lora import ScaledLinear, lora_layers
 from everlearn.registry import register
@@ -117,7 +118,7 @@ class AFLoRA(Strategy):
         names = [name for name in self.mean_ if step.params[name].grad is not None]
         if not names:
             return
-        self._follow(step.params[names[0]].device)
+        follow(step.params[names[0]].device, self.mean_, self.spread_)
         mean, spread = [self.mean_[n] for n in names], [self.spread_[n] for n in names]
         with torch.no_grad():
             follow_sensitivity(mean, spread, [step.params[n].grad for n in names], self.beta1, self.beta2)
@@ -136,12 +137,6 @@ class AFLoRA(Strategy):
         self.frozen_.append(name)
         del self.mean_[name], self.spread_[name]
         step.params[name].grad = None
-
-    def _follow(self, device: torch.device) -> None:
-        """Move the averages to the weights' device: restored state comes on the CPU."""
-        if next(iter(self.mean_.values())).device != device:
-            for kept in (self.mean_, self.spread_):
-                kept.update({name: tensor.to(device) for name, tensor in kept.items()})
 
 
 def _is_matrix(name: str) -> bool:

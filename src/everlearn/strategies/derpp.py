@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from everlearn.errors import check_number
-from everlearn.memory.dark import DarkReplay, items_of
+from everlearn.memory.dark import DarkReplay
 from everlearn.models.objectives import losses_at
 from everlearn.registry import register
 from everlearn.types import Mixture, Step
@@ -52,5 +52,5 @@ class DERpp(DarkReplay):
         dark = super().penalty(step)
         if dark is None:
             return None
-        labelled = items_of(step, self._group + 1)
+        labelled = step.items_of({self._group + 1})
         return dark + (self.beta - 1) * losses_at(step.outputs, labelled).sum() / len(labelled)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from everlearn.errors import check_choice, check_number
+from everlearn.functional.quadratic import follow
 from everlearn.registry import register
 from everlearn.strategy import Strategy, learned
 from everlearn.types import Step, Task
@@ -68,7 +69,7 @@ class EMA(Strategy):
         self.average_ = {name: kept[name] if name in kept else p.detach().float().clone() for name, p in weights}
 
     def after_step(self, step: Step) -> None:
-        self._follow(next(iter(step.params.values())).device)
+        follow(next(iter(step.params.values())).device, self.average_)
         with torch.no_grad():
             move_average([self.average_[name] for name in step.params], list(step.params.values()), self.decay)
 
@@ -79,8 +80,3 @@ class EMA(Strategy):
         with torch.no_grad():
             for name, p in weights.items():
                 p.copy_(self.average_[name])
-
-    def _follow(self, device: torch.device) -> None:
-        """Move the averages to the weights' device: restored state comes on the CPU."""
-        if next(iter(self.average_.values())).device != device:
-            self.average_ = {name: tensor.to(device) for name, tensor in self.average_.items()}

@@ -16,7 +16,7 @@ from everlearn.models.objectives import Batch
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
-from everlearn.streams.sampling import select_rows
+from everlearn.streams.sampling import draw_rows
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
@@ -166,9 +166,8 @@ class EWC(Strategy):
     def _batches(self, run: "Run", task: Task) -> tuple[Iterator[Batch], torch.Generator]:
         """Return batches of the rows that the Fisher is taken over, and the generator that chose them."""
         generator = generator_for(run.seed, "ewc", run.position, task.name)
-        order = torch.randperm(len(task.train), generator=generator)[: self.n_examples].tolist()
-        if not order:
+        rows = draw_rows(task.train, self.n_examples, generator)
+        if not len(rows):
             return iter(()), generator
-        rows = select_rows(task.train, sorted(order))
         batches = row_batches(run.model.objective, rows, task, self.batch_size)
         return (to_device(batch, run.accelerator.device) for _, batch in batches), generator

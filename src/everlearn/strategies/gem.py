@@ -10,6 +10,7 @@ from everlearn.functional.projection import project_against_all
 from everlearn.learners.grouped import grouped_gradients
 from everlearn.learners.loader import EncodedMixture
 from everlearn.memory.rows import Memory, add_sample, parts, pick, rows_of
+from everlearn.memory.selection import even_shares
 from everlearn.models.objectives import item_losses
 from everlearn.registry import register
 from everlearn.seeds import generator_for
@@ -81,7 +82,7 @@ class GEM(Strategy):
             return
         generator = generator_for(run.seed, "gem", run.position, task.name)
         memory = add_sample(self.memory_, task.name, task.train, self.capacity, generator)
-        shares = [self.capacity * (i + 1) // len(memory) - self.capacity * i // len(memory) for i in range(len(memory))]
+        shares = even_shares(self.capacity, len(memory))
         self.memory_ = {
             name: pick(rows_of(stored), range(min(share, len(rows_of(stored)))))
             for (name, stored), share in zip(memory.items(), shares, strict=True)

@@ -13,7 +13,7 @@ from everlearn.models.matrices import as_rows, class_parameters, separate_heads,
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
-from everlearn.streams.sampling import select_rows
+from everlearn.streams.sampling import draw_rows
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
@@ -130,18 +130,17 @@ class GPM(Strategy):
     def input_moments(self, run: "Run", task: Task) -> dict[str, torch.Tensor]:
         """Return {name of a weight: sum over the layer's inputs x of x x', float64 [in, in]} on the task's own rows."""
         generator = generator_for(run.seed, "gpm", run.position, task.name)
-        order = torch.randperm(len(task.train), generator=generator)[: self.n_examples].tolist()
+        rows = draw_rows(task.train, self.n_examples, generator)
         layers = trainable_matrices(run.model.adapters, separate_heads(run.model.adapters))
         n_inputs = {name: as_rows(layer, layer.weight).shape[1] for layer, name in layers.items()}
-        return input_moments(run, task, select_rows(task.train, sorted(order)), layers, n_inputs, self.batch_size)
+        return input_moments(run, task, rows, layers, n_inputs, self.batch_size)
 
     def _guard(self, run: "Run") -> tuple[list[Guarded], list[nn.Parameter]]:
         """Return what is held in part in this task, and what is held still; made once a task."""
         if self._guarded is None or self._guarded[0] != run.position:
             new, params = new_classes(run), run.model.adapters.trainable()
             guarded = [
-                # a copy: sums come out differently where a restored tensor isn't aligned in memory
-                Guarded(params[name], layer, new.get(name), self.bases_[name].to(params[name].device, copy=True))
+                Guarded(params[name], layer, new.get(name), self.bases_[name].to(params[name].device))
                 for layer, name in trainable_matrices(run.model.adapters).items()
                 if name in self.bases_ and self.bases_[name].shape[1]
             ]

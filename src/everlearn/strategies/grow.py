@@ -15,7 +15,7 @@ from everlearn.registry import find, names, register
 from everlearn.runs import Run
 from everlearn.seeds import generator_for, seed_for
 from everlearn.strategy import Strategy, learned
-from everlearn.streams.sampling import select_rows
+from everlearn.streams.sampling import draw_rows
 from everlearn.types import Mixture, Step, Task
 
 _OWN = "it keeps which weights are whose, and growing changes the shape of them all"
@@ -130,8 +130,7 @@ class Grow(Strategy):
     def try_task(self, run: Run, task: Task) -> float:
         """Return the share that training on a sample of the task leaves; the model is as it was afterwards."""
         generator = generator_for(run.seed, "grow", run.position, task.name)
-        order = torch.randperm(len(task.train), generator=generator)[: self.n_examples].tolist()
-        sample = replace(task, train=select_rows(task.train, sorted(order)), validation=None)
+        sample = replace(task, train=draw_rows(task.train, self.n_examples, generator), validation=None)
         adapters = run.model.adapters
         kept = {name: tensor.detach().clone() for name, tensor in adapters.tensors().items()}
         with torch.random.fork_rng(), run.model.evaluating():  # each module's training flag comes back

@@ -15,7 +15,7 @@ from everlearn.models.lora import begin_lora, lora_layers
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
-from everlearn.streams.sampling import select_rows
+from everlearn.streams.sampling import draw_rows
 from everlearn.types import Task
 
 if TYPE_CHECKING:
@@ -135,12 +135,11 @@ class InfLoRA(Strategy):
     def moments(self, run: "Run", task: Task) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """Return the sums of x x^T over the task's training rows, by layer, and which layer holds another one's."""
         generator = generator_for(run.seed, "inflora", run.position, task.name)
-        order = torch.randperm(len(task.train), generator=generator)[: self.n_examples].tolist()
+        rows = draw_rows(task.train, self.n_examples, generator)
         found = _Moments()
         layers = lora_layers(run.model.network)
         hooks = [layer.register_forward_pre_hook(found.hook(name)) for name, layer in layers.items()]
         share = {"rank": run.rank, "world_size": run.world_size}
-        rows = select_rows(task.train, sorted(order))
         try:
             with torch.no_grad(), run.model.evaluating():
                 for _, batch in row_batches(run.model.objective, rows, task, self.batch_size, **share):

@@ -14,7 +14,7 @@ from everlearn.models.objectives import is_hidden
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
-from everlearn.streams.sampling import select_rows
+from everlearn.streams.sampling import draw_rows
 from everlearn.types import Outputs, Step, Task
 
 if TYPE_CHECKING:
@@ -82,10 +82,10 @@ class MAS(Strategy):
     def estimate(self, run: "Run", task: Task) -> dict[str, torch.Tensor]:
         """Return the mean sensitivity over the task's own training rows: {parameter name: tensor of its shape}."""
         generator = generator_for(run.seed, "mas", run.position, task.name)
-        order = torch.randperm(len(task.train), generator=generator)[: self.n_examples].tolist()
-        if not order:
+        model, rows = run.model, draw_rows(task.train, self.n_examples, generator)
+        if not len(rows):
             return {}
-        model, rows = run.model, select_rows(task.train, sorted(order))
+        n_drawn = len(rows)
         parameters = model.adapters.trainable()
         layers = linear_layers(model.network, parameters)
         sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
@@ -99,4 +99,4 @@ class MAS(Strategy):
                 on_device = to_device(batch, run.accelerator.device)
                 add_row_gradients(parameters, layers, on_device, scalars, 1, sums)
         run.all_reduce(list(sums.values()))
-        return {name: total / len(order) for name, total in sums.items()}
+        return {name: total / n_drawn for name, total in sums.items()}

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from everlearn.errors import ConfigError, check_choice, check_number, describe
+from everlearn.functional.quadratic import follow
 from everlearn.functional.subspace import new_directions, take_out
 from everlearn.learners.gradients import to_device
 from everlearn.learners.grouped import grouped_gradients
 from everlearn.learners.loader import row_batches
+from everlearn.memory.selection import even_shares
 from everlearn.models.matrices import separate_heads
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
-from everlearn.streams.sampling import select_rows
+from everlearn.streams.sampling import draw_rows, select_rows
 from everlearn.types import Outputs, Step, Task
 
 if TYPE_CHECKING:
@@ -110,8 +112,7 @@ class OGD(Strategy):
             return
         parameters = self._parameters(run)
         vectors = self.gradients(run, task, parameters)
-        n_tasks = len(self.counts_) + 1
-        shares = [self.capacity * (i + 1) // n_tasks - self.capacity * i // n_tasks for i in range(n_tasks)]
+        shares = even_shares(self.capacity, len(self.counts_) + 1)
         sizes = {name: p.numel() for name, p in parameters.items()}
         wanted = {**self.sizes_, **sizes}
         vectors = _laid_out(vectors, sizes, wanted)
@@ -126,11 +127,10 @@ class OGD(Strategy):
     def gradients(self, run: "Run", task: Task, parameters: dict[str, torch.nn.Parameter]) -> torch.Tensor:
         """Return the gradients of the model's answers on the task's own rows, a line for each: [n, n_weights]."""
         generator = generator_for(run.seed, "ogd", run.position, task.name)
-        order = sorted(torch.randperm(len(task.train), generator=generator)[: self.n_examples].tolist())
-        rows = select_rows(task.train, order)
+        rows = draw_rows(task.train, self.n_examples, generator)
         n_weights = sum(p.numel() for p in parameters.values())
-        n_values = self._n_values(run, task) if order else 0
-        vectors = torch.zeros(n_values, len(order), n_weights, device=run.accelerator.device)
+        n_values = self._n_values(run, task) if len(rows) else 0
+        vectors = torch.zeros(n_values, len(rows), n_weights, device=run.accelerator.device)
         shared_out = {"rank": run.rank, "world_size": run.world_size}
         with run.model.evaluating():
             for indices, batch in row_batches(run.model.objective, rows, task, self.batch_size, **shared_out):
@@ -162,9 +162,8 @@ class OGD(Strategy):
         """Return the names of what is held and an orthonormal basis over just those, made once a task."""
         if self._working is None or self._working[0] != step.run.position:
             names = [name for name in self.sizes_ if name in step.params]
-            # a copy: sums come out differently where a restored tensor isn't aligned in memory
-            lines = self.basis_["lines"].to(step.run.accelerator.device, copy=True)
-            self.basis_ = {"lines": lines}
+            follow(step.run.accelerator.device, self.basis_)
+            lines = self.basis_["lines"]
             if 0 < len(names) < len(self.sizes_):  # others are frozen by now: what is left is no longer orthonormal
                 lines = _laid_out(lines, self.sizes_, {name: self.sizes_[name] for name in names})
                 lines = new_directions(lines, lines[:0], len(lines))

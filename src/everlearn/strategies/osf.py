@@ -1,11 +1,12 @@
 """Orthogonal subspace fine-tuning: what each matrix does most stays; only its weak directions learn."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from everlearn.errors import check_choice, check_number
+from everlearn.functional.quadratic import follow
 from everlearn.functional.subspace import take_out_both, top_directions
 from everlearn.models.matrices import class_parameters, trainable_matrices
 from everlearn.registry import register
@@ -67,7 +68,7 @@ class OSF(Strategy):
     def edit_grads(self, step: Step) -> None:
         if not self.directions_:
             return
-        self._follow(next(iter(step.params.values())).device)
+        follow(next(iter(step.params.values())).device, *self.directions_.values())
         if self.others == "frozen":
             output = class_parameters(step.run.model.adapters)
             for name, parameter in step.params.items():
@@ -88,22 +89,9 @@ class OSF(Strategy):
     def end_task(self, run: "Run", task: Task) -> None:
         self.directions_ = {}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        super().load_state(state)
-        # copies: sums come out differently where a restored tensor isn't aligned in memory
-        self.directions_ = {
-            name: {side: tensor.clone() for side, tensor in kept.items()} for name, kept in self.directions_.items()
-        }
-
     def _held(self, step: Step) -> dict[str, torch.nn.Parameter]:
         return {name: step.params[name] for name in self.directions_ if name in step.params}
 
     def _allowed(self, name: str, change: torch.Tensor) -> torch.Tensor:
         kept = self.directions_[name]
         return take_out_both(change.float(), kept["left"], kept["right"]).to(change.dtype)
-
-    def _follow(self, device: torch.device) -> None:
-        """Move the state to the weights' device: restored state comes on the CPU."""
-        if next(iter(self.directions_.values()))["left"].device != device:
-            for kept in self.directions_.values():
-                kept.update({side: tensor.to(device) for side, tensor in kept.items()})

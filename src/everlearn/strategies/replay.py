@@ -115,9 +115,7 @@ class Replay(Strategy):
     def penalty(self, step: Step) -> torch.Tensor | None:
         if self.weight == 1 or not self._groups:
             return None
-        owners = step.outputs.owners
-        replayed = torch.tensor([group in self._groups for group, _ in step.rows], device=owners.device)[owners]
-        return weighted_excess(item_losses(step.outputs), replayed, self.weight, self.ratio)
+        return weighted_excess(item_losses(step.outputs), step.items_of(self._groups), self.weight, self.ratio)
 
     def end_task(self, run: "Run", task: Task) -> None:
         generator = generator_for(run.seed, "replay", run.position, task.name)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from everlearn.errors import ConfigError, check_choice, check_number, describe
 from everlearn.evaluation.generate import draw_answers
 from everlearn.functional.distill import divergences
+from everlearn.functional.quadratic import follow
 from everlearn.learners.gradients import to_device
 from everlearn.learners.teacher import as_teacher
 from everlearn.models.objectives import IGNORED, Batch, CausalObjective, losses_at
@@ -136,7 +137,7 @@ class SDFT(Strategy):
     def after_step(self, step: Step) -> None:
         if not self.teacher_:
             return
-        self._follow(next(iter(step.params.values())).device)
+        follow(next(iter(step.params.values())).device, self.teacher_)
         names = list(self.teacher_)
         with torch.no_grad():
             present = [step.params[name].float() for name in names]
@@ -154,7 +155,7 @@ class SDFT(Strategy):
         uniforms = torch.stack([torch.rand(self._n_tokens, generator=seed) for seed in seeds])
         with torch.no_grad(), run.model.evaluating():
             answers = draw_answers(network, objective, prompts, uniforms, device)
-        self._follow(device)
+        follow(device, self.teacher_)
         weights = {name: tensor.to(step.params[name].dtype) for name, tensor in self.teacher_.items()}
         with as_teacher(run, weights):
             teacher = objective.forward(network, to_device(answered(objective, with_answer, answers), device))
@@ -163,8 +164,3 @@ class SDFT(Strategy):
         log_q = F.log_softmax(teacher.logits.float(), dim=-1)
         per_token = divergences(log_p, log_q) if self.divergence == "reverse" else divergences(log_q, log_p)
         return mean_per_row(per_token, student.owners, len(rows))
-
-    def _follow(self, device: torch.device) -> None:
-        """Move the teacher to the weights' device: restored state comes on the CPU."""
-        if self.teacher_ and next(iter(self.teacher_.values())).device != device:
-            self.teacher_ = {name: tensor.to(device) for name, tensor in self.teacher_.items()}

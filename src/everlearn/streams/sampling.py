@@ -25,6 +25,11 @@ def select_rows(rows: Rows, indices: Sequence[int]) -> Rows:
     return [rows[index] for index in indices]
 
 
+def draw_rows(rows: Rows, n: int | None, generator: torch.Generator) -> Rows:
+    """Return at most `n` rows (null: all), drawn uniformly without replacement, in their order."""
+    return select_rows(rows, sorted(torch.randperm(len(rows), generator=generator)[:n].tolist()))
+
+
 def subset(n_rows: int, n_wanted: int, groups: Sequence[Hashable] | None, *purpose: object) -> list[int]:
     """Return `n_wanted` of the indices 0..n_rows-1, ascending; all if there are no more.
 
