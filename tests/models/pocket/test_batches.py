@@ -16,14 +16,6 @@ def test_answers_weigh_one_and_prompts_little(tiny, tokenizer, change):
     assert tokenizer.decode(ids) == "<bos>2 + 2\nA: 4\n3 + 3\nA: 6<eos>"
 
 
-def test_answers_alone_count_until_prompts_do(tiny, tiny_tokenizer, change):
-    recipe = change(tiny, prompts_from=0.5)
-    document_ = [("2 + 2\nA:", " 4"), ("\n3 + 3\nA:", " 6")]
-    [(ids, weights)] = encode(tiny_tokenizer, [document_], recipe, 0.4)
-    assert tiny_tokenizer.decode([i for i, w in zip(ids, weights, strict=True) if w]) == " 4 6"
-    assert encode(tiny_tokenizer, [document_], recipe, 0.5) == encode(tiny_tokenizer, [document_], tiny)
-
-
 def test_a_window_holds_each_document_once(tiny, tiny_tokenizer, change):
     recipe = change(tiny, max_tokens=900, batch_tokens=900)
     batches = window(tiny_tokenizer, recipe, 3, 0.5)

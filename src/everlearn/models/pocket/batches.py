@@ -21,23 +21,19 @@ class Batch:
     n_tokens: int
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast, documents: list, recipe: PocketRecipe, progress: float = 1.0
-) -> list[tuple[list, list]]:
+def encode(tokenizer: PreTrainedTokenizerFast, documents: list, recipe: PocketRecipe) -> list[tuple[list, list]]:
     """Return (ids, weights) of each document: <bos>, prompts and answers in turn, <eos>; prompts weigh less."""
     texts = [text for pairs in documents for pair in pairs for text in pair]
     pieces = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
-    beside = progress >= recipe.prompts_from  # else answers alone count
-    prompt_weight = recipe.prompt_weight if beside else 0.0
     rows = []
     for pairs in documents:
         ids, weights = [tokenizer.bos_token_id], [0.0]
         for _ in pairs:
             prompt, answer = next(pieces), next(pieces)
             ids += prompt + answer
-            weights += [prompt_weight] * len(prompt) + [1.0] * len(answer)
+            weights += [recipe.prompt_weight] * len(prompt) + [1.0] * len(answer)
         ids.append(tokenizer.eos_token_id)
-        weights.append(float(beside))
+        weights.append(1.0)
         rows.append((ids[: recipe.max_tokens], weights[: recipe.max_tokens]))
     return rows
 
@@ -50,7 +46,7 @@ def window(tokenizer: PreTrainedTokenizerFast, recipe: PocketRecipe, number: int
     """
     first = number * recipe.window_documents
     documents = [document(recipe.seed, first + i, progress) for i in range(recipe.window_documents)]
-    rows = sorted(encode(tokenizer, documents, recipe, progress), key=lambda row: len(row[0]))
+    rows = sorted(encode(tokenizer, documents, recipe), key=lambda row: len(row[0]))
     groups, group = [], []
     for row in rows:
         if group and (len(group) + 1) * len(row[0]) > recipe.batch_tokens:

@@ -13,7 +13,7 @@ def build_network(recipe: PocketRecipe, tokenizer: PreTrainedTokenizerFast) -> L
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=recipe.hidden_size, intermediate_size=recipe.intermediate_size,
         num_hidden_layers=recipe.n_layers, num_attention_heads=recipe.n_heads, num_key_value_heads=recipe.n_kv_heads,
-        max_position_embeddings=512, tie_word_embeddings=True, initializer_range=recipe.hidden_size**-0.5,
+        max_position_embeddings=512, tie_word_embeddings=True, initializer_range=0.02,
         pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):

@@ -34,7 +34,6 @@ class PocketRecipe:
     warmup_steps: int = 60
     clip_norm: float = 1.0
     prompt_weight: float = 0.06  # of a prompt token in the loss; an answer token weighs 1
-    prompts_from: float = 0.0  # the share of the run from which prompt tokens count at all
     save_every_s: float = 120.0
     score_every_steps: int = 1000
     score_items: int = 40  # held-out items a family
@@ -42,7 +41,7 @@ class PocketRecipe:
     def __post_init__(self) -> None:
         for name in ("tokenizer_documents", "n_layers", "max_tokens", "window_documents", "total_tokens"):
             check_number(name, vars(self)[name], low=1)
-        for name in ("warmup_steps", "prompt_weight", "prompts_from", "weight_decay", "save_every_s"):
+        for name in ("warmup_steps", "prompt_weight", "weight_decay", "save_every_s"):
             check_number(name, vars(self)[name], low=0)
         check_number("vocabulary_size", self.vocabulary_size, low=300)  # 256 bytes, three special tokens, some words
         check_number("batch_tokens", self.batch_tokens, low=self.max_tokens)

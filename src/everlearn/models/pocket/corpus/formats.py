@@ -134,8 +134,7 @@ class Format:
         return " " + steps + self.wrapper.format(answer=item.answer)
 
 
-PLAIN = Format("{question}\n{cue}", "A:", upper=False)
-BARE = Format("{question}{cue}", "", upper=False)
+PLAIN = Format("{question}\n{cue}", "A:")
 
 
 def draw_format(rng: Random, *, repeated: bool = False, steps: bool = False) -> Format:
