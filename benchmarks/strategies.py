@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from loop import PairedListener
+from matplotlib.figure import Figure
 from paired import Pairs, write
 from torch import nn
 from torch.nn import functional as F
@@ -31,8 +32,10 @@ from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.models.load import load_model
 from everlearn.models.plain import mlp
+from everlearn.report.style import COLOURS, GREY, new_figure, save, tidy
 from everlearn.runs import Run
 from everlearn.seeds import generator_for, seed_for
+from everlearn.strategy import Strategy
 from everlearn.types import Task, TensorRows
 
 N_ROWS, BATCH_SIZE, RATE = 3200, 64, 0.01
@@ -45,6 +48,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ewc": {"strength": 1.0},
     "si": {"strength": 1.0},
 }
+# there a batch has 8 rows, and a memory takes as many
+LORA_SETTINGS: dict[str, dict[str, Any]] = {**SETTINGS, "agem": {"capacity": 256, "batch_size": 8}}
 PEERS = {"none": "Naive", "ewc": "EWC", "si": "SI", "lwf": "LwF", "gem": "GEM", "agem": "AGEM", "replay": "Replay"}
 BARS = {"none": 1.05, "ewc": 1.15, "si": 1.25, "lwf": 1.4, "agem": 1.9, "gem": 2.5, "replay": 1.6}
 LORA_BARS = dict.fromkeys(("l2", "ewc", "si", "mas", "rwalk"), 1.05)
@@ -93,7 +98,8 @@ def time_plain(names: list[str], n_epochs: int, n_tasks: int = 2) -> dict[str, A
     data = DataLoader(TensorDataset(tasks[-1].train.x, tasks[-1].train.y), batch_size=BATCH_SIZE, shuffle=True)
     bare = BareLoop(network, optimizer, data, tensor_loss)
     options = {"optimizer": "sgd", "learning_rate": RATE, "batch_size": BATCH_SIZE, "clip": None}
-    return _time(model, tasks, names, bare, SupervisedLearner(epochs=1, **options), n_epochs)
+    strategies = _built(names, SETTINGS)
+    return _time(model, tasks, strategies, bare, SupervisedLearner(epochs=1, **options), n_epochs)
 
 
 def time_lora(names: list[str], n_steps: int) -> dict[str, Any]:
@@ -108,13 +114,21 @@ def time_lora(names: list[str], n_steps: int) -> dict[str, Any]:
     data = DataLoader(features, batch_size=FIVE_MILLION.batch_size, shuffle=True, collate_fn=model.objective.collate)
     bare = BareLoop(network, optimizer, data, target_loss)
     learner = SupervisedLearner(epochs=1, batch_size=FIVE_MILLION.batch_size, clip=None)
-    return _time(model, tasks, names, bare, learner, n_epochs=1)
+    return _time(model, tasks, _built(names, LORA_SETTINGS), bare, learner, n_epochs=1)
+
+
+def _built(names: list[str], settings: dict[str, dict[str, Any]]) -> list[Strategy]:
+    return build_strategies([{"name": name, **settings.get(name, {})} for name in names])
 
 
 def _time(
-    model: Any, tasks: list[Task], names: list[str], bare: BareLoop, learner: SupervisedLearner, n_epochs: int
+    model: Any,
+    tasks: list[Task],
+    strategies: list[Strategy],
+    bare: BareLoop,
+    learner: SupervisedLearner,
+    n_epochs: int,
 ) -> dict[str, Any]:
-    strategies = build_strategies([{"name": name, **SETTINGS.get(name, {})} for name in names])
     accelerator = start_accelerator(device="cpu")
     run = Run(model, learner, strategies, accelerator, tasks={task.name: task for task in tasks})
     for number, task in enumerate(tasks[:-1]):
@@ -203,6 +217,39 @@ def main() -> None:
     if avalanche:
         avalanche.close()
     write(arguments.out, config, numbers)
+    save(draw(numbers), arguments.out.with_suffix(".png"))
+
+
+def draw(numbers: dict[str, Any]) -> Figure:
+    """Return a row for each method, cheapest on top: its ratio on both models, Avalanche's, and the bar."""
+    names = sorted({*numbers["mlp"], *numbers["lora"]}, key=lambda name: -_ratio(numbers, name))
+    looks = (("mlp", "MLP 784-256-256-10", "o"), ("lora", "LoRA on 5 M parameters", "^"))
+    figure = new_figure(8.6, 1.4 + 0.27 * len(names))
+    axes = figure.subplots()
+    for place, (key, label, marker) in enumerate((*looks, ("avalanche", "Avalanche 0.6, the same MLP", "s"))):
+        rows = [(numbers[key][name]["ratio"], row) for row, name in enumerate(names) if name in numbers[key]]
+        if not rows:
+            continue
+        colour = COLOURS[place]
+        axes.hlines([row for _, row in rows], [r["low"] for r, _ in rows], [r["high"] for r, _ in rows], color=colour)
+        axes.scatter([r["median"] for r, _ in rows], [row for _, row in rows], color=colour, marker=marker, label=label)
+    bars = [(BARS[name], row) for row, name in enumerate(names) if name in BARS]
+    axes.scatter(*zip(*bars, strict=True), marker="|", s=130, color="black", label="the bar for the MLP", zorder=1)
+    axes.axvline(1, color=GREY, linewidth=1)
+    axes.set_xscale("log")
+    ticks = [t for t in (1, 1.5, 2, 3, 5, 10, 20, 50) if t < 1.3 * axes.get_xlim()[1]]
+    axes.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("time of a training step, bare PyTorch loop on the same rows = 1, median with 95% interval")
+    axes.legend(loc="upper right", frameon=False)
+    tidy(axes, "x")
+    return figure
+
+
+def _ratio(numbers: dict[str, Any], name: str) -> float:
+    found = next(numbers[key][name] for key in ("mlp", "lora") if name in numbers[key])
+    return found["ratio"]["median"]
 
 
 def _say(where: str, name: str, numbers: dict[str, Any], bar: float | None) -> None:

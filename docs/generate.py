@@ -1,13 +1,16 @@
 """Write METHODS.md and docs/cli.md from the registry and the commands; `--check` fails where they are stale."""
 
+import json
 import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ.update(COLUMNS="100", TERM="dumb", NO_COLOR="1")
 
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from everlearn.catalog import SECTIONS, limits, section, summary
@@ -15,6 +18,7 @@ from everlearn.cli import app
 from everlearn.registry import find, names
 
 ROOT = Path(__file__).parents[1]
+SUITES = yaml.safe_load((ROOT / "benchmarks" / "methods.yaml").read_text(encoding="utf-8"))
 TOLD = [name for name in SECTIONS if name != "Args"]
 
 
@@ -31,7 +35,7 @@ def methods() -> str:
         lines += [f"## `{name}`", "", summary(cls), ""]
         lines += [f"- {title}: {section(cls, title)}" for title in TOLD if section(cls, title)]
         lines += [f"- {limit[0].upper()}{limit[1:]}: {reason}." for limit, reason in limits(cls)]
-        lines += [f"- Recipes: {recipes_of(name)}", ""]
+        lines += [f"- Recipes: {recipes_of(name)}", *results_of(name), ""]
     lines += [(ROOT / "docs" / "results.md").read_text(encoding="utf-8").rstrip(), ""]
     return "\n".join(lines)
 
@@ -44,6 +48,30 @@ def recipes_of(name: str) -> str:
         if listed and re.search(rf"\b{name}\b", listed.group(1)):
             found.append(f"[{path.stem}](recipes/{path.name})")
     return ", ".join(found) or "none yet"
+
+
+def results_of(name: str) -> list[str]:
+    """Return a line for each stream of benchmarks/methods.yaml on which the method alone was measured."""
+    lines = []
+    for suite, content in SUITES.items():
+        path = ROOT / "benchmarks" / "results" / f"methods_{suite}.json"
+        found = json.loads(path.read_text(encoding="utf-8"))["numbers"].get(name) if path.exists() else None
+        if found is None:
+            continue
+        score, change = found["average_accuracy"], found["backward_transfer"]
+        interval = f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+        published = content.get("published", {}).get(name)
+        lines.append(
+            f"- On {content['title']}: average accuracy {interval}, backward transfer {change['mean']:+.3f}"
+            f" ({found['n_seeds']} seeds, `{settings(found['strategies'])}`)"
+            + (f"; published: {published}" if published else "")
+        )
+    return lines
+
+
+def settings(strategies: list[Any]) -> str:
+    """Return strategies as they are written in a recipe, on one line."""
+    return yaml.safe_dump(strategies, default_flow_style=True, sort_keys=False, width=1000).strip()
 
 
 def commands() -> str:

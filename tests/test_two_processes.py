@@ -40,6 +40,11 @@ METHODS = {
     "replay_gradient": [
         {"name": "replay", "capacity_bytes": 1300, "selection": "gradient", "weight": 2.0, "on_disk": True}
     ],
+    "packnet": ["packnet"],
+    "pnn": ["pnn"],
+    "hat": ["hat"],
+    "separate": ["separate"],
+    "grow": ["grow"],
 }
 PLAIN_METHODS = {"osf": ["osf"]}  # that train full matrices
 LANGUAGE_METHODS = {  # that need LoRA, or tokens
@@ -47,6 +52,9 @@ LANGUAGE_METHODS = {  # that need LoRA, or tokens
     "inflora": [{"name": "inflora", "n_examples": 7, "batch_size": 8}],
     "l2p_ema": ["l2p", "ema"],
     "sdft": [{"name": "sdft", "teacher_rate": 0.1}],
+    "aflora": ["aflora"],
+    "progressive_prompts": ["progressive_prompts"],
+    "inclora": ["inclora"],
 }
 
 

@@ -25,26 +25,27 @@ def project_against(gradients: Sequence[torch.Tensor], reference: Sequence[torch
 
     Source: Chaudhry et al. 2019 (A-GEM), arXiv 1812.00420, eq. 11.
     """
-    gradient_norm, reference_norm = _norm(gradients), _norm(reference)
-    if gradient_norm == 0 or reference_norm == 0:
+    along, squares = _dot(gradients, reference), _dot(reference, reference)
+    if not 1e-20 < squares < 1e20 or not abs(along) < 1e20:  # float32 squares may have vanished or overflowed
+        gradient_scale, reference_scale = _largest(gradients), _largest(reference)
+        if not 0 < gradient_scale < float("inf") or not 0 < reference_scale < float("inf"):
+            return False
+        reference = [r / reference_scale for r in reference]
+        along = _dot([g / gradient_scale for g in gradients], reference) * gradient_scale
+        squares = _dot(reference, reference)
+    if along >= 0:
         return False
-    dots = [
-        ((g.double() / gradient_norm) * (r.double() / reference_norm)).sum()
-        for g, r in zip(gradients, reference, strict=True)
-    ]
-    cosine = float(torch.stack(dots).sum())
-    if cosine >= 0:
-        return False
-    torch._foreach_add_(list(gradients), list(reference), alpha=-cosine * gradient_norm / reference_norm)
+    torch._foreach_add_(list(gradients), list(reference), alpha=-along / squares)
     return True
 
 
-def _norm(tensors: Sequence[torch.Tensor]) -> float:
-    # scaled by the largest entry, so that squares neither overflow nor vanish
-    largest = max(float(t.abs().max()) for t in tensors if t.numel())
-    if largest == 0:
-        return 0.0
-    return largest * float(torch.stack([(t.double() / largest).square().sum() for t in tensors]).sum().sqrt())
+def _dot(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float:
+    pairs = zip(first, second, strict=True)
+    return float(torch.stack([torch.dot(a.flatten().float(), b.flatten().float()) for a, b in pairs]).sum())
+
+
+def _largest(tensors: Sequence[torch.Tensor]) -> float:
+    return max((float(t.abs().max()) for t in tensors if t.numel()), default=0.0)
 
 
 def project_against_all(gradients: Sequence[torch.Tensor], references: torch.Tensor, margin: float = 0.0) -> bool:

@@ -89,8 +89,9 @@ class EncodedMixture(Dataset):
         return [address for part in by_part.values() for address in part]
 
     def _place(self, group: int, row: int) -> tuple[int, int]:
-        part = bisect_right(self._ends[group], row)
-        return part, row - (self._ends[group][part - 1] if part else 0)
+        ends = self._ends[group]
+        part = 0 if len(ends) == 1 else bisect_right(ends, row)
+        return part, row - (ends[part - 1] if part else 0)
 
 
 def plan_epoch(

@@ -1,7 +1,7 @@
 """A teacher that is the model itself with other weights."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,9 +18,9 @@ def as_teacher(run: "Run", weights: dict[str, torch.Tensor]) -> Iterator[None]:
         weights: {parameter name: value}; those left out stay as they are.
     """
     device = run.accelerator.device.type
-    # autocast keeps cast copies of the weights by name, so the teacher's pass must not use that cache
-    autocast = torch.autocast(
-        device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device), cache_enabled=False
-    )
+    autocast: AbstractContextManager = nullcontext()
+    if torch.is_autocast_enabled(device):
+        # it keeps cast copies of the weights by name, so the teacher's pass must not use that cache
+        autocast = torch.autocast(device, torch.get_autocast_dtype(device), cache_enabled=False)
     with torch.no_grad(), run.model.evaluating(), run.model.adapters.using(weights), autocast:
         yield

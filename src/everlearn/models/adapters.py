@@ -118,7 +118,8 @@ class Adapters:
         recorded before the block can still be walked back after it.
         """
         present: dict[str, torch.Tensor] = {n: p for n, p in self.network.named_parameters() if n in values}
-        present |= {f"buffer:{n}": b for n, b in self.network.named_buffers() if f"buffer:{n}" in values}
+        if len(present) < len(values):
+            present |= {f"buffer:{n}": b for n, b in self.network.named_buffers() if f"buffer:{n}" in values}
         kept = {name: p.data for name, p in present.items()}
         try:
             for name, parameter in present.items():

@@ -115,12 +115,12 @@ class Model:
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Put the network into evaluation mode; each module's own training flag comes back afterwards."""
-        flags = {module: module.training for module in self.network.modules()}
+        flags = [(module, module.training) for module in self.network.modules()]
         self.network.eval()
         try:
             yield
         finally:
-            for module, flag in flags.items():
+            for module, flag in flags:
                 module.training = flag
 
 

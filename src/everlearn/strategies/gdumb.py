@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from everlearn.runs import Run
 
 _REASON = "gdumb trains on its own memory alone"
+_ANEW = "it keeps what earlier tasks learned, and gdumb starts anew at each task"
 
 
 def greedily_balanced(
@@ -96,6 +97,9 @@ class GDumb(Strategy):
         "der": _REASON,
         "derpp": _REASON,
         "lwf": "gdumb starts anew at each task, so there is no model of before to distil",
+        **dict.fromkeys(
+            ("inclora", "olora", "inflora", "aflora", "l2p", "progressive_prompts", "seq_star", "separate"), _ANEW
+        ),
     }
 
     def __post_init__(self) -> None:

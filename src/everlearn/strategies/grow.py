@@ -116,7 +116,7 @@ class Grow(Strategy):
         if not run.learned or self.n_growths_ >= self.max_growths or not len(task.train):
             return
         if self.when == "hard":
-            self.left_[task.name] = self.try_task(run, task)
+            self.left_[task.name] = round(self.try_task(run, task), 6)  # rounding differs with the processes
             if self.left_[task.name] <= self.threshold:
                 return
         self._grow(run)

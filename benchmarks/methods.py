@@ -1,0 +1,92 @@
+"""What each method keeps and learns on the streams of benchmarks/methods.yaml.
+
+    python benchmarks/methods.py SUITE --out FOLDER [--only a,b] [--set key=value ...] [--seeds 0,1,2]
+
+Writes FOLDER/SUITE/<method> (run folders: what was done stays, what was stopped goes on), a report of all beside them,
+and results/methods_SUITE.json: {config, env, numbers}, by method its settings, the metrics of docs/results-schema.md
+with 95% intervals over seeds, the bytes kept and the time of training. `make docs` quotes it in METHODS.md.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from paired import write
+from workload import results_path
+
+from everlearn.config import build_strategies, load_recipe
+from everlearn.errors import ConfigError
+from everlearn.report.html import write_report
+from everlearn.report.views import kept_bytes, load_views, mean_cost
+from everlearn.runs import resume, run
+from everlearn.state import read_json
+
+SUITES = Path(__file__).with_name("methods.yaml")
+METRICS = ("average_accuracy", "backward_transfer", "learning_accuracy", "stability")
+
+
+def numbers_of(folder: Path, strategies: list[Any]) -> dict[str, Any]:
+    """Return what a finished run showed."""
+    results = read_json(folder / "results.json")
+    (view,) = load_views({folder.name: folder})
+    return {
+        "strategies": strategies,
+        "n_seeds": len(results["seeds"]),
+        **{name: results["summary"][name] for name in METRICS},
+        "bytes_kept": sum(kept_bytes(view).values()),
+        "train_s": mean_cost(view)["train_s"],
+    }
+
+
+def learn(recipe: Path, strategies: list[Any], folder: Path, overrides: list[str]) -> None:
+    """Run a recipe with a method, or go on with it."""
+    if (folder / "recipe.yaml").exists():
+        resume(folder)
+        return
+    run(load_recipe(recipe, [*overrides, f"strategies={yaml.safe_dump(strategies, default_flow_style=True)}"]), folder)
+
+
+def main() -> None:
+    """Run what is asked for, then write the report and the numbers of all that is done."""
+    suites = yaml.safe_load(SUITES.read_text(encoding="utf-8"))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("suite", choices=list(suites))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", help="methods, with commas between")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    suite = suites[arguments.suite]
+    recipe = SUITES.parent.parent / suite["recipe"]
+    names = arguments.only.split(",") if arguments.only else list(suite["methods"])
+    overrides = [f"seeds=[{arguments.seeds}]", *arguments.overrides]
+    root = arguments.out / arguments.suite
+    for name in names:
+        strategies = suite["methods"][name]
+        build_strategies(strategies)
+        try:
+            learn(recipe, strategies, root / name, overrides)
+        except ConfigError as error:  # the method doesn't suit this stream, and says why
+            print(f"{name}: {error}", flush=True)
+            continue
+        found = numbers_of(root / name, strategies)
+        score, change = found["average_accuracy"], found["backward_transfer"]
+        print(
+            f"{name:20s} {score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}], {change['mean']:+.3f}",
+            flush=True,
+        )
+    done = {
+        name: root / name
+        for name in suite["methods"]
+        if (root / name / "results.json").exists() and read_json(root / name / "results.json")["complete"]
+    }
+    write_report(done, root)
+    config = {"suite": arguments.suite, "recipe": suite["recipe"], "seeds": arguments.seeds}
+    path = results_path(f"methods_{arguments.suite}")
+    write(path, config, {name: numbers_of(folder, suite["methods"][name]) for name, folder in done.items()})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
