@@ -202,13 +202,6 @@ def test_off_the_main_thread_it_runs_without_a_signal_handler(tmp_path):
     assert results[0]["complete"]
 
 
-@pytest.mark.parametrize("track", ["tensorboard"])
-def test_trackers_get_losses_and_scores(track, tmp_path):
-    pytest.importorskip(track)
-    run(plain_recipe(["lwf"], track=[track]), tmp_path / "out")
-    assert list((tmp_path / "out").rglob("events.out.tfevents*"))
-
-
 class Borrowing(Strategy):
     """Adds 1 to all weights while a task is scored."""
 

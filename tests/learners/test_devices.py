@@ -1,7 +1,12 @@
+import os
+import sqlite3
+import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 import torch
+import yaml
 
 from everlearn.errors import ConfigError
 from everlearn.learners.devices import start_accelerator
@@ -50,14 +55,30 @@ def test_processes_that_were_started_but_not_asked_for_are_refused(monkeypatch):
         start_accelerator()
 
 
+TRACKED = {
+    "stream": {"name": "digits", "mode": "split", "n_tasks": 2, "scenario": "task"},
+    "model": {"name": "mlp", "options": {"hidden": [8]}},
+    "learner": {"name": "sft", "epochs": 1, "batch_size": 64},
+}
+
+
 def test_a_tracker_receives_losses_and_scores(tmp_path):
-    recipe = {
-        "stream": {"name": "digits", "mode": "split", "n_tasks": 2, "scenario": "task"},
-        "model": {"name": "mlp", "options": {"hidden": [8]}},
-        "learner": {"name": "sft", "epochs": 1, "batch_size": 64},
-        "track": ["tensorboard"],
-    }
-    run(recipe, tmp_path / "run")
+    run({**TRACKED, "track": ["tensorboard"]}, tmp_path / "run")
     written = list((tmp_path / "run").rglob("events.out.tfevents.*"))
     assert written
     assert b"loss/task" in b"".join(path.read_bytes() for path in written)
+
+
+def test_weights_and_biases_and_mlflow_receive_the_same(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**TRACKED, "track": ["wandb", "mlflow"]}))
+    done = subprocess.run(  # in a process of its own: both leave threads and handlers behind
+        [sys.executable, "-m", "everlearn", "run", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")],
+        env={**os.environ, "WANDB_MODE": "offline", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    wanted = {"split_0_1/loss/task", "split_0_1/learning_rate", "score/split_0_1", "score/split_2_3"}
+    (offline,) = (tmp_path / "run").rglob("*.wandb")
+    assert all(name.encode() in offline.read_bytes() for name in wanted)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        assert wanted <= {key for (key,) in database.execute("select distinct key from metrics")}
