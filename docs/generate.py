@@ -36,6 +36,7 @@ def methods() -> str:
         lines += [f"- {title}: {section(cls, title)}" for title in TOLD if section(cls, title)]
         lines += [f"- {limit[0].upper()}{limit[1:]}: {reason}." for limit, reason in limits(cls)]
         lines += [f"- Recipes: {recipes_of(name)}", *results_of(name), ""]
+    lines += side_by_side()
     lines += [(ROOT / "docs" / "results.md").read_text(encoding="utf-8").rstrip(), ""]
     return "\n".join(lines)
 
@@ -53,20 +54,51 @@ def recipes_of(name: str) -> str:
 def results_of(name: str) -> list[str]:
     """Return a line for each stream of benchmarks/methods.yaml on which the method alone was measured."""
     lines = []
-    for suite, content in SUITES.items():
-        path = ROOT / "benchmarks" / "results" / f"methods_{suite}.json"
-        found = json.loads(path.read_text(encoding="utf-8"))["numbers"].get(name) if path.exists() else None
-        if found is None:
+    for suite, numbers in measured().items():
+        if name not in numbers:
             continue
-        score, change = found["average_accuracy"], found["backward_transfer"]
-        interval = f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+        found, content = numbers[name], SUITES[suite]
         published = content.get("published", {}).get(name)
         lines.append(
-            f"- On {content['title']}: average accuracy {interval}, backward transfer {change['mean']:+.3f}"
-            f" ({found['n_seeds']} seeds, `{settings(found['strategies'])}`)"
+            f"- On {content['title']}: average accuracy {interval(found['average_accuracy'])}, backward transfer"
+            f" {found['backward_transfer']['mean']:+.3f} ({found['n_seeds']} seeds, `{settings(found['strategies'])}`)"
             + (f"; published: {published}" if published else "")
         )
     return lines
+
+
+def side_by_side() -> list[str]:
+    """Return the table of all methods on all the streams that were measured."""
+    numbers = measured()
+    if not numbers:
+        return []
+    rows = dict.fromkeys(name for found in numbers.values() for name in found)
+    lines = [
+        "## Side by side",
+        "",
+        "Average accuracy at the end, 95% interval over three seeds; empty where a method doesn't suit the stream or",
+        "wasn't measured on it. Settings stand with each method, streams in `benchmarks/methods.yaml`.",
+        "",
+        f"| | {' | '.join(SUITES[suite]['title'] for suite in numbers)} |",
+        f"| --- |{' --- |' * len(numbers)}",
+    ]
+    for name in rows:
+        cells = [interval(found[name]["average_accuracy"]) if name in found else "" for found in numbers.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def measured() -> dict[str, dict[str, Any]]:
+    """Return by stream what benchmarks/methods.py measured of each method."""
+    paths = {suite: ROOT / "benchmarks" / "results" / f"methods_{suite}.json" for suite in SUITES}
+    return {
+        suite: json.loads(path.read_text(encoding="utf-8"))["numbers"] for suite, path in paths.items() if path.exists()
+    }
+
+
+def interval(metric: dict[str, float]) -> str:
+    """Return a mean with its interval."""
+    return f"{metric['mean']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
 
 
 def settings(strategies: list[Any]) -> str:

@@ -26,6 +26,7 @@ def draw_capacity(views: Sequence[RunView]) -> Figure | None:
         axes.bar_label(bars, [_percent(share) for share in shares], padding=4, fontsize=8.5)
         axes.set_xlim(0, max(float(max(shares)), 1e-6) * 1.25)
         axes.set_xticks([])
+        axes.set_xlabel("share of the weights that a task may own", fontsize=9)
         axes.spines[["top", "right", "bottom"]].set_visible(False)
         _name_rows(axes, [*axis_names(view)[0], "free"])
         _title(axes, f"{view.name}: {name}")
