@@ -16,7 +16,7 @@ import yaml
 from paired import write
 from workload import results_path
 
-from everlearn.config import build_strategies, load_recipe
+from everlearn.config import load_recipe
 from everlearn.errors import ConfigError
 from everlearn.report.html import write_report
 from everlearn.report.views import kept_bytes, load_views, mean_cost
@@ -65,7 +65,6 @@ def main() -> None:
     root = arguments.out / arguments.suite
     for name in names:
         strategies = suite["methods"][name]
-        build_strategies(strategies)
         try:
             learn(recipe, strategies, root / name, overrides)
         except ConfigError as error:  # the method doesn't suit this stream, and says why

@@ -189,8 +189,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2, help="epochs of 50 steps in a round")
     parser.add_argument("--lora-steps", type=int, default=40)
     parser.add_argument("--avalanche", help="python of an environment with Avalanche 0.6")
-    parser.add_argument("--only", help="methods, with commas between")
-    parser.add_argument("--skip-growth", action="store_true", help="keep what the file says of 1, 10 and 100 tasks")
+    parser.add_argument("--only", help="methods, with commas between; the file keeps its numbers of the others")
+    parser.add_argument("--skip-growth", action="store_true", help="leave out 1, 10 and 100 tasks")
     parser.add_argument("--out", type=Path, default=results_path("strategies"))
     arguments = parser.parse_args()
     use_one_thread()
@@ -198,6 +198,8 @@ def main() -> None:
     names = [name for name in names if name not in SKIPPED]
     avalanche = Avalanche(arguments.avalanche) if arguments.avalanche else None
     numbers: dict[str, Any] = {"mlp": {}, "avalanche": {}, "lora": {}, "growth": {}}
+    if arguments.out.exists() and (arguments.only or arguments.skip_growth):
+        numbers = json.loads(arguments.out.read_text(encoding="utf-8"))["numbers"]
     for name in names:
         unsuited = _class(name).unsuited
         if not {"tensor", "full", "task_head"} & set(unsuited):
@@ -214,8 +216,6 @@ def main() -> None:
         if not {"causal", "lora"} & set(unsuited):
             numbers["lora"][name] = time_lora([name], arguments.lora_steps)
             _say("lora", name, numbers["lora"][name], LORA_BARS.get(name))
-    if arguments.skip_growth and arguments.out.exists():
-        numbers["growth"] = json.loads(arguments.out.read_text(encoding="utf-8"))["numbers"]["growth"]
     for name in ("ewc", "si", "mas", "l2") if not arguments.skip_growth else ():
         numbers["growth"][name] = growth(name, arguments.epochs)
         told = {n: (round(found["first_ms"], 3), found["bytes_kept"]) for n, found in numbers["growth"][name].items()}

@@ -70,7 +70,7 @@ class EncodedMixture(Dataset):
         """Fetch and collate the rows at (group, row); DataLoader calls this once a batch."""
         by_part: dict[tuple[int, int], list[int]] = {}
         for group, row in addresses:
-            part, place = self._place(group, row)
+            part, place = self._place(group, row) if len(self._ends[group]) > 1 else (0, row)
             by_part.setdefault((group, part), []).append(place)
         picked: list[dict[str, Any]] = []
         for (group, part), rows in by_part.items():
@@ -81,7 +81,7 @@ class EncodedMixture(Dataset):
 
     def in_batch_order(self, addresses: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Return addresses in the order in which `__getitems__` lays their rows: those of one part together."""
-        if len(self.parts) == 1 and len(self.parts[0]) < 2:
+        if all(len(parts) < 2 for parts in self.parts):  # a batch names its groups one after another
             return addresses
         by_part: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for group, row in addresses:
@@ -89,9 +89,8 @@ class EncodedMixture(Dataset):
         return [address for part in by_part.values() for address in part]
 
     def _place(self, group: int, row: int) -> tuple[int, int]:
-        ends = self._ends[group]
-        part = 0 if len(ends) == 1 else bisect_right(ends, row)
-        return part, row - (ends[part - 1] if part else 0)
+        part = bisect_right(self._ends[group], row)
+        return part, row - (self._ends[group][part - 1] if part else 0)
 
 
 def plan_epoch(
