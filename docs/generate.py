@@ -55,15 +55,17 @@ def results_of(name: str) -> list[str]:
     """Return a line for each stream of benchmarks/methods.yaml on which the method alone was measured."""
     lines = []
     for suite, numbers in measured().items():
-        if name not in numbers:
-            continue
-        found, content = numbers[name], SUITES[suite]
-        published = content.get("published", {}).get(name)
-        lines.append(
-            f"- On {content['title']}: average accuracy {interval(found['average_accuracy'])}, backward transfer"
-            f" {found['backward_transfer']['mean']:+.3f} ({found['n_seeds']} seeds, `{settings(found['strategies'])}`)"
-            + (f"; published: {published}" if published else "")
-        )
+        for label, found in numbers.items():
+            used = [entry if isinstance(entry, str) else entry["name"] for entry in found["strategies"]]
+            if (used or ["none"]) != [name]:
+                continue
+            published = SUITES[suite].get("published", {}).get(label)
+            score, change = interval(found["average_accuracy"]), found["backward_transfer"]["mean"]
+            lines.append(
+                f"- On {SUITES[suite]['title']}: average accuracy {score}, backward transfer {change:+.3f}"
+                f" ({found['n_seeds']} seeds, `{settings(found['strategies'])}`)"
+                + (f"; published: {published}" if published else "")
+            )
     return lines
 
 
