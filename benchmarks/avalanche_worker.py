@@ -21,6 +21,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from bare import BareLoop
 
 warnings.filterwarnings("ignore")
 N_ROWS, BATCH_SIZE, RATE = 3200, 64, 0.01
@@ -50,25 +51,16 @@ def network() -> torch.nn.Module:
     return torch.nn.Sequential(*layers, torch.nn.Linear(256, 10))
 
 
-class Bare:
-    """The same bare loop as in strategies.py."""
+def tensor_loss(network: torch.nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
+    """Return the cross-entropy."""
+    return torch.nn.functional.cross_entropy(network(batch[0]), batch[1])
 
-    def __init__(self):
-        self.network = network()
-        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=RATE)
-        data = torch.utils.data.TensorDataset(*rows(1))
-        self.loader = torch.utils.data.DataLoader(data, batch_size=BATCH_SIZE, shuffle=True)
-        self.batches = iter(())
 
-    def step(self) -> None:
-        """Take one optimizer step."""
-        batch = next(self.batches, None)
-        if batch is None:
-            self.batches = iter(self.loader)
-            batch = next(self.batches)
-        torch.nn.functional.cross_entropy(self.network(batch[0]), batch[1]).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+def bare_loop() -> BareLoop:
+    """Return the bare loop over the second task."""
+    twin = network()
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*rows(1)), batch_size=BATCH_SIZE, shuffle=True)
+    return BareLoop(twin, torch.optim.SGD(twin.parameters(), lr=RATE), data, tensor_loss)
 
 
 def now() -> tuple[float, float]:
@@ -128,7 +120,7 @@ def measure(name: str, n_epochs: int) -> dict:
     stream = tensors_benchmark(train_tensors=[rows(0), rows(1)], test_tensors=[rows(5)], task_labels=[0, 0])
     first, second = stream.train_stream
     strategy.train(first, num_workers=0)
-    strategy.train_epochs, timer.bare = n_epochs, Bare()
+    strategy.train_epochs, timer.bare = n_epochs, bare_loop()
     strategy.train(second, num_workers=0)
     return {"first": timer.first, "second": timer.second}
 

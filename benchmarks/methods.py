@@ -16,11 +16,11 @@ import yaml
 from paired import write
 from workload import results_path
 
-from everlearn.config import load_recipe
 from everlearn.errors import ConfigError
 from everlearn.report.html import write_report
+from everlearn.report.text import estimate
 from everlearn.report.views import kept_bytes, load_views, mean_cost
-from everlearn.runs import resume, run
+from everlearn.runs import is_finished, run_or_resume
 from everlearn.state import read_json
 
 SUITES = Path(__file__).with_name("methods.yaml")
@@ -38,14 +38,6 @@ def numbers_of(folder: Path, strategies: list[Any]) -> dict[str, Any]:
         "bytes_kept": sum(kept_bytes(view).values()),
         "train_s": mean_cost(view)["train_s"],
     }
-
-
-def learn(recipe: Path, strategies: list[Any], folder: Path, overrides: list[str]) -> None:
-    """Run a recipe with a method, or go on with it."""
-    if (folder / "recipe.yaml").exists():
-        resume(folder)
-        return
-    run(load_recipe(recipe, [*overrides, f"strategies={yaml.safe_dump(strategies, default_flow_style=True)}"]), folder)
 
 
 def main() -> None:
@@ -66,21 +58,15 @@ def main() -> None:
     for name in names:
         strategies = suite["methods"][name]
         try:
-            learn(recipe, strategies, root / name, overrides)
+            method = f"strategies={yaml.safe_dump(strategies, default_flow_style=True)}"
+            run_or_resume(recipe, root / name, [*overrides, method])
         except ConfigError as error:  # the method doesn't suit this stream, and says why
             print(f"{name}: {error}", flush=True)
             continue
         found = numbers_of(root / name, strategies)
-        score, change = found["average_accuracy"], found["backward_transfer"]
-        print(
-            f"{name:20s} {score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}], {change['mean']:+.3f}",
-            flush=True,
-        )
-    done = {
-        name: root / name
-        for name in suite["methods"]
-        if (root / name / "results.json").exists() and read_json(root / name / "results.json")["complete"]
-    }
+        score, change = estimate(found["average_accuracy"]), estimate(found["backward_transfer"], signed=True)
+        print(f"{name:20s} {' '.join(score)}, {change[0]}", flush=True)
+    done = {name: root / name for name in suite["methods"] if is_finished(root / name)}
     write_report(done, root)
     config = {"suite": arguments.suite, "recipe": suite["recipe"], "seeds": arguments.seeds}
     path = results_path(f"methods_{arguments.suite}")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bare import BareLoop
 from loop import PairedListener
 from matplotlib.figure import Figure
 from paired import Pairs, write
@@ -56,24 +57,6 @@ PEERS = {"none": "Naive", "ewc": "EWC", "si": "SI", "lwf": "LwF", "gem": "GEM", 
 BARS = {"none": 1.05, "ewc": 1.15, "si": 1.25, "lwf": 1.4, "agem": 1.9, "gem": 2.5, "replay": 1.6}
 LORA_BARS = dict.fromkeys(("l2", "ewc", "si", "mas", "rwalk"), 1.05)
 SKIPPED = ("joint", "gdumb", "sdft")  # don't train on the second task's rows, or generate: nothing to pair with
-
-
-class BareLoop:
-    """Plain training of a twin, endlessly over its batches."""
-
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, batches: DataLoader, loss: Any):
-        self.network, self.optimizer, self.loader, self.loss = network.train(), optimizer, batches, loss
-        self.batches = iter(())
-
-    def step(self) -> None:
-        """Take one optimizer step."""
-        batch = next(self.batches, None)
-        if batch is None:
-            self.batches = iter(self.loader)
-            batch = next(self.batches)
-        self.loss(self.network, batch).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
 
 
 def tensor_task(number: int) -> Task:
@@ -231,10 +214,14 @@ def main() -> None:
 def draw(numbers: dict[str, Any]) -> Figure:
     """Return a row for each method, cheapest on top: its ratio on both models, Avalanche's, and the bar."""
     names = sorted({*numbers["mlp"], *numbers["lora"]}, key=lambda name: -_ratio(numbers, name))
-    looks = (("mlp", "MLP 784-256-256-10", "o"), ("lora", "LoRA on 5 M parameters", "^"))
+    series = (
+        ("mlp", "MLP 784-256-256-10", "o"),
+        ("lora", "LoRA on 5 M parameters", "^"),
+        ("avalanche", "Avalanche 0.6, the same MLP", "s"),
+    )
     figure = new_figure(8.6, 1.4 + 0.27 * len(names))
     axes = figure.subplots()
-    for place, (key, label, marker) in enumerate((*looks, ("avalanche", "Avalanche 0.6, the same MLP", "s"))):
+    for place, (key, label, marker) in enumerate(series):
         rows = [(numbers[key][name]["ratio"], row) for row, name in enumerate(names) if name in numbers[key]]
         if not rows:
             continue

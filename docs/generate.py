@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from everlearn.catalog import SECTIONS, limits, section, summary
 from everlearn.cli import app
 from everlearn.registry import find, names
+from everlearn.report.text import estimate
 
 ROOT = Path(__file__).parents[1]
 SUITES = yaml.safe_load((ROOT / "benchmarks" / "methods.yaml").read_text(encoding="utf-8"))
@@ -30,13 +31,14 @@ def methods() -> str:
         "Made by `make docs` from the registry. How each method is checked: `tests/contract/` runs over all of them.",
         "",
     ]
+    numbers = measured()
     for name in names("strategy"):
         cls = find("strategy", name)
         lines += [f"## `{name}`", "", summary(cls), ""]
         lines += [f"- {title}: {section(cls, title)}" for title in TOLD if section(cls, title)]
         lines += [f"- {limit[0].upper()}{limit[1:]}: {reason}." for limit, reason in limits(cls)]
-        lines += [f"- Recipes: {recipes_of(name)}", *results_of(name), ""]
-    lines += side_by_side()
+        lines += [f"- Recipes: {recipes_of(name)}", *results_of(name, numbers), ""]
+    lines += side_by_side(numbers)
     lines += [(ROOT / "docs" / "results.md").read_text(encoding="utf-8").rstrip(), ""]
     return "\n".join(lines)
 
@@ -51,41 +53,39 @@ def recipes_of(name: str) -> str:
     return ", ".join(found) or "none yet"
 
 
-def results_of(name: str) -> list[str]:
+def results_of(name: str, suites: dict[str, dict[str, Any]]) -> list[str]:
     """Return a line for each stream of benchmarks/methods.yaml on which the method alone was measured."""
     lines = []
-    for suite, numbers in measured().items():
+    for suite, numbers in suites.items():
         for label, found in numbers.items():
             used = [entry if isinstance(entry, str) else entry["name"] for entry in found["strategies"]]
             if (used or ["none"]) != [name]:
                 continue
             published = SUITES[suite].get("published", {}).get(label)
-            score, change = interval(found["average_accuracy"]), found["backward_transfer"]["mean"]
+            score = " ".join(estimate(found["average_accuracy"]))
+            change, _ = estimate(found["backward_transfer"], signed=True)
             lines.append(
-                f"- On {SUITES[suite]['title']}: average accuracy {score}, backward transfer {change:+.3f}"
+                f"- On {SUITES[suite]['title']}: average accuracy {score}, backward transfer {change}"
                 f" ({found['n_seeds']} seeds, `{settings(found['strategies'])}`)"
                 + (f"; published: {published}" if published else "")
             )
     return lines
 
 
-def side_by_side() -> list[str]:
+def side_by_side(numbers: dict[str, dict[str, Any]]) -> list[str]:
     """Return the table of all methods on all the streams that were measured."""
-    numbers = measured()
-    if not numbers:
-        return []
     rows = dict.fromkeys(name for found in numbers.values() for name in found)
     lines = [
         "## Side by side",
         "",
-        "Average accuracy at the end, 95% interval over three seeds; empty where a method doesn't suit the stream or",
+        "Average accuracy at the end, 95% interval over three seeds; – where a method doesn't suit the stream or",
         "wasn't measured on it. Settings stand with each method, streams in `benchmarks/methods.yaml`.",
         "",
         f"| | {' | '.join(SUITES[suite]['title'] for suite in numbers)} |",
         f"| --- |{' --- |' * len(numbers)}",
     ]
     for name in rows:
-        cells = [interval(found[name]["average_accuracy"]) if name in found else "" for found in numbers.values()]
+        cells = [" ".join(estimate(found.get(name, {}).get("average_accuracy"))).rstrip() for found in numbers.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return [*lines, ""]
 
@@ -96,11 +96,6 @@ def measured() -> dict[str, dict[str, Any]]:
     return {
         suite: json.loads(path.read_text(encoding="utf-8"))["numbers"] for suite, path in paths.items() if path.exists()
     }
-
-
-def interval(metric: dict[str, float]) -> str:
-    """Return a mean with its interval."""
-    return f"{metric['mean']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
 
 
 def settings(strategies: list[Any]) -> str:

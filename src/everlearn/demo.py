@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from everlearn.report.html import write_report
-from everlearn.runs import Listener, resume, run
+from everlearn.runs import Listener, run_or_resume
 
 SETTING: dict[str, Any] = {
     "stream": {
@@ -50,9 +50,6 @@ def run_demo(out: Path, seed: int, listen: Callable[[str], AbstractContextManage
     folders = {name: out / name for name in RUNS}
     for name, strategies in RUNS.items():
         with listen(name) as listener:
-            if (folders[name] / "recipe.yaml").exists():
-                resume(folders[name], listener)
-            else:
-                run({**SETTING, "strategies": strategies, "seed": seed}, folders[name], listener=listener)
+            run_or_resume({**SETTING, "strategies": strategies, "seed": seed}, folders[name], listener=listener)
     write_report(folders, out)
     return folders

@@ -321,9 +321,26 @@ def resume(out: str | Path, listener: Listener | None = None) -> dict[str, Any]:
     if not (out / "recipe.yaml").exists():
         way_out = "Name the folder of a run; everlearn run starts a new one"
         raise StateError(describe("resume", "there is no run in the folder", str(out), way_out))
-    if (out / "results.json").exists() and read_json(out / "results.json")["complete"]:
+    if is_finished(out):
         return read_json(out / "results.json")
     return _go(load_recipe(out / "recipe.yaml"), out, listener or Listener())
+
+
+def run_or_resume(
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """Go on with the run in the folder `out` if one was begun there, else `run` the recipe."""
+    if (Path(out) / "recipe.yaml").exists():
+        return resume(out, listener)
+    return run(recipe, out, overrides, listener)
+
+
+def is_finished(out: Path) -> bool:
+    """Tell whether the folder holds a run that came to its end."""
+    return (out / "results.json").exists() and read_json(out / "results.json")["complete"]
 
 
 def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:

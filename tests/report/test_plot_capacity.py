@@ -46,7 +46,8 @@ def test_seeds_are_averaged_by_place_where_their_orders_differ(tmp_path):
     np.testing.assert_allclose(owned_shares(view)["packnet"], [0.25, 0.1875, 0.140625, 0.421875])
     (axes,) = draw_capacity([view]).axes
     assert axes.get_yticklabels()[0].get_text() == "task 1"
-    assert draw_task_scores([view]) is not None
+    (axes,) = draw_task_scores([view]).axes
+    assert axes.get_yticklabels()[0].get_text() == "task 1"
 
 
 def test_runs_without_shares_have_no_such_pictures(make_run, tmp_path):

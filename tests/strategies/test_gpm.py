@@ -3,7 +3,7 @@ import torch
 
 from everlearn.learners.loader import row_batches
 from everlearn.strategy import Strategy
-from support.runs import Bench, assert_same, make_bench, weights
+from support.runs import Bench, make_bench, weights
 from support.tasks import tensor_task
 
 ADAMW = {"optimizer": "adamw", "weight_decay": 0.1, "learning_rate": 0.01, "clip": None, "epochs": 4}
@@ -127,12 +127,6 @@ def test_heads_of_single_tasks_are_neither_held_nor_looked_at(llama, bert):
     shared = make_bench("classify", llama, bert, head="shared")
     run = shared.learn(shared.run(["gpm"], epochs=1))
     assert len([name for name in run.strategies[0].bases_ if "blocks" in name]) == 2
-
-
-def test_the_first_task_is_learned_as_without_it(llama, bert):
-    bench = make_bench("plain", llama, bert)
-    plain = weights(bench.learn(bench.run(), upto=1))
-    assert_same(plain, weights(bench.learn(bench.run(["gpm"]), upto=1)))
 
 
 def test_what_it_keeps_is_bounded_and_grows_with_the_threshold(llama, bert):

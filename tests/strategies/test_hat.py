@@ -1,20 +1,16 @@
 import math
-from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
-from everlearn.errors import ConfigError, ModelError
+from everlearn.errors import ConfigError
 from everlearn.learners.loader import row_batches
 from everlearn.models.gates import gates_of
 from everlearn.strategies.hat import compensation, sharpness
 from everlearn.types import Step
 from support.runs import (
     answers,
-    assert_layers_are_not_exported,
     assert_same,
-    assert_split_digits_keep_their_answers,
     learn_at,
     make_bench,
     weights,
@@ -136,17 +132,3 @@ def test_models_without_units_to_gate_are_refused(llama, bert):
         make_bench("causal_full", llama, bert).run(["hat"])
     with pytest.raises(ConfigError, match="add classes to the head"):
         make_bench("classify", llama, bert, head="shared").run(["hat"])
-    norm = nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.Linear(4, 4))
-    bench = replace(make_bench("plain", llama, bert), config=norm)
-    with pytest.raises(ModelError, match="is no chain of linear maps"):
-        learn_at(bench.run(["hat"]), bench.tasks[0], 0)
-
-
-@pytest.mark.parametrize("scenario", ["class", "domain", "task"])
-def test_split_digits_keep_their_answers_however_classes_are_named(scenario, llama, bert):
-    assert_split_digits_keep_their_answers(make_bench("plain", llama, bert), "hat", scenario)
-
-
-@pytest.mark.parametrize("merged", [False, True])
-def test_its_layers_are_not_exported(merged, llama, bert, tmp_path):
-    assert_layers_are_not_exported(make_bench("causal_lora", llama, bert), "hat", tmp_path, merged=merged)

@@ -7,7 +7,7 @@ from everlearn.strategies import ogd
 from everlearn.strategies.ogd import OGD, answers
 from everlearn.strategy import Strategy
 from everlearn.types import Outputs
-from support.runs import Bench, assert_same, first_task_loss, make_bench, weights
+from support.runs import Bench, first_task_loss, make_bench
 from support.tasks import tensor_task
 
 ADAMW = {"optimizer": "adamw", "weight_decay": 0.1, "learning_rate": 0.01, "clip": None, "epochs": 4}
@@ -182,12 +182,6 @@ def test_what_is_left_is_held_where_others_freeze_a_part(llama, bert):
     assert next(iter(strategy.sizes_)) == "1.weight"
     both = strategy.basis_["lines"]
     torch.testing.assert_close(both @ both.T, torch.eye(len(both)), rtol=0, atol=1e-5)
-
-
-def test_the_first_task_is_learned_as_without_it(llama, bert):
-    bench = make_bench("plain", llama, bert)
-    plain = weights(bench.learn(bench.run(), upto=1))
-    assert_same(plain, weights(bench.learn(bench.run(["ogd"]), upto=1)))
 
 
 def test_what_it_keeps_is_bounded(llama, bert):

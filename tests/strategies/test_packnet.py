@@ -12,7 +12,7 @@ from everlearn.home.settings import settings_from
 from everlearn.learners.loader import row_batches
 from everlearn.strategies.packnet import PackNet, capacity, give_largest
 from everlearn.strategy import Strategy
-from support.runs import answers, assert_same, assert_split_digits_keep_their_answers, learn_at, make_bench, weights
+from support.runs import answers, assert_same, learn_at, make_bench, weights
 from support.tasks import prompt_task, tensor_task
 
 KINDS = ["causal_lora", "causal_full", "classify", "plain"]
@@ -180,11 +180,6 @@ def test_the_record_says_what_is_used_and_it_keeps_a_byte_a_weight(llama, bert):
     assert cost.strategy_facts["packnet"]["shares"] == {bench.tasks[0].name: 0.25}
     assert cost.strategy_bytes["packnet"] >= cost.strategy_facts["packnet"]["total"] == 6 * 16
     assert PackNet().facts()["total"] == 0
-
-
-@pytest.mark.parametrize("scenario", ["class", "domain", "task"])
-def test_split_digits_keep_their_answers_however_classes_are_named(scenario, llama, bert):
-    assert_split_digits_keep_their_answers(make_bench("plain", llama, bert), "packnet", scenario)
 
 
 @pytest.mark.parametrize(("adapter", "merged"), [("lora", False), ("lora", True), ("full", False)])

@@ -2,15 +2,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
-from everlearn.errors import ConfigError, ModelError
+from everlearn.errors import ConfigError
 from everlearn.models.load import AdapterConfig
 from support.runs import (
     answers,
-    assert_layers_are_not_exported,
     assert_same,
-    assert_split_digits_keep_their_answers,
     learn_at,
     make_bench,
     weights,
@@ -94,17 +91,3 @@ def test_models_without_columns_are_refused(llama, bert):
     for head in ("plain", "classify"):
         with pytest.raises(ConfigError, match="add classes to the head"):
             make_bench(head, llama, bert, head="shared").run(["pnn"])
-    norm = nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.Linear(4, 4))
-    bench = replace(make_bench("plain", llama, bert), config=norm)
-    with pytest.raises(ModelError, match="is no chain of linear maps"):
-        learn_at(bench.run(["pnn"]), bench.tasks[0], 0)
-
-
-@pytest.mark.parametrize("scenario", ["class", "domain", "task"])
-def test_split_digits_keep_their_answers_however_classes_are_named(scenario, llama, bert):
-    assert_split_digits_keep_their_answers(make_bench("plain", llama, bert), "pnn", scenario)
-
-
-@pytest.mark.parametrize("merged", [False, True])
-def test_its_layers_are_not_exported(merged, llama, bert, tmp_path):
-    assert_layers_are_not_exported(make_bench("causal_lora", llama, bert), "pnn", tmp_path, merged=merged)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from everlearn.errors import ConfigError
-from support.runs import answers, assert_same, assert_split_digits_keep_their_answers, learn_at, make_bench, weights
+from support.runs import answers, assert_same, learn_at, make_bench, weights
 from support.tasks import tensor_task
 
 
@@ -60,8 +60,3 @@ def test_it_keeps_a_copy_for_each_task(llama, bert):
 def test_a_shared_head_is_refused(llama, bert):
     with pytest.raises(ConfigError, match="add classes to the head"):
         make_bench("classify", llama, bert, head="shared").run(["separate"])
-
-
-@pytest.mark.parametrize("scenario", ["class", "domain", "task"])
-def test_split_digits_keep_their_answers_however_classes_are_named(scenario, llama, bert):
-    assert_split_digits_keep_their_answers(make_bench("plain", llama, bert), "separate", scenario)

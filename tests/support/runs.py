@@ -1,24 +1,20 @@
 """Runs over the tiny tasks, for each kind of model that a method must work with."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch.nn import functional as F
 
 from everlearn.config import CheckpointConfig, build_strategies
-from everlearn.errors import ModelError
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.loader import row_batches
 from everlearn.learners.sft import SupervisedLearner
-from everlearn.models.export import export_model
 from everlearn.models.load import AdapterConfig, ModelConfig, load_model
 from everlearn.runs import Listener, Run
 from everlearn.strategy import Strategy
-from everlearn.streams.digits import DigitsStream
 from everlearn.types import Cost, Task
 from support.tasks import classify_task, prompt_task, tag_task, tensor_task
 
@@ -144,26 +140,6 @@ def assert_unused_heads_stay(bench: Bench, strategy: str, **learner: Any) -> Non
     learn_at(run, bench.tasks[1], 1)
     now = run.model.adapters.trainable()
     assert all(torch.equal(now[name], tensor) for name, tensor in head.items())
-
-
-def assert_split_digits_keep_their_answers(bench: Bench, strategy: str, scenario: str) -> None:
-    """Check that each task's answers stay bit-equal while later digits are learned, however classes are named."""
-    tasks = tuple(DigitsStream(n_tasks=3, scenario=scenario).build())
-    tasks = tuple(replace(task, train=task.train[:32], evaluation=task.evaluation[:8]) for task in tasks)
-    bench, before = replace(bench, tasks=tasks), {}
-    run = bench.run([strategy], optimizer="adamw", weight_decay=0.1)
-    for position, task in enumerate(tasks):
-        learn_at(run, task, position)
-        before[task.name] = answers(run, task)
-        assert all(torch.equal(answers(run, run.tasks[name]), wanted) for name, wanted in before.items())
-
-
-def assert_layers_are_not_exported(bench: Bench, strategy: str, folder: Path, *, merged: bool) -> None:
-    """Check that a model with layers that only everlearn knows is refused, and nothing is written."""
-    run = bench.learn(bench.run([strategy], epochs=1))
-    with pytest.raises(ModelError, match=r"layers that only everlearn knows.*Keep the run"):
-        export_model(run.model, folder / "out", merged=merged)
-    assert list(folder.iterdir()) == []
 
 
 def start_lora_away_from_zero(run: Run) -> None:

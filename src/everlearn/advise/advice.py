@@ -13,7 +13,6 @@ from everlearn.advise.sizing import Sizes, Timing, Volume, budget_text
 from everlearn.advise.trials import (
     SPENT_SHARE,
     Listen,
-    finished,
     limits,
     plan_sizes,
     run_trials,
@@ -24,6 +23,7 @@ from everlearn.config import Recipe, load_recipe, write_yaml
 from everlearn.errors import ConfigError, Paused, describe
 from everlearn.report.advice import Advice, read_advice, recipe_header, write_advice
 from everlearn.report.text import duration
+from everlearn.runs import is_finished
 from everlearn.state import read_json, write_file, write_json
 from everlearn.streams.schedule import Schedule, apply_schedule
 
@@ -70,7 +70,7 @@ def advise(
     trial["stream"] |= limits(schedule, sizes)
     volume = Volume.of(schedule).within(sizes)
     folders = {out / "trials" / candidate.folder: candidate for candidate in candidates}
-    waiting = [candidate for folder, candidate in folders.items() if not finished(folder)]
+    waiting = [candidate for folder, candidate in folders.items() if not is_finished(folder)]
     tell(
         f"{len(waiting)} of {len(folders)} trials to run: {sizes.rows} rows and {sizes.items} items a task at most, "
         f"about {duration(min(sum(timing.trial_s(volume, c.cost) for c in waiting), budget_s))}"
@@ -79,7 +79,7 @@ def advise(
         not_tried = run_trials(trial, folders, deadline, timing.trial_s(volume), listen)
     except Paused:
         raise Paused(str(out)) from None
-    done = {candidate.name: folder for folder, candidate in folders.items() if finished(folder)}
+    done = {candidate.name: folder for folder, candidate in folders.items() if is_finished(folder)}
     missing = [candidate for candidate in candidates[:2] if candidate.name not in done]
     if PLAIN not in done or len(done.keys() - {JOINT}) < 2:
         needed = budget_text(sum(timing.trial_s(volume, c.cost) for c in missing) / SPENT_SHARE)

@@ -10,8 +10,7 @@ from typing import Any
 from everlearn.advise.candidates import METHOD_COST, PLAIN, Candidate
 from everlearn.advise.sizing import MIN_ITEMS, MIN_ROWS, Sizes, Timing, Volume, budget_text, fit_sizes, measure_timing
 from everlearn.errors import ConfigError, Paused, TrainingError, describe
-from everlearn.runs import Listener, resume, run
-from everlearn.state import read_json
+from everlearn.runs import Listener, is_finished, run, run_or_resume
 from everlearn.streams.schedule import Schedule
 from everlearn.types import Score, Task
 
@@ -96,7 +95,7 @@ def run_trials(
     """
     not_tried = {}
     for folder, candidate in candidates.items():
-        if finished(folder):
+        if is_finished(folder):
             continue
         if deadline - time.monotonic() < plain_s:
             not_tried[candidate.name] = "the budget had run out"
@@ -113,17 +112,9 @@ def run_trials(
     return not_tried
 
 
-def finished(folder: Path) -> bool:
-    """Tell whether the folder holds a run that came to its end."""
-    return (folder / "results.json").exists() and read_json(folder / "results.json")["complete"]
-
-
 def _run_one(recipe: Mapping[str, Any], folder: Path, listener: Listener) -> None:
     """Run a trial, or go on with it; of a finished one the results are kept, not the weights."""
-    if (folder / "recipe.yaml").exists():
-        resume(folder, listener)
-    else:
-        run(recipe, folder, listener=listener)
+    run_or_resume(recipe, folder, listener=listener)
     for name in ("checkpoints", "final", "memory"):
         shutil.rmtree(folder / name, ignore_errors=True)
 

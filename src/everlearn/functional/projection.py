@@ -14,7 +14,7 @@ PIECE = 1 << 12  # weights
 def project_against(gradients: Sequence[torch.Tensor], reference: Sequence[torch.Tensor]) -> bool:
     """Remove from a gradient, in place, its component against the reference, if it points against it.
 
-    g <- g - (g.r / r.r) r where g.r < 0. Both are normalised first, so that the result is the same at any scale.
+    g <- g - (g.r / r.r) r where g.r < 0. The result is the same at any scale of either.
 
     Args:
         gradients: tensors of the present gradient; changed in place.
