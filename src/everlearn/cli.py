@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from everlearn.cli_home import add_home_commands
+from everlearn.cli_online import add_online_command
 from everlearn.errors import ConfigError, EverlearnError, Paused, describe
 
 if TYPE_CHECKING:
@@ -71,14 +72,19 @@ def run_recipe(
 
 @app.command()
 def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run or an advice, or a model home.")]) -> None:
-    """Go on with a run, an advice, or a home's learning, that was paused or killed."""
+    """Go on with a run, online or not, an advice, or a home's learning, that was paused or killed."""
     from everlearn.advise import go_on, is_advice
     from everlearn.cli_home import resume_home
+    from everlearn.cli_online import resume_online_run
     from everlearn.home import Home
+    from everlearn.online import is_online
     from everlearn.runs import resume as resume_run
 
     if Home.is_home(folder):
         resume_home(folder)
+        return
+    if is_online(folder):
+        resume_online_run(folder)
         return
     if is_advice(folder):
         _print_advice(go_on(folder, _bars, console.print), folder)
@@ -93,10 +99,16 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("runs/compare"),
 ) -> None:
-    """Draw runs side by side: matrices, curves over tasks, retention against plasticity, cost."""
+    """Draw runs side by side: matrices, curves over tasks, retention against plasticity, cost; online runs likewise."""
+    from everlearn.cli_online import compare_online
+    from everlearn.online import is_online
     from everlearn.report.html import write_report
 
-    folders = _named(runs)
+    online = [run for run in runs if is_online(run)]
+    folders = _named(runs, online)
+    if online:
+        compare_online(folders, out)
+        return
     out.mkdir(parents=True, exist_ok=True)
     write_report(folders, out)
     _print_runs(folders)
@@ -196,6 +208,7 @@ def show(
 
 
 add_home_commands(app)
+add_online_command(app)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -277,13 +290,16 @@ def _print_runs(folders: dict[str, Path]) -> None:
     console.print(compare_table(folders))
 
 
-def _named(runs: list[Path]) -> dict[str, Path]:
+def _named(runs: list[Path], online: list[Path]) -> dict[str, Path]:
     """Name runs by their folders; by whole paths where two folders share a name."""
+    if online and len(online) < len(runs):
+        way_out = "Compare online runs with online runs"
+        raise ConfigError(describe("compare", "runs of two kinds", [str(run) for run in runs], way_out))
     names = [run.resolve().name for run in runs]
     named = dict(zip(names if len(set(names)) == len(names) else map(str, runs), runs, strict=True))
     for run in runs:
-        if not (run / "results.jsonl").exists():
-            way_out = "Name folders that everlearn run wrote"
+        if run not in online and not (run / "results.jsonl").exists():
+            way_out = "Name folders that everlearn run or everlearn online wrote"
             raise ConfigError(describe("compare", "there are no results in the folder", str(run), way_out))
     return named
 

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -17,6 +17,7 @@ from everlearn.models.load import ModelConfig
 from everlearn.registry import find
 from everlearn.strategy import Strategy
 
+T = TypeVar("T")
 SCHEDULE_KEYS = ("order", "shuffle", "rounds", "split_rounds", "per_task", "per_task_eval")
 
 
@@ -103,10 +104,15 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     Raises:
         ConfigError: if the file can't be read, or anything in it is unknown, of the wrong type or out of range.
     """
+    return read_config(Recipe, source, overrides)
+
+
+def read_config(cls: type[T], source: str | Path | Mapping[str, Any], overrides: Sequence[str]) -> T:
+    """Return the dataclass `cls` as a YAML file (or mapping) and its overrides give it."""
     content = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_yaml(Path(source))
     for override in overrides:
         apply_override(content, override)
-    return from_mapping(Recipe, content, "")
+    return from_mapping(cls, content, "")
 
 
 class _Loader(yaml.SafeLoader):

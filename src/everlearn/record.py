@@ -18,25 +18,12 @@ SCHEMA = 1
 _PACKAGES = ("everlearn", "torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "numpy")
 
 
-class Recorder:
-    """Appends lines to results.jsonl, each on the disk before the next thing is done. Inactive on other processes."""
+class JsonLines:
+    """Appends lines to a file. Inactive on all processes but one."""
 
     def __init__(self, path: Path, *, active: bool = True):
         self.path = path
         self.active = active
-
-    def header(self, recipe: dict[str, Any], env: dict[str, Any], tasks: dict[str, list[str]]) -> None:
-        """Write the first line."""
-        self._append({"type": "header", "schema": SCHEMA, "recipe": recipe, "env": env, "tasks": tasks})
-
-    def result(self, result: TaskResult) -> None:
-        """Write one cell of the accuracy matrix."""
-        line = {"type": "score", "seed": result.seed, "after": result.after, "trained": result.trained}
-        self._append({**line, **asdict(result.score)})
-
-    def cost(self, seed: int, after: int, trained: str, cost: Cost) -> None:
-        """Write what learning one task took."""
-        self._append({"type": "cost", "seed": seed, "after": after, "trained": trained, **asdict(cost)})
 
     def n_bytes(self) -> int:
         """Return how long the file is."""
@@ -51,17 +38,38 @@ class Recorder:
             raise StateError(
                 describe(str(self.path), "is shorter than when the run was saved", self.n_bytes(), way_out)
             )
+        if not self.path.exists():
+            return
         with open(self.path, "r+b") as file:
             file.truncate(n_bytes)
             os.fsync(file.fileno())
 
-    def _append(self, line: dict[str, Any]) -> None:
+    def append(self, line: dict[str, Any], *, sync: bool = True) -> None:
+        """Write one line; with `sync` it is on the disk before the next thing is done."""
         if not self.active:
             return
         with writing(self.path, "Free some space, then go on with: everlearn resume"), open(self.path, "ab") as file:
             file.write((json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode())
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
+
+
+class Recorder(JsonLines):
+    """Writes results.jsonl."""
+
+    def header(self, recipe: dict[str, Any], env: dict[str, Any], tasks: dict[str, list[str]]) -> None:
+        """Write the first line."""
+        self.append({"type": "header", "schema": SCHEMA, "recipe": recipe, "env": env, "tasks": tasks})
+
+    def result(self, result: TaskResult) -> None:
+        """Write one cell of the accuracy matrix."""
+        line = {"type": "score", "seed": result.seed, "after": result.after, "trained": result.trained}
+        self.append({**line, **asdict(result.score)})
+
+    def cost(self, seed: int, after: int, trained: str, cost: Cost) -> None:
+        """Write what learning one task took."""
+        self.append({"type": "cost", "seed": seed, "after": after, "trained": trained, **asdict(cost)})
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -17,6 +17,8 @@ PACKAGES = {
     "learner": "everlearn.learners",
     "verifier": "everlearn.streams",
     "problem": "everlearn.streams.arena",
+    "curriculum": "everlearn.streams.arena",
+    "source": "everlearn.streams",  # of episodes, for learning online
 }
 _entries: dict[str, dict[str, Any]] = {kind: {} for kind in PACKAGES}
 _imported: set[str] = set()

@@ -58,6 +58,12 @@ class Listener:
     def consolidating(self, task: Task) -> None:
         """The strategies consolidate a task."""
 
+    def episode(self, done: int, n_episodes: int, episode: "Episode") -> None:
+        """An online learner has answered and learned a problem."""
+
+    def evaluated(self, done: int, accuracy: float) -> None:
+        """An online learner was scored on all held-out problems, after `done` episodes."""
+
 
 @dataclass
 class Run:
@@ -90,13 +96,14 @@ class Run:
     context: dict[str, Any] = field(default_factory=dict)  # JSON of the caller's, saved with each checkpoint
     pause_requested: bool = False
     n_logged: int = 0
+    n_checkpoints: int = 0  # written since the run was built
     until_scored: ExitStack = field(default_factory=ExitStack)
     _saved_at: float = field(default_factory=time.monotonic)
     _steps_since_save: int = 0
 
     def __post_init__(self) -> None:
         for strategy in self.strategies:
-            strategy.check_model(self.model.traits)
+            strategy.check_model((*self.model.traits, *self.learner.traits))
         if self.memory is None and self.folder is not None:
             self.memory = self.folder / "memory"
         device = self.accelerator.device
@@ -210,6 +217,7 @@ class Run:
         tensors: dict[str, torch.Tensor] = {}
         values = pack({**self.state(), "training": training, "context": self.context}, tensors, "run")
         save_checkpoint(self.folder / "checkpoints", tensors, values)
+        self.n_checkpoints += 1
 
     def restore(self, folder: Path) -> dict[str, Any] | None:
         """Load the newest checkpoint below `folder`; return its `training`, or None between tasks.

@@ -144,12 +144,15 @@ def _exact_match(model: Model, task: Task, rows: Rows, share: _Share) -> _Result
         ),
     )
     answer_of = dict(zip(order, answers, strict=True))
-    verify = find("verifier", task.verifier, f"task {task.name!r}: verifier") if task.verifier else None
-    outcomes = [
-        float(verify(answer_of[i], row) if verify else answer_of[i].strip() == texts[i][1].strip())
-        for i, row in enumerate(rows)
-    ]
+    outcomes = [float(is_right(task, answer_of[i], row, texts[i][1])) for i, row in enumerate(rows)]
     return _Result(_mean(outcomes), outcomes)
+
+
+def is_right(task: Task, answer: str, row: Row, completion: str) -> bool:
+    """Return whether an answer is that of its row: by the task's verifier, or the same text as the completion."""
+    if task.verifier is None:
+        return answer.strip() == completion.strip()
+    return find("verifier", task.verifier, f"task {task.name!r}: verifier")(answer, row)
 
 
 def _choice(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:

@@ -103,7 +103,7 @@ def plan_epoch(
     """
     order = _epoch_order(mixture, plan, seed_parts)
     extra = [
-        _endless_rows(number, mixture.sizes[number], seed_parts)
+        endless_rows(number, mixture.sizes[number], seed_parts)
         for number, ratio in enumerate(mixture.ratios)
         if number > 0 and ratio > 0 and mixture.sizes[number] > 0
     ]
@@ -183,7 +183,8 @@ def _epoch_order(mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any
     return [row for block in shuffled + rest for row in block]
 
 
-def _endless_rows(group: int, size: int, seed_parts: tuple[Any, ...]) -> Iterator[tuple[int, int]]:
+def endless_rows(group: int, size: int, seed_parts: tuple[Any, ...]) -> Iterator[tuple[int, int]]:
+    """Yield (group, row) over the rows of a group in one shuffled pass after another."""
     generator = generator_for(*seed_parts, "group", group)
     while True:
         for row in torch.randperm(size, generator=generator).tolist():

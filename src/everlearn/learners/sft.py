@@ -3,7 +3,7 @@
 import time
 import warnings
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from peft import PeftModel
@@ -83,6 +83,8 @@ class SupervisedLearner:
     delta: float = 0.001
     workers: int = 0
 
+    traits: ClassVar[tuple[str, ...]] = ()  # what a method may be unsuited for, beside the model's
+
     def __post_init__(self) -> None:
         check_choice("learner.optimizer", self.optimizer, OPTIMIZERS)
         check_choice("learner.schedule", self.schedule, SCHEDULES)
@@ -116,7 +118,7 @@ class SupervisedLearner:
                 run.accelerator.scaler.load_state_dict(saved["scaler"])
         self._checkpoint_activations(run.model.network)
         run.model.network.train()
-        hooks = _Hooks.of(run)
+        hooks = Hooks.of(run)
         run.listener.training(task, n_steps, progress.index)
         while progress.epoch < self.epochs and not progress.stopped and n_steps:
             steps = plan_epoch(encoded, plan, (run.seed, run.position, task.name, progress.epoch))[progress.done :]
@@ -129,10 +131,10 @@ class SupervisedLearner:
             for addresses, micro_batches in zip(steps, batches, strict=True):
                 step.index, step.learning_rate = progress.index, optimizer.param_groups[0]["lr"]
                 rows = [encoded.in_batch_order(micro[run.rank :: run.world_size]) for micro in addresses]
-                loss = self._take_step(run, step, micro_batches, rows, optimizer, hooks)
+                loss = take_step(run, step, micro_batches, rows, optimizer, hooks, self.clip)
                 scheduler.step()
                 progress.loss_sum += loss
-                progress.n_tokens += sum(_n_tokens(batch) for batch in micro_batches)
+                progress.n_tokens += sum(n_tokens(batch) for batch in micro_batches)
                 progress.index += 1
                 progress.done += 1
                 progress.elapsed_s = time.perf_counter() - started
@@ -142,52 +144,6 @@ class SupervisedLearner:
             progress.done = 0
             progress.stopped = self._should_stop(run, task, progress)
         return progress
-
-    def _take_step(
-        self,
-        run: "Run",
-        step: Step,
-        micro_batches: list[Batch],
-        rows: list[list[tuple[int, int]]],
-        optimizer: Any,
-        hooks: "_Hooks",
-    ) -> float:
-        """One optimizer step. Targets of its micro-batches, over all processes, weigh alike. Returns the loss."""
-        shares = _shares(run, micro_batches)
-        # used directly: Accelerate's wrappers around backward and step add 0.17 ms a step
-        scaler = run.accelerator.scaler or torch.amp.GradScaler(enabled=False)
-        losses = {"task": 0.0}
-        for batch, share, step.rows in zip(micro_batches, shares, rows, strict=True):
-            if not batch:
-                continue
-            step.batch = to_device(batch, run.accelerator.device)
-            with run.accelerator.autocast():
-                step.outputs = run.model.objective.forward(run.model.network, step.batch, hooks.past)
-                loss = mean_loss(step.outputs)
-                losses["task"] += loss.item() * share
-                for strategy in hooks.penalty:
-                    penalty = strategy.penalty(step)
-                    if penalty is not None:
-                        losses[strategy.name] = losses.get(strategy.name, 0.0) + penalty.item() * share
-                        loss = loss + penalty
-            scaler.scale(loss * share if share != 1.0 else loss).backward()
-        total = sum(losses.values())
-        if not abs(total) < float("inf"):
-            raise _not_finite(run, step, losses)
-        parameters = list(step.params.values())
-        if run.world_size > 1:
-            sum_over_processes(parameters)
-        scaler.unscale_(optimizer)
-        for strategy in hooks.edit_grads:
-            strategy.edit_grads(step)
-        norm = nn.utils.clip_grad_norm_(parameters, self.clip) if self.clip is not None else None
-        scaler.step(optimizer)
-        scaler.update()
-        run.log(losses, norm, step)
-        for strategy in hooks.after_step:
-            strategy.after_step(step)
-        optimizer.zero_grad()
-        return total
 
     def _optimizer(self, run: "Run", parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         fused = parameters[0].device.type in ("cpu", "cuda")
@@ -245,8 +201,55 @@ class SupervisedLearner:
         }
 
 
+def take_step(
+    run: "Run",
+    step: Step,
+    micro_batches: list[Batch],
+    rows: list[list[tuple[int, int]]],
+    optimizer: torch.optim.Optimizer,
+    hooks: "Hooks",
+    clip: float | None,
+) -> float:
+    """One optimizer step. Targets of its micro-batches, over all processes, weigh alike. Returns the loss."""
+    shares = _shares(run, micro_batches)
+    # used directly: Accelerate's wrappers around backward and step add 0.17 ms a step
+    scaler = run.accelerator.scaler or torch.amp.GradScaler(enabled=False)
+    losses = {"task": 0.0}
+    for batch, share, step.rows in zip(micro_batches, shares, rows, strict=True):
+        if not batch:
+            continue
+        step.batch = to_device(batch, run.accelerator.device)
+        with run.accelerator.autocast():
+            step.outputs = run.model.objective.forward(run.model.network, step.batch, hooks.past)
+            loss = mean_loss(step.outputs)
+            losses["task"] += loss.item() * share
+            for strategy in hooks.penalty:
+                penalty = strategy.penalty(step)
+                if penalty is not None:
+                    losses[strategy.name] = losses.get(strategy.name, 0.0) + penalty.item() * share
+                    loss = loss + penalty
+        scaler.scale(loss * share if share != 1.0 else loss).backward()
+    total = sum(losses.values())
+    if not abs(total) < float("inf"):
+        raise _not_finite(run, step, losses)
+    parameters = list(step.params.values())
+    if run.world_size > 1:
+        sum_over_processes(parameters)
+    scaler.unscale_(optimizer)
+    for strategy in hooks.edit_grads:
+        strategy.edit_grads(step)
+    norm = nn.utils.clip_grad_norm_(parameters, clip) if clip is not None else None
+    scaler.step(optimizer)
+    scaler.update()
+    run.log(losses, norm, step)
+    for strategy in hooks.after_step:
+        strategy.after_step(step)
+    optimizer.zero_grad()
+    return total
+
+
 @dataclass(frozen=True)
-class _Hooks:
+class Hooks:
     """The strategies that take part in each hook of the loop; an unused hook costs nothing."""
 
     penalty: list[Any]
@@ -255,7 +258,7 @@ class _Hooks:
     past: tuple[str, ...]  # earlier tasks, where a strategy distils their answers
 
     @classmethod
-    def of(cls, run: "Run") -> "_Hooks":
+    def of(cls, run: "Run") -> "Hooks":
         distils = any(strategy.wants_past_logits for strategy in run.strategies)
         loops = (overriding(run.strategies, hook) for hook in ("penalty", "edit_grads", "after_step"))
         return cls(*loops, past=tuple(run.past_tasks()) if distils else ())
@@ -270,7 +273,8 @@ def _shares(run: "Run", micro_batches: list[Batch]) -> list[float]:
     return [count / total for count in counts]
 
 
-def _n_tokens(batch: Batch) -> int:
+def n_tokens(batch: Batch) -> int:
+    """Return the number of tokens in a batch, padding aside; of rows, where there are none."""
     if "attention_mask" in batch:
         return int(batch["attention_mask"].sum())
     return batch["input_ids"].numel() if "input_ids" in batch else len(batch.get("y", ()))

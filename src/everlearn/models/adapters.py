@@ -107,8 +107,11 @@ class Adapters:
 
     @property
     def mode(self) -> str:
-        """How the network is trained: lora, or full."""
-        return "lora" if is_peft(self.network) else "full"
+        """How the network is trained: lora (with or without a soft prompt), prompt (or prefix) alone, or full."""
+        done = {operation for operation, _ in self.log}
+        if "lora" in done:
+            return "lora"
+        return "prompt" if done & {"soft_prompt", "prefix"} else "full"
 
     @contextmanager
     def using(self, values: dict[str, torch.Tensor]) -> Iterator[None]:

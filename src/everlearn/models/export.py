@@ -20,6 +20,8 @@ from everlearn.models.load import Model
 from everlearn.models.lora import fold_vectors, lora_layers, stack, stacked_config
 from everlearn.models.objectives import CausalObjective, TagObjective
 from everlearn.models.prompts import prompts_of
+from everlearn.models.soft import SoftPrompt, soft_prompt_of
+from everlearn.state import writing
 
 _PREFIX = "base_model.model."  # of the names of a model that peft wraps
 
@@ -76,11 +78,46 @@ def export_model(model: Model, folder: Path, *, merged: bool = False, task: str 
     return folder
 
 
+def save_trained(model: Model, folder: Path) -> None:
+    """Write what is trained of a language model as it is now; the model stays as it is and in use.
+
+    A LoRA, prompt or prefix becomes a peft adapter (`PeftModel.from_pretrained(base, folder)`), a LoRA with a prompt
+    two of them, in `folder/lora` and `folder/prompt`; full fine-tuning a whole model. The folder appears whole.
+
+    Raises:
+        ModelError: if a strategy's layers stand in the network. StateError: if it can't be written.
+    """
+    _check_layers(model.network)
+    prompt = soft_prompt_of(model.network)
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    with writing(folder):
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        if prompt is not None:
+            prompt.save(aside / "prompt" if is_peft(model.network) else aside)
+        if is_peft(model.network) and not model.network.active_peft_config.is_prompt_learning:
+            lora = aside / "lora" if prompt is not None else aside
+            lora.mkdir(exist_ok=True)
+            _save_adapter(model, lora, None, None)
+        elif is_peft(model.network) or prompt is None:
+            model.network.save_pretrained(aside)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(aside, folder)
+
+
+def unknown_layers(network: nn.Module) -> list[str]:
+    """Return the names of the layers that a strategy put into the network and that no other library knows."""
+    package = f"{__name__.partition('.')[0]}."
+    return [
+        name
+        for name, module in network.named_modules()
+        if type(module).__module__.startswith(package) and not isinstance(module, GrowingHead | SoftPrompt)
+    ]
+
+
 def _check_layers(network: nn.Module) -> None:
     """Raise ModelError if a strategy put layers into the network that no other library knows."""
-    package = f"{__name__.partition('.')[0]}."
-    own = [name for name, module in network.named_modules()
-           if type(module).__module__.startswith(package) and not isinstance(module, GrowingHead)]  # fmt: skip
+    own = unknown_layers(network)
     if own:
         way_out = "Keep the run or the model home, which uses them; or learn with another strategy"
         raise ModelError(describe("export", "the network has layers that only everlearn knows", own, way_out))

@@ -24,27 +24,43 @@ from everlearn.models.adapters import Adapters
 from everlearn.models.heads import install_head
 from everlearn.models.objectives import CausalObjective, ClassifyObjective, Objective, TagObjective, TensorObjective
 from everlearn.models.plain import build_plain
+from everlearn.models.prompts import prompts_of
+from everlearn.models.soft import SOFT
 from everlearn.seeds import seed_for
 from everlearn.types import Task
 
 POCKET = "pocket"
 DTYPES = ("float32", "bfloat16", "float16")
+ADAPTERS = ("lora", "full", "prompt", "prefix", "lora_prompt")
 NETWORK_OF_KIND = {"prompt": "causal", "text": "causal", "classify": "classify", "tag": "tag", "tensor": "tensor"}
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What is trained. name: lora, or full for all weights. targets: layer names, or auto for all linear layers."""
+    """What is trained.
+
+    Args:
+        name: lora; full for all weights; prompt (prompt tuning), prefix (prefix tuning) or lora_prompt (both LoRA and a
+            prompt) for language models that write.
+        targets: of LoRA: layer names, or auto for all linear layers.
+        soft_tokens: vectors of a prompt or prefix. init_text: a prompt begins as these words, else as random tokens.
+    """
 
     name: str = "lora"
     rank: int = 16
     alpha: float | None = None  # null: twice the rank
     dropout: float = 0.0
     targets: str | list[str] = "auto"
+    soft_tokens: int = 8
+    init_text: str | None = None
 
     def __post_init__(self) -> None:
-        check_choice("model.adapter.name", self.name, ("lora", "full"))
+        check_choice("model.adapter.name", self.name, ADAPTERS)
         check_number("model.adapter.rank", self.rank, low=1)
+        check_number("model.adapter.soft_tokens", self.soft_tokens, low=1)
+        if self.init_text is not None and "prompt" not in self.name:
+            way_out = "Leave it out, or write name: prompt or lora_prompt"
+            raise ConfigError(describe("model.adapter.init_text", "needs a soft prompt", self.init_text, way_out))
         check_number("model.adapter.dropout", self.dropout, low=0, high=1)
         if self.alpha is not None:
             check_number("model.adapter.alpha", self.alpha, above=0)
@@ -103,9 +119,10 @@ class Model:
 
     @property
     def traits(self) -> tuple[str, ...]:
-        """What a method may be unsuited for: the kind; lora or full; task_head or shared_head where there are heads."""
+        """What a method may be unsuited for: the kind; lora, prompt or full; soft_prompt; task_head or shared_head."""
         heads = () if self.kind == "causal" else (f"{self.adapters.head_mode}_head",)
-        return (self.kind, self.adapters.mode, *heads)
+        soft = () if prompts_of(self.network) is None else ("soft_prompt",)
+        return (self.kind, self.adapters.mode, *soft, *heads)
 
     @property
     def network(self) -> nn.Module:
@@ -157,7 +174,7 @@ def load_model(config: ModelConfig | nn.Module, tasks: Sequence[Task], seed: int
         adapters = Adapters(network, head, config.head, fresh)
         objective_class = ClassifyObjective if kind == "classify" else TagObjective
         objective = objective_class(tokenizer, adapters, _max_length(config, network))
-    _add_adapter(adapters, config.adapter or AdapterConfig(), "CAUSAL_LM" if kind == "causal" else None, seed)
+    _add_adapter(adapters, config.adapter or AdapterConfig(), kind, path, seed)
     return Model(config.name, kind, adapters, objective, tokenizer)
 
 
@@ -172,18 +189,25 @@ def network_kind(tasks: Sequence[Task]) -> str:
 
 def _plain(network: nn.Module, config: ModelConfig, tasks: Sequence[Task], seed: int) -> Model:
     adapters = Adapters(network, None, config.head)
-    _add_adapter(adapters, config.adapter or AdapterConfig(name="full"), None, seed)
+    _add_adapter(adapters, config.adapter or AdapterConfig(name="full"), "tensor", "", seed)
     return Model(config.name, "tensor", adapters, TensorObjective(adapters))
 
 
-def _add_adapter(adapters: Adapters, config: AdapterConfig, task_type: str | None, seed: int) -> None:
+def _add_adapter(adapters: Adapters, config: AdapterConfig, kind: str, path: str, seed: int) -> None:
+    if config.name in SOFT and kind != "causal":
+        way_out = "Use lora or full; the strategies progressive_prompts and l2p bring prompts to classifiers"
+        raise ConfigError(describe("model.adapter.name", "is for language models that write", config.name, way_out))
     if config.name == "full":
         adapters.do("full")
-        return
-    adapters.do(
-        "lora", rank=config.rank, alpha=config.alpha or 2 * config.rank, dropout=config.dropout,
-        targets=config.targets, seed=seed, task_type=task_type,
-    )  # fmt: skip
+    if config.name in ("lora", "lora_prompt"):
+        adapters.do(
+            "lora", rank=config.rank, alpha=config.alpha or 2 * config.rank, dropout=config.dropout,
+            targets=config.targets, seed=seed, task_type="CAUSAL_LM" if kind == "causal" else None,
+        )  # fmt: skip
+    if config.name in ("prompt", "lora_prompt"):
+        adapters.do("soft_prompt", length=config.soft_tokens, text=config.init_text, source=path, seed=seed)
+    if config.name == "prefix":
+        adapters.do("prefix", length=config.soft_tokens, seed=seed)
 
 
 def _path(name: str) -> str:
@@ -255,8 +279,16 @@ def _quiet() -> Iterator[None]:
 
 def _max_length(config: ModelConfig, network: nn.Module) -> int:
     own = network.config.to_dict().get("max_position_embeddings") or 1024
+    adapter = config.adapter or AdapterConfig()
+    if adapter.name in SOFT:
+        own -= adapter.soft_tokens
     if config.max_length is not None and config.max_length > own:
         raise ConfigError(
             describe("model.max_length", f"exceeds the model's limit of {own}", config.max_length, "Lower it")
+        )
+    if own < 4:
+        way_out = "Lower model.adapter.soft_tokens"
+        raise ConfigError(
+            describe("model.adapter.soft_tokens", "leave no room for a text", adapter.soft_tokens, way_out)
         )
     return config.max_length or min(own, 1024)

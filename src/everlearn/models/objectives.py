@@ -95,6 +95,8 @@ class CausalObjective:
         if task.kind == "text":
             ids = self._ids([row["text"] for row in rows], special=True)
             return [self._feature([], tokens, task) for tokens in ids]
+        if not len(rows):
+            return []
         prompts, completions = zip(*(self.prompt_and_completion(row) for row in rows), strict=True)
         pairs = zip(self._ids(list(prompts), special=True), self._ids(list(completions), special=False), strict=True)
         return [self._feature(prompt, completion, task) for prompt, completion in pairs]

@@ -1,14 +1,17 @@
 """Progress in the terminal: a bar while a task is learned, a line when it is scored."""
 
 import time
+from collections import deque
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from everlearn.learners.online import Episode
 from everlearn.runs import Listener
 from everlearn.types import Score, Task
 
 SMOOTHING = 0.95  # of the loss shown
+RECENT = 20  # episodes that an online run's accuracy and loss are shown over
 
 
 class ProgressBars(Listener):
@@ -75,3 +78,42 @@ class ProgressBars(Listener):
         if self._bar is not None:
             self._bars.remove_task(self._bar)
             self._bar = None
+
+
+class OnlineBar(Listener):
+    """Draws an online run on a console: a bar with the rolling accuracy and loss, a line at each scoring."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self._bar = Progress(
+            TextColumn("learning online"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[recent]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._recent: deque[Episode] = deque(maxlen=RECENT)
+
+    def __enter__(self) -> "OnlineBar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def episode(self, done: int, n_episodes: int, episode: Episode) -> None:
+        if self._task is None or done == 1:
+            self._recent.clear()
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task = self._bar.add_task("", total=n_episodes, recent="")
+        self._recent.append(episode)
+        right = sum(one.right_before for one in self._recent) / len(self._recent)
+        loss = sum(one.loss for one in self._recent) / len(self._recent)
+        self._bar.update(self._task, completed=done, recent=f"right {right:.2f}  loss {loss:.3f}")
+
+    def evaluated(self, done: int, accuracy: float) -> None:
+        self.console.print(f"after {done} episodes: {accuracy:.3f} of the held-out problems right", highlight=False)

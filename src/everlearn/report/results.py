@@ -33,7 +33,7 @@ def build_results(run: Run) -> dict[str, Any]:
     """Return the content of `results.json` for a run; NaN becomes null."""
     matrices = [build_matrix(run, seed) for seed in run.schedule]
     found = {matrix.seed: stream_metrics(matrix) for matrix in matrices}
-    return _plain(
+    return plain(
         {
             "schema": SCHEMA,
             "complete": all(matrix.complete for matrix in matrices),
@@ -86,12 +86,12 @@ def _seed_entry(matrix: SeedMatrix, found: Mapping[str, Interval | None], costs:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return the value with NaN and infinities replaced by None, ready for strict JSON."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

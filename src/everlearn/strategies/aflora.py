@@ -9,6 +9,7 @@ from everlearn.errors import check_number
 from everlearn.functional.quadratic import follow
 from everlearn.models.adapters import Adapters
 from everlearn.models.lora import ScaledLinear, lora_layers
+from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.strategy import Strategy, learned
 from everlearn.types import Step, Task
@@ -91,7 +92,10 @@ class AFLoRA(Strategy):
         **dict.fromkeys(("inclora", "olora", "inflora"), _REASON),
         **dict.fromkeys(("packnet", "pnn", "hat"), "both decide which matrices of the LoRA a task learns"),
     }
-    unsuited: ClassVar[dict[str, str]] = {"full": "there is no LoRA to freeze: all weights are trained"}
+    unsuited: ClassVar[dict[str, str]] = {
+        "full": "there is no LoRA to freeze: all weights are trained",
+        "prompt": NO_LAYERS,
+    }
 
     def __post_init__(self) -> None:
         check_number("aflora.start", self.start, low=0, high=1)

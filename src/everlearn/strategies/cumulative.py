@@ -22,6 +22,7 @@ class Cumulative(Strategy):
     Source: Lomonaco & Maltoni 2017 (CORe50), arXiv 1705.03550, "cumulative". Reproduces: not applicable.
     """
 
+    unsuited: ClassVar[dict[str, str]] = {"online": "it learns from whole tasks, and problems come one by one"}
     conflicts: ClassVar[dict[str, str]] = {"joint": _REASON, "replay": _REASON, "agem": _REASON}
 
     def train_data(self, mixture: Mixture, run: "Run") -> Mixture:

@@ -81,6 +81,7 @@ class ERACE(Strategy):
     own_: torch.Tensor = learned(lambda: torch.zeros(0, dtype=torch.long))  # classes of the present task
     seen_: torch.Tensor = learned(lambda: torch.zeros(0, dtype=torch.long))  # classes of the tasks before
 
+    unsuited: ClassVar[dict[str, str]] = {"online": "it must know a task's answers beforehand"}
     neutral: ClassVar[dict] = {"ratio": 0.0}
     conflicts: ClassVar[dict[str, str]] = {
         "joint": _REASON,

@@ -89,6 +89,7 @@ class GDumb(Strategy):
     initial_: dict = learned(dict)  # all that is trained, as it was before it ever was
 
     keeps_weights: ClassVar[tuple[str, ...]] = ("initial_",)
+    unsuited: ClassVar[dict[str, str]] = {"online": "it learns from its memory alone, and new problems stay out"}
     conflicts: ClassVar[dict[str, str]] = {
         "joint": _REASON,
         "cumulative": _REASON,

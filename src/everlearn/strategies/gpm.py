@@ -10,6 +10,7 @@ from everlearn.errors import check_choice, check_number
 from everlearn.functional.subspace import complement, leading_directions, take_out
 from everlearn.learners.inputs import input_moments
 from everlearn.models.matrices import as_rows, class_parameters, separate_heads, trainable_matrices
+from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
@@ -89,6 +90,7 @@ class GPM(Strategy):
     bases_: dict = learned(dict)  # name of a weight -> orthonormal columns [in, k]
     frozen_: list = learned(list)  # names of parameters that stay as they are
 
+    unsuited: ClassVar[dict[str, str]] = {"prompt": NO_LAYERS}
     neutral: ClassVar[dict] = {"threshold": 0.0, "others": "free"}
 
     def __post_init__(self) -> None:

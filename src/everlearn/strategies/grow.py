@@ -11,6 +11,7 @@ from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
 from everlearn.models.growth import add_capacity, fit_state
 from everlearn.models.objectives import item_losses
+from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import find, names, register
 from everlearn.runs import Run
 from everlearn.seeds import generator_for, seed_for
@@ -94,7 +95,11 @@ class Grow(Strategy):
     n_added_: int = learned(int)  # weights
     added_bytes_: int = learned(int)
 
-    unsuited: ClassVar[dict[str, str]] = dict.fromkeys(("causal+full", "classify+full", "tag+full"), _NO_UNITS)
+    unsuited: ClassVar[dict[str, str]] = {
+        "online": "it decides by a task's rows before the first step",
+        **dict.fromkeys(("causal+full", "classify+full", "tag+full"), _NO_UNITS),
+        "prompt": NO_LAYERS,
+    }
     conflicts: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("packnet", "pnn", "hat", "separate"), _OWN),
         **dict.fromkeys(("inclora", "olora", "inflora"), _NEW_LORA),

@@ -9,6 +9,7 @@ from everlearn.errors import check_number
 from everlearn.models.adapters import is_peft
 from everlearn.models.gates import gated_layers, gates_of
 from everlearn.models.isolation import Held, freeze_shared, own_rows
+from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.strategy import Strategy, learned
 from everlearn.types import Step, Task
@@ -63,6 +64,7 @@ class HAT(Strategy):
 
     isolates: ClassVar[bool] = True
     unsuited: ClassVar[dict[str, str]] = {
+        "prompt": NO_LAYERS,
         "shared_head": "later tasks add classes to the head that all tasks answer by",
         "causal+full": "its units are those of a LoRA, or of an MLP",
         "classify+full": "its units are those of a LoRA, or of an MLP",

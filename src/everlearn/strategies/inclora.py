@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from everlearn.models.lora import begin_lora
+from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.strategy import Strategy
 from everlearn.types import Task
@@ -26,7 +27,10 @@ class IncLoRA(Strategy):
     Reproduces: not verified; our results stand in METHODS.md.
     """
 
-    unsuited: ClassVar[dict[str, str]] = {"full": "there is no LoRA to begin anew: all weights are trained"}
+    unsuited: ClassVar[dict[str, str]] = {
+        "full": "there is no LoRA to begin anew: all weights are trained",
+        "prompt": NO_LAYERS,
+    }
 
     def adapt_model(self, run: "Run", task: Task) -> None:
         if run.learned:

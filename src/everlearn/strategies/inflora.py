@@ -12,6 +12,7 @@ from everlearn.functional.subspace import leading_directions
 from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
 from everlearn.models.lora import begin_lora, lora_layers
+from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
@@ -100,7 +101,11 @@ class InfLoRA(Strategy):
         "inclora": _REASON,
         **dict.fromkeys(("packnet", "pnn", "hat", "separate"), _OWN),
     }
-    unsuited: ClassVar[dict[str, str]] = {"full": "there is no LoRA to begin anew: all weights are trained"}
+    unsuited: ClassVar[dict[str, str]] = {
+        "online": "it looks at a task's rows before the first step",
+        "full": "there is no LoRA to begin anew: all weights are trained",
+        "prompt": NO_LAYERS,
+    }
 
     def __post_init__(self) -> None:
         check_number("inflora.threshold", self.threshold, low=0, high=1)

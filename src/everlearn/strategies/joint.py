@@ -26,6 +26,7 @@ class Joint(Strategy):
 
     trained_: list = learned(list)  # names of the tasks that the one training went over
 
+    unsuited: ClassVar[dict[str, str]] = {"online": "it learns from whole tasks, and problems come one by one"}
     conflicts: ClassVar[dict[str, str]] = {"cumulative": _REASON, "replay": _REASON, "agem": _REASON}
 
     def adapt_model(self, run: "Run", task: Task) -> None:

@@ -12,6 +12,7 @@ from everlearn.errors import ConfigError, check_number, describe
 from everlearn.models.adapters import Adapters
 from everlearn.models.objectives import IGNORED, Batch, CausalObjective
 from everlearn.models.prompts import Prompts, check_room, freeze_backbone, language_model, place_of, prompts_of
+from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy
@@ -121,7 +122,11 @@ class L2P(Strategy):
         **dict.fromkeys(("inclora", "olora", "inflora", "aflora"), _FROZEN),
         **dict.fromkeys(("packnet", "pnn", "hat", "separate", "frozen", "seq_star"), _NO_WEIGHTS),
     }
-    unsuited: ClassVar[dict[str, str]] = {"tensor": "soft prompts stand among the tokens of a language model"}
+    unsuited: ClassVar[dict[str, str]] = {
+        "tensor": "soft prompts stand among the tokens of a language model",
+        "prompt": NO_LAYERS,
+        "soft_prompt": "there is room for one set of prompts; leave out model.adapter's",
+    }
 
     def __post_init__(self) -> None:
         check_number("l2p.size", self.size, low=1)

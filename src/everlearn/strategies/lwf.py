@@ -1,12 +1,13 @@
 """Learning without forgetting: on the new task's inputs, keep answering as the model did before it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch.nn import functional as F
 
-from everlearn.errors import check_number
+from everlearn.errors import ConfigError, check_number, describe
 from everlearn.functional.distill import distillation_loss, divergences
 from everlearn.learners.teacher import as_teacher
 from everlearn.memory.answers import AnswerTable, record_answers
@@ -61,6 +62,12 @@ class LwF(Strategy):
         if self.cache_top_k is not None:
             check_number("lwf.cache_top_k", self.cache_top_k, low=1)
         self._tables: list[AnswerTable] = []
+
+    def check_model(self, traits: Sequence[str]) -> None:
+        super().check_model(traits)
+        if "online" in traits and self.cache_top_k is not None:
+            way_out = "Leave it out: the teacher then answers each problem as it comes"
+            raise ConfigError(describe("lwf.cache_top_k", "needs the rows beforehand", self.cache_top_k, way_out))
 
     def begin_task(self, run: "Run", task: Task) -> None:
         self.teacher_, self.cache_ = {}, []

@@ -7,6 +7,7 @@ import torch
 
 from everlearn.errors import check_number
 from everlearn.models.lora import PAST, begin_lora, lora_layers, matrix_of
+from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.strategy import Strategy
 from everlearn.types import Step, Task
@@ -50,7 +51,10 @@ class OLoRA(Strategy):
         **dict.fromkeys(("inclora", "inflora"), _REASON),
         **dict.fromkeys(("packnet", "pnn", "hat", "separate"), _OWN),
     }
-    unsuited: ClassVar[dict[str, str]] = {"full": "there is no LoRA to begin anew: all weights are trained"}
+    unsuited: ClassVar[dict[str, str]] = {
+        "full": "there is no LoRA to begin anew: all weights are trained",
+        "prompt": NO_LAYERS,
+    }
 
     def __post_init__(self) -> None:
         check_number("olora.strength", self.strength, low=0)

@@ -9,6 +9,7 @@ from everlearn.errors import check_choice, check_number
 from everlearn.functional.quadratic import follow
 from everlearn.functional.subspace import take_out_both, top_directions
 from everlearn.models.matrices import class_parameters, trainable_matrices
+from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.strategy import Strategy, learned
 from everlearn.types import Step, Task
@@ -48,7 +49,10 @@ class OSF(Strategy):
 
     directions_: dict = learned(dict)  # name of a weight -> {"left": U_k, "right": V_k}, while a task is learned
 
-    unsuited: ClassVar[dict] = {"lora": "it holds directions of full matrices; a LoRA's own start at zero"}
+    unsuited: ClassVar[dict[str, str]] = {
+        "lora": "it holds directions of full matrices; a LoRA's own start at zero",
+        "prompt": NO_LAYERS,
+    }
     neutral: ClassVar[dict] = {"kept": 0.0}
 
     def __post_init__(self) -> None:

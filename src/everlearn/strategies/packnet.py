@@ -10,6 +10,7 @@ from torch import nn
 from everlearn.errors import ModelError, check_number, describe
 from everlearn.models.adapters import Adapters, is_peft
 from everlearn.models.isolation import Held, freeze_shared, has_own_rows, output_layer, own_rows
+from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.strategy import Strategy, learned
 from everlearn.types import Step, Task
@@ -73,7 +74,10 @@ class PackNet(Strategy):
     pruned_: bool = learned(bool)  # whether the task in training has chosen its weights
 
     isolates: ClassVar[bool] = True
-    unsuited: ClassVar[dict[str, str]] = {"shared_head": "later tasks add classes to the head that all tasks answer by"}
+    unsuited: ClassVar[dict[str, str]] = {
+        "shared_head": "later tasks add classes to the head that all tasks answer by",
+        "prompt": NO_LAYERS,
+    }
     conflicts: ClassVar[dict[str, str]] = {
         "gdumb": "it starts each task from the first weights, those of earlier tasks among them",
         "inclora": "it lays LoRAs together whose weights belong to tasks",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from everlearn.models.columns import activate
 from everlearn.models.isolation import freeze_shared
+from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.strategy import Strategy, learned
 from everlearn.types import Task
@@ -45,6 +46,7 @@ class PNN(Strategy):
 
     isolates: ClassVar[bool] = True
     unsuited: ClassVar[dict[str, str]] = {
+        "prompt": NO_LAYERS,
         "shared_head": "later tasks add classes to the head that all tasks answer by",
         "causal+full": _NO_LORA,
         "classify+full": _NO_LORA,

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from everlearn.errors import check_number
 from everlearn.models.adapters import Adapters
 from everlearn.models.prompts import Prompts, check_room, freeze_backbone, language_model, place_of, prompts_of
+from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.seeds import generator_for, seed_for
 from everlearn.strategy import Strategy, learned
@@ -104,6 +105,8 @@ class ProgressivePrompts(Strategy):
         **dict.fromkeys(("packnet", "pnn", "hat", "separate", "frozen", "seq_star"), _NO_WEIGHTS),
     }
     unsuited: ClassVar[dict[str, str]] = {
+        "prompt": NO_LAYERS,
+        "soft_prompt": "there is room for one set of prompts; leave out model.adapter's",
         "tensor": "soft prompts stand among the tokens of a language model",
         "shared_head": "a head that all tasks share changes what earlier ones answer; use model.head: task",
     }

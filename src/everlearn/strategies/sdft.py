@@ -17,7 +17,7 @@ from everlearn.models.objectives import IGNORED, Batch, CausalObjective, losses_
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
-from everlearn.types import Mixture, Row, Step, Task
+from everlearn.types import Row, Step, Task
 
 if TYPE_CHECKING:
     from everlearn.runs import Run
@@ -101,9 +101,7 @@ class SDFT(Strategy):
         if not holds_completion:
             way_out = "Write {completion} where the demonstration goes, {prompt} for the prompt, and no other braces"
             raise ConfigError(describe("sdft.template", "doesn't show the demonstration", self.template, way_out))
-        self._prompts: list[list[int]] = []  # of each row, what the student is given, and what the teacher is
-        self._shown: list[list[int]] = []
-        self._n_tokens = 0
+        self._asked: dict[int, tuple[list[int], list[int]]] = {}  # of each row, what student and teacher are given
 
     def begin_task(self, run: "Run", task: Task) -> None:
         if self.strength > 0 and task.kind != "prompt":
@@ -112,16 +110,6 @@ class SDFT(Strategy):
         moves = self.strength > 0 and self.teacher_rate < 1
         weights = run.model.adapters.trainable() if moves else {}
         self.teacher_ = {name: p.detach().float().clone() for name, p in weights.items()}
-
-    def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
-        if self.strength > 0:
-            task, objective = run.tasks[run.current], run.model.objective
-            self._n_tokens = self.max_new_tokens or task.max_new_tokens
-            asked = [objective.prompt_and_completion(row)[0] for row in task.train]
-            with_answer = [objective.prompt_and_completion(shown(row, self.template))[0] for row in task.train]
-            self._prompts = objective.prompt_ids(asked, self._n_tokens)
-            self._shown = objective.prompt_ids(with_answer, self._n_tokens)
-        return mixture
 
     def penalty(self, step: Step) -> torch.Tensor | None:
         rows = [row for _, row in step.rows[: step.n_new]]
@@ -144,15 +132,24 @@ class SDFT(Strategy):
             torch._foreach_lerp_([self.teacher_[name] for name in names], present, self.teacher_rate)
 
     def end_task(self, run: "Run", task: Task) -> None:
-        self.teacher_, self._prompts, self._shown = {}, [], []
+        self.teacher_, self._asked = {}, {}
+
+    def _prompt_ids(self, step: Step, row: int, n_tokens: int) -> tuple[list[int], list[int]]:
+        """Return what the student, and what the teacher is given of a row; encoded when it first comes."""
+        if row not in self._asked:
+            objective, content = step.run.model.objective, step.task.train[row]
+            both = [objective.prompt_and_completion(one)[0] for one in (content, shown(content, self.template))]
+            self._asked[row] = tuple(objective.prompt_ids(both, n_tokens))
+        return self._asked[row]
 
     def _distances(self, step: Step, rows: list[int]) -> torch.Tensor:
         """Return how far the student is from the teacher on an answer that it draws to each row: [n_rows], nats."""
         run, device = step.run, step.run.accelerator.device
         network, objective = run.model.network, run.model.objective
-        prompts, with_answer = [self._prompts[row] for row in rows], [self._shown[row] for row in rows]
+        n_tokens = self.max_new_tokens or step.task.max_new_tokens
+        prompts, with_answer = zip(*(self._prompt_ids(step, row, n_tokens) for row in rows), strict=True)
         seeds = [generator_for(run.seed, "sdft", run.position, step.index, row) for row in rows]
-        uniforms = torch.stack([torch.rand(self._n_tokens, generator=seed) for seed in seeds])
+        uniforms = torch.stack([torch.rand(n_tokens, generator=seed) for seed in seeds])
         with torch.no_grad(), run.model.evaluating():
             answers = draw_answers(network, objective, prompts, uniforms, device)
         follow(device, self.teacher_)

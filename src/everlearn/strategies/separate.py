@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from everlearn.models.adapters import Adapters
+from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.strategy import Strategy, learned
 from everlearn.types import Task
@@ -33,7 +34,10 @@ class Separate(Strategy):
     weights_: dict = learned(dict)  # task name -> its weights and buffers
 
     isolates: ClassVar[bool] = True
-    unsuited: ClassVar[dict[str, str]] = {"shared_head": "later tasks add classes to the head that all tasks answer by"}
+    unsuited: ClassVar[dict[str, str]] = {
+        "shared_head": "later tasks add classes to the head that all tasks answer by",
+        "prompt": NO_LAYERS,
+    }
     conflicts: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("packnet", "pnn", "hat", "seq_star"), _FROM_THE_START),
         "inclora": "it changes the structure that a task's weights were kept for",

@@ -1,0 +1,108 @@
+"""The command for learning online: from its options to an online recipe."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from everlearn.errors import ConfigError, describe
+
+console = Console()
+
+
+def add_online_command(app: typer.Typer) -> None:
+    """Add `online` to the command line."""
+    app.command()(online)
+
+
+def online(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe (YAML); the options change it.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder that the results go to.")] = Path("runs/online"),
+    model: Annotated[str | None, typer.Option(help="pocket, a folder, a hub id. [default: pocket]")] = None,
+    episodes: Annotated[int | None, typer.Option(help="Problems to learn from. [default: 80]")] = None,
+    eval_tasks: Annotated[int | None, typer.Option(help="Held-out problems. [default: 200]")] = None,
+    eval_interval: Annotated[int | None, typer.Option(help="Episodes between two scorings. [default: 20]")] = None,
+    lora_r: Annotated[int | None, typer.Option(help="Rank of the LoRA. [default: 16]")] = None,
+    lora_alpha: Annotated[float | None, typer.Option(help="Its alpha. [default: twice the rank]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate. [default: 1e-4]")] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision; needs a GPU.")] = False,
+    soft_tokens: Annotated[
+        int | None, typer.Option(help="Learn a soft prompt of so many vectors; with --lora-r beside the LoRA.")
+    ] = None,
+    curriculum: Annotated[str | None, typer.Option(help="none, ramp, success, progress. [default: none]")] = None,
+    strategies: Annotated[str | None, typer.Option(help="Such as replay,ewc.")] = None,
+    seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a value of the recipe: source.difficulty=1.")
+    ] = None,
+) -> None:
+    """Answer one problem after another, learn from each right answer, and see held-out ones get better."""
+    from everlearn.config import read_yaml
+    from everlearn.online import load_online_recipe, run_online
+    from everlearn.report.progress import OnlineBar
+
+    content = read_yaml(recipe) if recipe is not None else {}
+    _put(content, ("model", "name"), model)
+    _put(content, ("episodes",), episodes)
+    _put(content, ("evaluation", "n"), eval_tasks)
+    _put(content, ("evaluation", "interval"), eval_interval)
+    _put(content, ("learner", "learning_rate"), lr)
+    _put(content, ("learner", "precision"), "fp16" if fp16 else None)
+    _put(content, ("model", "adapter", "rank"), lora_r)
+    _put(content, ("model", "adapter", "alpha"), lora_alpha)
+    if soft_tokens is not None:
+        with_lora = lora_r is not None or lora_alpha is not None
+        _put(content, ("model", "adapter", "name"), "lora_prompt" if with_lora else "prompt")
+        _put(content, ("model", "adapter", "soft_tokens"), soft_tokens)
+    if curriculum is not None:
+        content.setdefault("source", {"name": "arena"})
+        _put(content, ("source", "curriculum"), {"name": curriculum})
+    if strategies is not None:
+        content["strategies"] = [name.strip() for name in strategies.split(",") if name.strip()]
+    if seed is not None:
+        content.pop("seeds", None)
+        content["seed"] = seed
+    with OnlineBar(console) as bar:
+        run_online(load_online_recipe(content, settings or ()), out, bar)
+    finish_online(out)
+
+
+def resume_online_run(folder: Path) -> None:
+    """Go on with an online run and show its report."""
+    from everlearn.online import resume_online
+    from everlearn.report.progress import OnlineBar
+
+    with OnlineBar(console) as bar:
+        resume_online(folder, bar)
+    finish_online(folder)
+
+
+def finish_online(out: Path) -> None:
+    """Write and show the report of an online run that ended."""
+    compare_online({out.name: out}, out)
+
+
+def compare_online(folders: dict[str, Path], out: Path) -> None:
+    """Write and show the report of online runs."""
+    from everlearn.report.online_page import accuracy_grid, write_online_report
+    from everlearn.report.online_views import load_online_views
+    from everlearn.report.table import to_rich
+
+    write_online_report(folders, out)
+    console.print(to_rich(accuracy_grid(load_online_views(folders))))
+    console.print(f"\nReport: {out / 'report.html'}", highlight=False)
+
+
+def _put(content: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    """Set a value of a recipe's mapping, where one was given."""
+    if value is None:
+        return
+    place = content
+    for key in path[:-1]:
+        if place.get(key) is None:
+            place[key] = {}
+        place = place[key]
+        if not isinstance(place, dict):
+            raise ConfigError(describe(key, "must be a mapping", place, f"Write {'.'.join(path)} in the recipe"))
+    place[path[-1]] = value

@@ -1,0 +1,229 @@
+"""Learning from one problem after another: answer, be told the right answer, take a step, answer again.
+
+for row in task.train.arriving():                  # a problem comes
+    before = answer(row)
+    step on row (and on what the strategies mix in)    # learners/sft.py take_step, the same hooks
+    after = answer(row)
+    task.train.learned(Episode(...))               # the source is told how it went
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from everlearn.errors import ConfigError, StreamError, check_choice, check_number, describe
+from everlearn.evaluation.generate import generate_greedily
+from everlearn.evaluation.score import is_right
+from everlearn.learners.devices import PRECISIONS
+from everlearn.learners.loader import EncodedMixture, endless_rows
+from everlearn.learners.sft import Hooks, Progress, n_tokens, take_step
+from everlearn.models.objectives import Batch
+from everlearn.state import rng_state, set_rng_state
+from everlearn.types import Mixture, Row, Step, Task
+
+if TYPE_CHECKING:
+    from everlearn.runs import Run
+
+EASIEST, STEP_DOWN = 1, 0.1  # the rate is multiplied by 1.0 at difficulty 1, by 0.6 at 5
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One problem and what became of it. `loss`: mean over the right answer's tokens before the step, nats.
+
+    `after` and `right_after` are None where the learner doesn't answer again. `seconds`: from the problem to the end.
+    """
+
+    row: Row
+    before: str
+    right_before: bool
+    loss: float
+    learning_rate: float
+    after: str | None
+    right_after: bool | None
+    seconds: float
+
+
+@dataclass
+class Arriving(Sequence):
+    """The rows of a task in training that come one after another; as a sequence, those that came so far.
+
+    Args:
+        next_row: returns the next problem, or None where the task ends. n_expected: how many will come, at most.
+        learned: is told about each episode when it is over.
+        rate_factor: of the next step, beside the learner's own rate; whoever reacts to drift sets it.
+    """
+
+    next_row: Callable[[], Row | None]
+    learned: Callable[[Episode], None]
+    n_expected: int = 1
+    rows: list[Row] = field(default_factory=list)
+    rate_factor: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.rows[index]
+
+    def arriving(self) -> Iterator[Row]:
+        """Yield the rows to come, each one of `rows` from then on."""
+        while (row := self.next_row()) is not None:
+            self.rows.append(row)
+            yield row
+
+
+@dataclass
+class OnlineLearner:
+    """Takes one optimizer step (or `updates`) on every problem right after answering it.
+
+    The optimizer's moments go on from task to task, for the stream is one. What strategies mix in comes at their ratio:
+    replay with ratio 5 puts five past problems beside the new one; its `weight` says how much they count.
+
+    Args:
+        learning_rate: of AdamW, constant.
+        rate_by_difficulty: multiply it by 1.0 for problems of difficulty 1, falling to 0.6 at 5.
+        updates: optimizer steps on each problem.
+        answer_after: answer again after the step; without it an episode takes a third less time.
+        clip: largest gradient norm, or null. precision: no, bf16 or fp16.
+    """
+
+    learning_rate: float = 1e-4
+    rate_by_difficulty: bool = False
+    weight_decay: float = 0.01
+    clip: float | None = 1.0
+    updates: int = 1
+    answer_after: bool = True
+    precision: str = "no"
+
+    traits: ClassVar[tuple[str, ...]] = ("online",)
+    moments_: dict[str, dict[str, torch.Tensor]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_number("learner.learning_rate", self.learning_rate, above=0)
+        check_number("learner.weight_decay", self.weight_decay, low=0)
+        check_number("learner.updates", self.updates, low=1)
+        if self.clip is not None:
+            check_number("learner.clip", self.clip, above=0)
+        check_choice("learner.precision", self.precision, PRECISIONS)
+
+    def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
+        """Learn from the rows of `task.train`, an `Arriving`, until it ends."""
+        batches = _Batches(run, task, mixture)
+        step = Step(run, task, run.model.adapters.trainable(), n_steps=task.train.n_expected * self.updates)
+        optimizer = torch.optim.AdamW(
+            step.params.values(), lr=self.learning_rate, weight_decay=self.weight_decay,
+            fused=run.accelerator.device.type in ("cpu", "cuda"),
+        )  # fmt: skip
+        progress, started = Progress(), time.perf_counter()
+        if saved is not None:
+            progress = Progress(**saved["progress"])
+            started -= progress.elapsed_s
+            self.moments_ = saved["moments"]
+            for row in task.train.rows:
+                batches.add(row)
+            set_rng_state(saved["rng"])
+        self._set_moments(optimizer, step.params)
+        hooks = Hooks.of(run)
+        for row in task.train.arriving():
+            episode_started = time.perf_counter()
+            prompt, completion = run.model.objective.prompt_and_completion(row)
+            before = self._answer(run, task, prompt)
+            rate = self.learning_rate * task.train.rate_factor * self._scale(row)
+            optimizer.param_groups[0]["lr"] = step.learning_rate = rate
+            run.model.network.train()
+            batch, rows = batches.take(batches.add(row))
+            losses = []
+            for _ in range(self.updates):
+                step.index = progress.index
+                losses.append(take_step(run, step, [batch], [rows], optimizer, hooks, self.clip))
+                progress.n_tokens += n_tokens(batch)
+                progress.index += 1
+            after = self._answer(run, task, prompt) if self.answer_after else None
+            progress.loss_sum += losses[0]
+            progress.elapsed_s = time.perf_counter() - started
+            task.train.learned(
+                Episode(
+                    row=row,
+                    before=before,
+                    right_before=is_right(task, before, row, completion),
+                    loss=losses[0],
+                    learning_rate=rate,
+                    after=after,
+                    right_after=None if after is None else is_right(task, after, row, completion),
+                    seconds=time.perf_counter() - episode_started,
+                )
+            )
+            run.after_step(task, lambda: self._state(progress, optimizer, step))
+        self.moments_ = _moments(optimizer, step.params)
+        return progress
+
+    def _answer(self, run: "Run", task: Task, prompt: str) -> str:
+        network, objective, device = run.model.network, run.model.objective, run.accelerator.device
+        with torch.no_grad(), run.model.evaluating(), run.accelerator.autocast():
+            return generate_greedily(network, objective, [prompt], task.max_new_tokens, device)[0]
+
+    def _scale(self, row: Row) -> float:
+        if not self.rate_by_difficulty:
+            return 1.0
+        if "difficulty" not in row:
+            way_out = "Give each row its difficulty, or leave rate_by_difficulty out"
+            raise StreamError(describe("learner.rate_by_difficulty", "a row has no difficulty", dict(row), way_out))
+        return 1.0 - STEP_DOWN * (row["difficulty"] - EASIEST)
+
+    def _set_moments(self, optimizer: torch.optim.Optimizer, params: dict[str, torch.nn.Parameter]) -> None:
+        """Give each weight the moments that it had; one that is new begins without."""
+        for name, parameter in params.items():
+            if name in self.moments_ and self.moments_[name]["exp_avg"].shape == parameter.shape:
+                kept = self.moments_[name]
+                optimizer.state[parameter] = {key: value.to(parameter.device).clone() for key, value in kept.items()}
+
+    def _state(self, progress: Progress, optimizer: torch.optim.Optimizer, step: Step) -> dict[str, Any]:
+        """Return what `train` needs to go on from here, bit for bit."""
+        return {
+            "progress": vars(progress),
+            "moments": _moments(optimizer, step.params),
+            "rng": rng_state(),
+        }
+
+
+def _moments(optimizer: torch.optim.Optimizer, params: dict[str, torch.nn.Parameter]) -> dict[str, dict[str, Any]]:
+    return {name: dict(optimizer.state[p]) for name, p in params.items() if optimizer.state.get(p)}
+
+
+class _Batches:
+    """Batches of one new row, beside it rows of what is mixed in, at its ratio."""
+
+    def __init__(self, run: "Run", task: Task, mixture: Mixture):
+        if mixture.groups[0].parts[0].rows is not task.train:
+            way_out = "Leave out methods that replace the data: joint, cumulative, gdumb"
+            names = [strategy.name for strategy in run.strategies]
+            raise ConfigError(describe("strategies", "one of them keeps new problems out", names, way_out))
+        self.encoded = EncodedMixture(mixture, run.model.objective)
+        self.task = task
+        self.rows: list[dict[str, Any]] = []
+        self.encoded.parts[0] = [self.rows]
+        seed_parts = (run.seed, run.position, task.name, "online")
+        self._mixed_in = [
+            (endless_rows(number, self.encoded.sizes[number], seed_parts), ratio)
+            for number, ratio in enumerate(self.encoded.ratios)
+            if number > 0 and ratio > 0 and self.encoded.sizes[number] > 0
+        ]
+
+    def add(self, row: Row) -> list[tuple[int, int]]:
+        """Return the (group, row) of a new row and of those that it is learned with."""
+        self.rows += self.encoded.objective.encode([row], self.task)
+        now = len(self.rows)
+        addresses = [(0, now - 1)]
+        for rows_of_group, ratio in self._mixed_in:
+            # cumulative rounding, as in `plan_epoch`: a ratio of 0.5 mixes one row into every second batch
+            n = int(now * ratio + 1e-9) - int((now - 1) * ratio + 1e-9)
+            addresses += [next(rows_of_group) for _ in range(n)]
+        return addresses
+
+    def take(self, addresses: list[tuple[int, int]]) -> tuple[Batch, list[tuple[int, int]]]:
+        """Return the batch of these rows, and their addresses in its order."""
+        return self.encoded.__getitems__(addresses), self.encoded.in_batch_order(addresses)

@@ -1,0 +1,183 @@
+"""From an online run's log to its `results.json`: accuracy before, at the end and at its peak, by type, as a curve."""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from everlearn.errors import StateError, describe
+from everlearn.evaluation.stats import mean_interval, paired_difference, wilson_interval
+from everlearn.report.results import RESULTS, plain
+from everlearn.state import write_json
+
+EPISODES = "episodes.jsonl"
+EVALUATIONS = "evaluations.jsonl"
+ONLINE_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class OnlineRun:
+    """What an online run's folder says. evaluations, episodes: {seed: lines in order}; ended: seeds that came to it."""
+
+    folder: Path
+    recipe: Mapping[str, Any]
+    env: Mapping[str, Any]
+    items: Sequence[Mapping[str, Any]]  # type and difficulty of each held-out problem
+    evaluations: Mapping[int, list[dict[str, Any]]]
+    episodes: Mapping[int, list[dict[str, Any]]]
+    ended: Sequence[int]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that were begun, in the recipe's order."""
+        return list(self.evaluations)
+
+
+def read_online_run(folder: Path) -> OnlineRun:
+    """Read an online run's log.
+
+    Raises:
+        StateError: if it is missing or damaged.
+    """
+    folder = Path(folder)
+    found = _read(folder / EVALUATIONS)
+    if not found:
+        raise StateError(describe(str(folder / EVALUATIONS), "is empty", "", "Start the run again"))
+    header, *lines = found
+    if header.get("type") != "header":
+        raise StateError(describe(str(folder / EVALUATIONS), "begins with no header", header, "Start the run again"))
+    recipe = header["recipe"]
+    seeds = recipe["seeds"] or [recipe["seed"] or 0]
+    scored = [line for line in lines if line["type"] == "evaluation"]
+    evaluations = {seed: [line for line in scored if line["seed"] == seed] for seed in seeds}
+    episodes = _read(folder / EPISODES)
+    begun = {seed: found for seed, found in evaluations.items() if found}
+    return OnlineRun(
+        folder, recipe, header["env"], header["items"], begun,
+        {seed: [line for line in episodes if line["seed"] == seed] for seed in begun},
+        [line["seed"] for line in lines if line["type"] == "end"],
+    )  # fmt: skip
+
+
+def write_online_results(folder: Path) -> dict[str, Any]:
+    """Write `results.json` of an online run and return its content (docs/online.md)."""
+    results = online_results(read_online_run(folder))
+    write_json(folder / RESULTS, results)
+    return results
+
+
+def online_results(run: OnlineRun) -> dict[str, Any]:
+    """Return the content of `results.json`.
+
+    `initial_accuracy`, `final_accuracy`, `peak_accuracy` and `improvement` are means over seeds with Student's 95%
+    interval; with one seed, Wilson's over the held-out problems (for the improvement that of the paired difference).
+    """
+    seeds = [_seed_entry(run, seed) for seed in run.seeds]
+    finals = {name: _over_seeds([entry[name] for entry in seeds]) for name in ("by_type", "by_difficulty")}
+    names = ("initial_accuracy", "final_accuracy", "peak_accuracy", "improvement")
+    return plain(
+        {
+            "schema": ONLINE_SCHEMA,
+            "kind": "online",
+            "complete": len(run.ended) == len(run.recipe["seeds"] or [0]),
+            "recipe": run.recipe,
+            "env": run.env,
+            "n": len(run.items),
+            **{name: _combined([entry[name] for entry in seeds]) for name in names},
+            **finals,
+            "curve": _combined_curve([entry["curve"] for entry in seeds]),
+            "seeds": seeds,
+        }
+    )
+
+
+def _seed_entry(run: OnlineRun, seed: int) -> dict[str, Any]:
+    evaluations, episodes = run.evaluations[seed], run.episodes[seed]
+    first, last = evaluations[0]["outcomes"], evaluations[-1]["outcomes"]
+    change = paired_difference(first, last)
+    answered_after = [line for line in episodes if line["correct_after"] is not None]
+    instant = [line["correct_after"] and not line["correct"] for line in answered_after]
+    half = len(evaluations) // 2
+    curve = [{"episode": line["episode"], **_share(line["outcomes"])} for line in evaluations]
+    return {
+        "seed": seed,
+        "complete": seed in run.ended,
+        "n_episodes": len(episodes),
+        "initial_accuracy": _share(first),
+        "final_accuracy": _share(last),
+        "peak_accuracy": max((_share(line["outcomes"]) for line in evaluations), key=lambda share: share["value"]),
+        "improvement": {"value": change.difference, "low": change.low, "high": change.high, "n": change.n},
+        "by_type": _by(run, "type", first, last),
+        "by_difficulty": _by(run, "difficulty", first, last),
+        "curve": curve,
+        "lost_early": _lost(evaluations[: half + 1]),
+        "lost_late": _lost(evaluations[half:]),
+        "episodes_right_before": _share([line["correct"] for line in episodes]) if episodes else None,
+        "instant_learning": _share(instant) if instant else None,
+        "episode_s": sum(line["seconds"] for line in episodes),
+        "evaluation_s": sum(line["seconds"] for line in evaluations),
+        "strategy_bytes": evaluations[-1]["strategy_bytes"],
+    }
+
+
+def _lost(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return how many of the held-out problems answered rightly at one scoring were answered wrongly at the next."""
+    pairs = [
+        (before, after)
+        for one, other in itertools.pairwise(evaluations)
+        for before, after in zip(one["outcomes"], other["outcomes"], strict=True)
+    ]
+    kept = [after for before, after in pairs if before]
+    return _share([not after for after in kept]) if kept else None
+
+
+def _by(run: OnlineRun, key: str, first: Sequence[int], last: Sequence[int]) -> dict[str, Any]:
+    """Return accuracy at first and in the end, by the items' type or difficulty."""
+    groups: dict[str, list[int]] = {}
+    for place, item in enumerate(run.items):
+        groups.setdefault(str(item[key]), []).append(place)
+    return {
+        name: {"initial": _share([first[i] for i in places]), "final": _share([last[i] for i in places])}
+        for name, places in sorted(groups.items())
+    }
+
+
+def _share(outcomes: Sequence[int | bool]) -> dict[str, Any]:
+    interval = wilson_interval(sum(outcomes), len(outcomes))
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": len(outcomes)}
+
+
+def _combined(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the mean over seeds with its interval; a single seed's entry stands for itself."""
+    if len(entries) == 1:
+        return {**entries[0], "n_seeds": 1}
+    interval = mean_interval([entry["value"] for entry in entries])
+    return {
+        "value": interval.value, "low": interval.low, "high": interval.high,
+        "n": entries[0]["n"], "n_seeds": len(entries),
+    }  # fmt: skip
+
+
+def _over_seeds(by_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        name: {end: _combined([by_name[name][end] for by_name in by_seed]) for end in ("initial", "final")}
+        for name in by_seed[0]
+    } if by_seed else {}  # fmt: skip
+
+
+def _combined_curve(curves: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the mean curve over the seeds, as far as all of them went."""
+    return [
+        {"episode": points[0]["episode"], **_combined(points), "n_seeds": len(points)}
+        for points in zip(*curves, strict=False)
+    ]
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        way_out = "Go on with the run: everlearn resume; or name the folder of an online run"
+        raise StateError(describe(str(path), f"can't be read ({error})", str(path.parent), way_out)) from error

@@ -1,0 +1,129 @@
+"""One problem, one step: against a loop by hand; moments that go on; what is mixed in; rates."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from everlearn.errors import ConfigError, StreamError
+from everlearn.learners.online import Arriving, OnlineLearner
+from everlearn.models.objectives import mean_loss
+from everlearn.runs import Run
+from everlearn.strategy import Strategy
+from everlearn.types import Examples, Group, Mixture
+from support.runs import make_bench
+from support.sources import sum_row
+
+
+class Recorded:
+    """Hands out rows, and keeps the episodes."""
+
+    def __init__(self, rows):
+        self.waiting, self.episodes = list(rows), []
+
+    def arriving(self):
+        return Arriving(lambda: self.waiting.pop(0) if self.waiting else None, self.episodes.append)
+
+
+def online_run(llama, strategies=(), **options) -> Run:
+    run = make_bench("causal_lora", llama, llama).run(strategies)
+    run.learner = OnlineLearner(**{"learning_rate": 0.01, **options})
+    return run
+
+
+def learn(run: Run, rows, name="stream") -> list:
+    recorded = Recorded(rows)
+    task = replace(next(iter(run.tasks.values())), name=name, train=recorded.arriving())
+    run.learn(task)
+    run.position += 1
+    return recorded.episodes
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in run.model.adapters.trainable().items()}
+
+
+ROWS = [sum_row(number) for number in range(6)]
+
+
+def test_each_problem_is_one_adamw_step_on_its_right_answer(llama):
+    run, by_hand = online_run(llama), online_run(llama)
+    learn(run, ROWS[:3])
+    task, model = next(iter(by_hand.tasks.values())), by_hand.model
+    params = list(model.adapters.trainable().values())
+    optimizer = torch.optim.AdamW(params, lr=0.01, weight_decay=0.01, fused=True)
+    model.network.train()
+    for row in ROWS[:3]:
+        batch = model.objective.collate(model.objective.encode([row], task))
+        mean_loss(model.objective.forward(model.network, batch)).backward()
+        torch.nn.utils.clip_grad_norm_(params, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    for name, wanted in weights(by_hand).items():
+        assert torch.equal(weights(run)[name], wanted)
+
+
+def test_answers_are_taken_before_and_after_the_step(llama):
+    rows = [ROWS[0]] * 12
+    episodes = learn(online_run(llama, learning_rate=0.03), rows)
+    assert [episode.row for episode in episodes] == rows
+    assert not episodes[0].right_before
+    assert episodes[-1].right_before
+    assert episodes[-1].before == "1"
+    assert episodes[-1].right_after
+    assert episodes[0].loss > episodes[-1].loss
+    silent = learn(online_run(llama, answer_after=False), rows[:2])
+    assert [(episode.after, episode.right_after) for episode in silent] == [(None, None)] * 2
+
+
+def test_the_moments_go_on_from_task_to_task(llama):
+    whole, parts = online_run(llama), online_run(llama)
+    learn(whole, ROWS)
+    learn(parts, ROWS[:2])
+    learn(parts, ROWS[2:])
+    for name, wanted in weights(whole).items():
+        assert torch.equal(weights(parts)[name], wanted)
+
+
+def test_past_problems_are_mixed_in_at_their_ratio_and_weight(llama):
+    run = online_run(llama, [{"name": "replay", "ratio": 5.0, "weight": 0.3 / 0.7 / 5, "capacity": 10}])
+    learn(run, ROWS[:5], "first")
+    seen = []
+    run.model.objective.before_forward = lambda batch: seen.append(len(batch["input_ids"]))
+    learn(run, ROWS[5:])
+    assert seen == [6]
+
+
+def test_the_rate_falls_with_difficulty_where_asked(llama):
+    episodes = learn(online_run(llama, rate_by_difficulty=True, learning_rate=0.01), ROWS[:5])
+    assert [episode.learning_rate for episode in episodes] == pytest.approx([0.01, 0.009, 0.008, 0.007, 0.006])
+    with pytest.raises(StreamError, match=r"learner.rate_by_difficulty: a row has no difficulty"):
+        learn(online_run(llama, rate_by_difficulty=True), [{"prompt": "1", "completion": "2"}])
+
+
+def test_several_updates_a_problem_are_several_steps(llama):
+    run = online_run(llama, updates=3)
+    assert len(learn(run, ROWS[:2])) == 2
+    moments = run.learner.moments_
+    assert {int(state["step"]) for state in moments.values()} == {6}
+
+
+@dataclass
+class Instead(Strategy):
+    """Trains on other rows than those that come."""
+
+    def train_data(self, mixture, run):
+        return Mixture((Group((Examples(run.tasks[run.current], ROWS),)),))
+
+
+def test_a_method_that_keeps_new_problems_out_is_refused(llama):
+    run = online_run(llama, [Instead()])
+    with pytest.raises(ConfigError, match="strategies: one of them keeps new problems out"):
+        learn(run, ROWS[:3])
+
+
+def test_bad_options_name_the_field():
+    with pytest.raises(ConfigError, match=r"learner.updates: is out of range. Got 0"):
+        OnlineLearner(updates=0)
+    with pytest.raises(ConfigError, match=r"learner.precision: is unknown. Got 'fp8'"):
+        OnlineLearner(precision="fp8")

@@ -1,0 +1,62 @@
+"""The numbers of an online run, against its log by hand."""
+
+import json
+
+import pytest
+
+from everlearn.errors import StateError
+from everlearn.evaluation.stats import mean_interval, paired_difference, wilson_interval
+from everlearn.report.online_results import online_results, read_online_run, write_online_results
+from support.online import write_online_log
+
+
+def test_one_seed_has_intervals_over_the_held_out_problems(tmp_path):
+    outcomes = [[0, 0, 0, 1], [1, 1, 0, 1], [1, 0, 0, 1]]
+    write_online_log(tmp_path, {0: outcomes})
+    results = write_online_results(tmp_path)
+    assert results == json.loads((tmp_path / "results.json").read_text())
+    shares = {name: results[name]["value"] for name in ("initial_accuracy", "final_accuracy", "peak_accuracy")}
+    assert shares == {"initial_accuracy": 0.25, "final_accuracy": 0.5, "peak_accuracy": 0.75}
+    wanted = wilson_interval(2, 4)
+    assert (results["final_accuracy"]["low"], results["final_accuracy"]["high"]) == (wanted.low, wanted.high)
+    change = paired_difference(outcomes[0], outcomes[-1])
+    assert results["improvement"]["value"] == 0.25
+    assert results["improvement"]["low"] == change.low
+    assert results["by_type"]["a"]["initial"]["value"] == 0.0
+    assert results["by_type"]["a"]["final"]["value"] == 0.5
+    assert results["by_difficulty"]["2"]["final"]["n"] == 2
+    assert [point["episode"] for point in results["curve"]] == [0, 2, 4]
+
+
+def test_several_seeds_have_intervals_over_the_seeds(tmp_path):
+    write_online_log(tmp_path, {0: [[0, 0, 0, 0], [1, 1, 1, 1]], 1: [[0, 0, 0, 0], [1, 1, 0, 0]]})
+    results = online_results(read_online_run(tmp_path))
+    wanted = mean_interval([1.0, 0.5])
+    final = results["final_accuracy"]
+    assert (final["value"], final["low"], final["high"]) == (0.75, wanted.low, wanted.high)
+    assert final["n_seeds"] == 2
+
+
+def test_what_is_lost_between_scorings_and_what_a_step_teaches_at_once(tmp_path):
+    write_online_log(tmp_path, {0: [[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 1, 1]]})
+    (entry,) = online_results(read_online_run(tmp_path))["seeds"]
+    assert entry["lost_early"]["value"] == 0.5  # of two right, one wrong at the next scoring
+    assert entry["lost_late"]["value"] == 0.5
+    assert entry["instant_learning"]["value"] == 0.5  # every second episode, see write_online_log
+    assert entry["episodes_right_before"]["value"] == 0.5
+
+
+def test_a_run_under_way_is_not_complete(tmp_path):
+    write_online_log(tmp_path, {0: [[0, 0, 0, 0], [1, 1, 1, 1]]}, ended=False)
+    assert not online_results(read_online_run(tmp_path))["complete"]
+
+
+def test_damage_is_named(tmp_path):
+    with pytest.raises(StateError, match=r"evaluations.jsonl: can't be read"):
+        read_online_run(tmp_path)
+    (tmp_path / "evaluations.jsonl").write_text('{"type": "evaluation"}\n')
+    with pytest.raises(StateError, match="begins with no header"):
+        read_online_run(tmp_path)
+    (tmp_path / "evaluations.jsonl").write_text("")
+    with pytest.raises(StateError, match="is empty"):
+        read_online_run(tmp_path)

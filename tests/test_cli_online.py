@@ -1,0 +1,74 @@
+"""`everlearn online`: its options make a recipe, it goes on where it was stopped, and it is compared."""
+
+import json
+
+import pytest
+import yaml
+
+from everlearn.cli import main
+from support.online import write_online_log
+
+
+@pytest.fixture
+def command(llama, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "source": {"name": "support.sources:Sums"},
+                "model": {"name": str(llama), "adapter": {"rank": 2}},
+                "learner": {"learning_rate": 0.01},
+                "device": "cpu",
+            }
+        )
+    )
+    return ["online", str(tmp_path / "recipe.yaml"), "--episodes", "4", "--eval-tasks", "4", "--eval-interval", "2"]
+
+
+def recipe_of(folder):
+    return yaml.safe_load((folder / "recipe.yaml").read_text())
+
+
+def test_the_command_learns_and_reports(command, tmp_path, capsys):
+    assert main([*command, "--out", str(tmp_path / "a"), "--strategies", "replay, ewc", "--seed", "3"]) == 0
+    assert "Held-out accuracy" in capsys.readouterr().out
+    assert {"results.json", "report.html", "report.md", "learning_curves.png", "checkpoint_ep4"} <= {
+        entry.name for entry in (tmp_path / "a").iterdir()
+    }
+    assert recipe_of(tmp_path / "a")["strategies"] == ["replay", "ewc"]
+    assert json.loads((tmp_path / "a" / "results.json").read_text())["seeds"][0]["seed"] == 3
+    assert main(["resume", str(tmp_path / "a")]) == 0  # done already: only shown again
+
+
+def test_options_change_the_recipe(command, tmp_path):
+    options = ["--lora-r", "3", "--lora-alpha", "5", "--lr", "0.002", "--soft-tokens", "2", "--set", "boundary=2"]
+    assert main([*command, *options, "--out", str(tmp_path / "a")]) == 0
+    recipe = recipe_of(tmp_path / "a")
+    adapter = recipe["model"]["adapter"]
+    assert {key: adapter[key] for key in ("name", "rank", "alpha", "soft_tokens")} == {
+        "name": "lora_prompt", "rank": 3, "alpha": 5.0, "soft_tokens": 2,
+    }  # fmt: skip
+    assert (recipe["learner"]["learning_rate"], recipe["boundary"]) == (0.002, 2)
+
+
+def test_soft_tokens_alone_are_a_prompt_without_lora(command, tmp_path):
+    assert main([*command, "--soft-tokens", "2", "--out", str(tmp_path / "a")]) == 0
+    assert recipe_of(tmp_path / "a")["model"]["adapter"]["name"] == "prompt"
+
+
+def test_online_runs_are_compared_with_online_runs_only(tmp_path, capsys):
+    one = write_online_log(tmp_path / "one", {0: [[0, 0, 0, 0], [1, 1, 1, 1]]})
+    two = write_online_log(tmp_path / "two", {0: [[0, 0, 0, 0], [1, 0, 1, 1]]})
+    assert main(["compare", str(one), str(two), "--out", str(tmp_path / "side")]) == 0
+    assert (tmp_path / "side" / "comparison_all.png").exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "results.jsonl").write_text("{}")
+    assert main(["compare", str(one), str(other), "--out", str(tmp_path / "side")]) == 1
+    assert "compare: runs of two kinds" in capsys.readouterr().err
+
+
+def test_errors_are_one_sentence(command, tmp_path, capsys):
+    assert main([*command, "--fp16", "--out", str(tmp_path / "a")]) == 1
+    assert "error: learner.precision: fp16 needs a GPU" in capsys.readouterr().err
+    assert main([*command, "--strategies", "joint", "--out", str(tmp_path / "b")]) == 1
+    assert "it learns from whole tasks" in capsys.readouterr().err

@@ -1,0 +1,161 @@
+"""Online runs: what they leave behind, stopped anywhere and resumed, held-out problems kept apart, all methods."""
+
+import json
+import re
+
+import pytest
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from everlearn.errors import ConfigError, StateError, StreamError
+from everlearn.learners.online import Episode
+from everlearn.online import load_online_recipe, resume_online, run_online
+from everlearn.registry import find, names
+from everlearn.runs import Listener
+from everlearn.state import checkpoints, load_state
+from support.runs import Stopped, assert_same, suits
+from support.sources import NAME
+
+
+def recipe(llama, strategies=(), **changes):
+    return load_online_recipe(
+        {
+            "source": {"name": NAME},
+            "model": {"name": str(llama), "adapter": {"rank": 2, "dropout": 0.1}},
+            "learner": {"learning_rate": 0.01},
+            "strategies": list(strategies),
+            "episodes": 12,
+            "boundary": 5,
+            "evaluation": {"n": 4, "interval": 4},
+            "checkpoint": {"every_s": None, "every_steps": 3},
+            "device": "cpu",
+            **changes,
+        }
+    )
+
+
+def lines(path):
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return [
+        {key: value for key, value in line.items() if key != "seconds"}
+        for line in found
+        if line.get("type") != "header"
+    ]
+
+
+def test_what_a_run_leaves_behind(llama, tmp_path):
+    results = run_online(recipe(llama), tmp_path / "run")
+    out = tmp_path / "run"
+    assert results == json.loads((out / "results.json").read_text())
+    assert results["complete"]
+    assert [point["episode"] for point in results["curve"]] == [0, 4, 8, 12]
+    assert results["n"] == 4
+    assert set(results["by_type"]) == {"even", "odd"}
+    episodes = lines(out / "episodes.jsonl")
+    assert [line["question"] for line in episodes] == [f"{i}+1=" for i in range(12)]
+    assert [line["answer"] for line in episodes] == [str(i + 1) for i in range(12)]
+    kept = sorted(path.name for path in out.glob("checkpoint_ep*"))
+    assert kept == ["checkpoint_ep12", "checkpoint_ep4", "checkpoint_ep8"]
+    base = AutoModelForCausalLM.from_pretrained(llama)
+    assert PeftModel.from_pretrained(base, out / "checkpoint_ep12").peft_config["default"].r == 2
+
+
+class StopAt(Listener):
+    """Stops a run, as a crash would, at an episode before it is saved."""
+
+    def __init__(self, n: int):
+        self.left = n
+
+    def episode(self, done: int, n_episodes: int, episode: Episode) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Stopped
+
+
+PROTECTION = ({"name": "replay", "capacity": 6}, {"name": "ewc", "n_examples": 4})
+
+
+def test_a_run_that_is_stopped_anywhere_ends_like_one_that_never_was(llama, tmp_path):
+    wanted, out = tmp_path / "whole", tmp_path / "stopped"
+    made = recipe(llama, PROTECTION, seeds=[0, 1])
+    run_online(made, wanted)
+    stops = 0
+    with pytest.raises(Stopped):
+        run_online(made, out, StopAt(4))
+    for n in (1, 2, 5, 3, 4, 2, 5):
+        stops += 1
+        try:
+            resume_online(out, StopAt(n))
+        except Stopped:
+            continue
+    resume_online(out)
+    assert stops == 7
+    assert lines(out / "episodes.jsonl") == lines(wanted / "episodes.jsonl")
+    assert lines(out / "evaluations.jsonl") == lines(wanted / "evaluations.jsonl")
+    ends = [load_state(checkpoints(folder / "checkpoints")[-1])[0] for folder in (out, wanted)]
+    assert_same(*ends)
+
+
+def test_a_source_that_ends_early_ends_the_run(llama, tmp_path):
+    results = run_online(recipe(llama, source={"name": NAME, "n": 5}), tmp_path / "run")
+    assert results["complete"]
+    assert results["seeds"][0]["n_episodes"] == 5
+    assert results["curve"][-1]["episode"] == 5
+
+
+def test_a_held_out_problem_is_never_learned(llama, tmp_path):
+    with pytest.raises(StreamError, match=r"online: a held-out problem comes up for learning\. Got '10\+1='"):
+        run_online(recipe(llama, source={"name": NAME, "held_out_from": 10}), tmp_path / "run")
+    assert not (tmp_path / "run" / "episodes.jsonl").exists()
+
+
+def test_each_type_is_a_task_where_asked(llama, tmp_path):
+    made = recipe(llama, ["replay"], boundary="type", source={"name": NAME, "by_type": True})
+    run_online(made, tmp_path / "run")
+    _, values = load_state(checkpoints(tmp_path / "run" / "checkpoints")[-1])
+    assert values["learned"] == ["even", "odd"]
+    assert set(values["strategies"]["replay"]["memory_"]) == {"even", "odd"}
+
+
+def works_online(name: str) -> bool:
+    return "online" not in find("strategy", name).unsuited
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in names("strategy") if suits(find("strategy", n), "causal_lora") and works_online(n)]
+)
+def test_every_method_works_online(llama, tmp_path, name):
+    entry = {"name": name, **({"capacity": 6} if name in ("der", "derpp", "gem", "agem") else {})}
+    results = run_online(recipe(llama, [entry]), tmp_path / "run")
+    assert results["complete"]
+    assert results["seeds"][0]["n_episodes"] == 12
+
+
+@pytest.mark.parametrize("name", [n for n in names("strategy") if not works_online(n)])
+def test_methods_that_need_a_whole_task_are_refused_with_the_reason(llama, tmp_path, name):
+    with pytest.raises(ConfigError, match=re.escape(find("strategy", name).unsuited["online"])):
+        run_online(recipe(llama, [name]), tmp_path / "run")
+
+
+def test_a_folder_in_use_and_a_foreign_folder_are_refused(llama, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="out: the folder is not empty"):
+        run_online(recipe(llama), tmp_path)
+    with pytest.raises(StateError, match="resume: there is no online run in the folder"):
+        resume_online(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"boundary": "kind"}, "boundary: is unknown. Got 'kind'"),
+        ({"episodes": 0}, "episodes: is out of range. Got 0"),
+        ({"evaluation": {"n": 0}}, "evaluation.n: is out of range. Got 0"),
+        ({"learner": {"lr": 1.0}}, "learner.lr: is unknown"),
+        ({"source": {"name": "areena"}}, "Did you mean 'arena'"),
+        ({"seed": 1, "seeds": [2]}, "seeds: stands beside seed"),
+    ],
+)
+def test_a_bad_recipe_is_refused_with_its_path(llama, change, message):
+    with pytest.raises(ConfigError, match=message):
+        recipe(llama, **change)
