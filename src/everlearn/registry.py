@@ -17,6 +17,7 @@ PACKAGES = {
     "learner": "everlearn.learners",
     "verifier": "everlearn.streams",
     "problem": "everlearn.streams.arena",
+    "curriculum": "everlearn.streams.arena",
 }
 _entries: dict[str, dict[str, Any]] = {kind: {} for kind in PACKAGES}
 _imported: set[str] = set()
