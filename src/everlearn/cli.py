@@ -154,8 +154,11 @@ def pretrain(
 
 
 KINDS = {
-    **{"strategies": "strategy", "streams": "stream", "learners": "learner"},
-    **{"problems": "problem", "curricula": "curriculum"},
+    "strategies": "strategy",
+    "streams": "stream",
+    "learners": "learner",
+    "problems": "problem",
+    "curricula": "curriculum",
 }
 Listed = StrEnum("Listed", list(KINDS))
 

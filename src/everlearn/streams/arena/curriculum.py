@@ -127,7 +127,7 @@ class Ramp(Curriculum):
         start_difficulty: of the first episode, 1 to 5.
         end_difficulty: of the last; it may also be the lower one.
 
-    Source: Bengio et al. 2009, Curriculum learning: easy examples first. Departs: in equal stages, where they have two.
+    Source: easy examples first, as Bengio et al. 2009 (Curriculum learning) propose; the equal stages are ours.
     """
 
     n_episodes: int
