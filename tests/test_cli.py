@@ -74,7 +74,11 @@ def test_ls_and_show_and_arena(capsys):
     assert "replay" in capsys.readouterr().out
     assert main(["show", "ewc"]) == 0
     assert "Kirkpatrick" in capsys.readouterr().out
-    assert main(["arena", "-n", "2", "--type", "causal"]) == 0
+    assert main(["ls", "curricula"]) == 0
+    assert "ramp" in capsys.readouterr().out
+    assert main(["show", "progress"]) == 0
+    assert "Colas" in capsys.readouterr().out
+    assert main(["arena", "-n", "2", "--type", "causal", "--type", "passage"]) == 0
     assert capsys.readouterr().out.count("Answer:") == 2
 
 

@@ -165,13 +165,19 @@ def pretrain(
     console.print(f"Model: {folder}", highlight=False)
 
 
-KINDS = {"strategies": "strategy", "streams": "stream", "learners": "learner", "problems": "problem"}
+KINDS = {
+    "strategies": "strategy",
+    "streams": "stream",
+    "learners": "learner",
+    "problems": "problem",
+    "curricula": "curriculum",
+}
 Listed = StrEnum("Listed", list(KINDS))
 
 
 @app.command("ls")
 def list_things(what: Annotated[Listed, typer.Argument()] = Listed.strategies) -> None:
-    """List what there is to choose from: strategies, streams, learners, or the arena's problems."""
+    """List what there is to choose from: strategies, streams, learners, or the arena's problems and curricula."""
     from everlearn.catalog import section, summary
     from everlearn.registry import find, names
 
@@ -187,14 +193,15 @@ def list_things(what: Annotated[Listed, typer.Argument()] = Listed.strategies) -
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A strategy, stream or learner.")],
-    kind: Annotated[str, typer.Option(help="strategy, stream or learner.")] = "",
+    name: Annotated[str, typer.Argument(help="A strategy, stream, learner or curriculum.")],
+    kind: Annotated[str, typer.Option(help="strategy, stream, learner or curriculum.")] = "",
 ) -> None:
-    """Show what a strategy, stream or learner does: options and defaults, cost, paper, what it can't stand beside."""
+    """Show what a strategy, stream, learner or curriculum does: options, cost, paper, what it can't stand beside."""
     from everlearn.catalog import limits, options
     from everlearn.registry import find, names
 
-    kinds = [kind] if kind else [k for k in ("strategy", "stream", "learner") if name in names(k)] or ["strategy"]
+    shown = ("strategy", "stream", "learner", "curriculum")
+    kinds = [kind] if kind else [k for k in shown if name in names(k)] or ["strategy"]
     cls = find(kinds[0], name)
     console.print(f"[bold]{kinds[0]} {escape(name)}[/bold]\n")
     console.print(inspect.getdoc(cls) or "", markup=False, highlight=False)

@@ -9,6 +9,7 @@ import pytest
 
 from everlearn.errors import ConfigError, StreamError
 from everlearn.streams.arena.generate import (
+    ADVANCED_TYPES,
     SPLITS,
     TYPES,
     distinct_problems,
@@ -17,7 +18,7 @@ from everlearn.streams.arena.generate import (
     pool_of,
     problem_at,
 )
-from everlearn.streams.arena.problem import CUE
+from everlearn.streams.arena.problem import CUE, verify
 
 MODULES = {
     "comparison": "comparison",
@@ -26,18 +27,19 @@ MODULES = {
     "math": "math_word",
     "logic": "logic_grid",
 }
+ALL_TYPES = (*TYPES, *ADVANCED_TYPES)
 
 
-@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("type_name", ALL_TYPES)
 def test_the_header_shows_item_0(type_name):
-    module = importlib.import_module(f"everlearn.streams.arena.{MODULES[type_name]}")
-    example, answer = re.search(r'"train":\n\n(.*)\n\nIts answer: (\w+)', module.__doc__, re.DOTALL).groups()
+    module = importlib.import_module(f"everlearn.streams.arena.{MODULES.get(type_name, type_name)}")
+    example, answer = re.search(r'"train":\n\n(.*)\n\nIts answer: (.+?)\n', module.__doc__, re.DOTALL).groups()
     problem = problem_at(type_name, 0, difficulty=1, seed=0, split="train")
     assert textwrap.dedent(example) == problem.prompt
     assert answer == problem.answer
 
 
-@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("type_name", ALL_TYPES)
 def test_an_item_depends_on_its_number_only(type_name):
     row = [problem_at(type_name, index, difficulty=3, seed=7, split="evaluation") for index in range(20)]
     assert problem_at(type_name, 13, difficulty=3, seed=7, split="evaluation") == row[13]
@@ -45,7 +47,7 @@ def test_an_item_depends_on_its_number_only(type_name):
     assert problem_at(type_name, 10**12, difficulty=3) == problem_at(type_name, 10**12, difficulty=3)
 
 
-@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("type_name", ALL_TYPES)
 def test_every_item_is_in_the_pool_of_its_content(type_name):
     for split in SPLITS:
         problems = [problem_at(type_name, i, difficulty=1 + i % 5, seed=i % 3, split=split) for i in range(150)]
@@ -58,7 +60,7 @@ def test_pools_have_their_shares():
     assert shares["validation"] / 10_000 == pytest.approx(0.1, abs=0.02)
 
 
-@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("type_name", ALL_TYPES)
 def test_seeds_share_no_more_than_chance(type_name):
     def contents(seed: int, start: int = 0) -> list[str]:
         return [problem_at(type_name, start + i, difficulty=4, seed=seed).content for i in range(1000)]
@@ -71,10 +73,10 @@ def test_seeds_share_no_more_than_chance(type_name):
     )  # item i + 1 of seed 0 is not item i of seed 1
 
 
-def test_ten_thousand_items_of_all_types_and_difficulties():
-    problems = generate_batch(10_000, seed=5)
+def test_many_items_of_all_types_and_difficulties():
+    problems = generate_batch(2000 * len(ALL_TYPES), types=ALL_TYPES, seed=5)
     assert Counter((problem.type, problem.difficulty) for problem in problems) == {
-        (name, level): 400 for name in TYPES for level in range(1, 6)
+        (name, level): 400 for name in ALL_TYPES for level in range(1, 6)
     }
     for problem in problems:
         assert problem.prompt.endswith(CUE)
@@ -82,6 +84,22 @@ def test_ten_thousand_items_of_all_types_and_difficulties():
         assert "{" not in problem.prompt
         assert problem.answer == problem.answer.strip() != ""
         assert len(problem.prompt.split()) <= {1: 45, 2: 50, 3: 60, 4: 75, 5: 100}[problem.difficulty]
+
+
+@pytest.mark.parametrize("type_name", ADVANCED_TYPES)
+def test_advanced_types_have_ten_thousand_items_to_train_on(type_name):
+    problems = generate_batch(13_000, types=[type_name], seed=1)
+    assert len({problem.content for problem in problems}) >= 10_000
+
+
+@pytest.mark.parametrize("type_name", ADVANCED_TYPES)
+def test_advanced_types_are_explained_in_steps_and_verified(type_name):
+    for problem in generate_batch(500, types=[type_name], seed=2):
+        steps = problem.explanation.split("; ")
+        assert len(steps) >= 2
+        assert problem.answer in steps[-1]
+        assert verify(problem.completion, problem.row())
+        assert sum(verify(choice, problem.row()) for choice in problem.choices) == bool(problem.choices)
 
 
 def test_mix_alternates_types_and_no_mix_groups_the_same_problems():
@@ -104,7 +122,7 @@ def test_a_batch_of_chosen_types_and_difficulties():
     assert problems[4] == problem_at("logic", 1, difficulty=2)
 
 
-@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("type_name", ALL_TYPES)
 def test_distinct_problems_differ_in_content(type_name):
     problems = distinct_problems(type_name, 100, levels=(1,), split="evaluation")
     assert len({problem.content for problem in problems}) == 100

@@ -6,7 +6,7 @@ import pytest
 
 from everlearn.errors import ConfigError, StreamError
 from everlearn.registry import find
-from everlearn.streams.arena.generate import TYPES, problem_at
+from everlearn.streams.arena.generate import ADVANCED_TYPES, TYPES, problem_at
 from everlearn.streams.arena.problem import verify
 from everlearn.streams.arena.stream import ArenaStream, check_disjoint
 
@@ -54,6 +54,12 @@ def test_the_same_fields_build_the_same_stream(stream):
 def test_one_difficulty_is_enough_for_the_default_sizes():
     built = ArenaStream(difficulty=1).build()
     assert all(len(task.evaluation) == 100 for task in built)
+
+
+def test_advanced_types_make_a_stream_too():
+    built = ArenaStream(types=ADVANCED_TYPES, difficulty=1).build()
+    assert tuple(task.name for task in built) == ADVANCED_TYPES
+    assert all(verify(row["completion"], row) for task in built for row in task.evaluation)
 
 
 def test_no_validation_items():

@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from everlearn.config import build
-from everlearn.errors import check_choice
-from everlearn.registry import register
+from everlearn.errors import ConfigError, check_choice, describe
+from everlearn.registry import find, register
 from everlearn.seeds import seed_for
+from everlearn.streams.arena.curriculum import Curriculum
 from everlearn.streams.arena.generate import TYPES, check_types, distinct_problems, levels_of, problem_at
 from everlearn.streams.arena.problem import Problem
 from everlearn.streams.arena.stream import MAX_NEW_TOKENS
@@ -27,7 +28,7 @@ class ArenaSource:
         types: problem types.
         difficulty: one level of 1 to 5, several, or None for all.
         order: mixed; or sequential: one type after another, each for its share of the episodes.
-        curriculum: chooses type and difficulty of the next problem; in sequential order, its difficulty.
+        curriculum: chooses type and difficulty of the next problem; in sequential order each type has its own.
     """
 
     types: tuple[str, ...] = TYPES
@@ -42,7 +43,7 @@ class ArenaSource:
         check_types(self.types, "source.types")
         levels_of(self.difficulty, "source.difficulty")
         check_choice("source.order", self.order, ORDERS)
-        self._curriculum(1)
+        self._curriculum(self.types, 1)
 
     def held_out(self, n: int) -> list[Row]:
         """Return `n` problems of the evaluation pool, types and difficulties in turn, all different."""
@@ -56,33 +57,38 @@ class ArenaSource:
 
     def feed(self, seed: int, n_episodes: int) -> "ArenaFeed":
         """Return the problems of a run."""
-        return ArenaFeed(self, seed, n_episodes, self._curriculum(n_episodes))
+        if self.order == "mixed":
+            return ArenaFeed(self, seed, [(n_episodes, self._curriculum(self.types, n_episodes))])
+        ends = [n_episodes * (i + 1) // len(self.types) for i in range(len(self.types))]
+        lengths = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+        parts = zip(ends, lengths, self.types, strict=True)
+        return ArenaFeed(self, seed, [(end, self._curriculum((name,), max(1, n))) for end, n, name in parts])
 
-    def _curriculum(self, n_episodes: int) -> Any:
-        levels = levels_of(self.difficulty, "source.difficulty")
-        curriculum = build("curriculum", self.curriculum, "source.curriculum")
-        curriculum.begin(self.types, levels, n_episodes)
-        return curriculum
+    def _curriculum(self, types: tuple[str, ...], n_episodes: int) -> Curriculum:
+        """Build the curriculum; what the source knows goes to those of its settings that aren't given."""
+        name = self.curriculum.get("name", "none")
+        taken = {option.name for option in fields(find("curriculum", name, "source.curriculum.name"))}
+        if self.difficulty is not None and "difficulty" not in taken:
+            way_out = "Leave it out: the curriculum chooses the difficulty"
+            raise ConfigError(describe("source.difficulty", f"stands beside {name}", self.difficulty, way_out))
+        known = {"types": list(types), "difficulty": self.difficulty, "n_episodes": n_episodes}
+        options = {key: value for key, value in known.items() if key in taken}
+        return build("curriculum", {"name": "none", **options, **self.curriculum}, "source.curriculum")
 
 
 @dataclass
 class ArenaFeed(Feed):
-    """The problems of one run, in the order in which its curriculum asks for them."""
+    """The problems of one run. parts: (episodes until the part ends, counted from the first; its curriculum)."""
 
     source: ArenaSource
     seed: int
-    n_episodes: int
-    curriculum: Any
+    parts: list[tuple[int, Curriculum]]
     n_drawn: int = 0
     drawn: dict[str, int] = field(default_factory=dict)  # type/difficulty -> problems drawn
 
     def next(self) -> Row:
         rng = random.Random(seed_for(self.seed, "curriculum", self.n_drawn))
-        type_name, difficulty = self.curriculum.next(rng)
-        if self.source.order == "sequential":
-            type_name = self.source.types[
-                min(self.n_drawn, self.n_episodes - 1) * len(self.source.types) // self.n_episodes
-            ]
+        type_name, difficulty = self._curriculum(self.n_drawn).next(rng)
         key = f"{type_name}/{difficulty}"
         index = self.drawn.get(key, 0)
         self.drawn[key], self.n_drawn = index + 1, self.n_drawn + 1
@@ -90,18 +96,25 @@ class ArenaFeed(Feed):
 
     def known(self, n: int) -> list[Row]:
         """Return the problems that would come if no answer changed the curriculum's course."""
-        ahead = self.source.feed(self.seed, self.n_episodes)
+        ahead = self.source.feed(self.seed, n)
         return [ahead.next() for _ in range(n)]
 
     def answered(self, row: Row, right: bool) -> None:
-        self.curriculum.update(row["type"], row["difficulty"], right)
+        # a part's last answer comes when the next one's first problem may be drawn already
+        curricula = [curriculum for _, curriculum in self.parts if row["type"] in curriculum.types]
+        curricula[0].update(row["type"], row["difficulty"], right)
 
     def state(self) -> dict[str, Any]:
-        return {"n_drawn": self.n_drawn, "drawn": dict(self.drawn), "curriculum": self.curriculum.state()}
+        curricula = [curriculum.state() for _, curriculum in self.parts]
+        return {"n_drawn": self.n_drawn, "drawn": dict(self.drawn), "curricula": curricula}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.n_drawn, self.drawn = state["n_drawn"], dict(state["drawn"])
-        self.curriculum.load_state(state["curriculum"])
+        for (_, curriculum), saved in zip(self.parts, state["curricula"], strict=True):
+            curriculum.load_state(saved)
+
+    def _curriculum(self, position: int) -> Curriculum:
+        return next((curriculum for end, curriculum in self.parts if position < end), self.parts[-1][1])
 
 
 def row_of(problem: Problem) -> Row:

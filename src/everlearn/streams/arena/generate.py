@@ -13,6 +13,7 @@ from everlearn.seeds import seed_for
 from everlearn.streams.arena.problem import DIFFICULTIES, Problem, Puzzle
 
 TYPES = ("comparison", "sequence", "causal", "math", "logic")
+ADVANCED_TYPES = ("deduction", "counterfactual", "analogy", "passage", "extraction")
 SPLITS = ("train", "validation", "evaluation")
 MAX_REPEATS = 2_000  # draws in a row that bring nothing new before a pool counts as used up
 

@@ -8,7 +8,7 @@ from everlearn.streams.arena.generate import SPLITS, TYPES, check_types, distinc
 from everlearn.streams.arena.problem import Problem
 from everlearn.types import Stream, Task
 
-MAX_NEW_TOKENS = 8  # the longest answers are a word or a four-digit number
+MAX_NEW_TOKENS = 8  # the longest answers are a word, a date or a four-digit number
 
 
 @register("stream", "arena")

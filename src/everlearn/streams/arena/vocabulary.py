@@ -1,6 +1,11 @@
-"""The people and things that arena problems speak of, and how a list of them is written."""
+"""The people and things that arena problems speak of, how a list of them is written, and in which order."""
 
+import random
 from collections.abc import Sequence
+from itertools import permutations
+from typing import TypeVar
+
+T = TypeVar("T")
 
 NAMES = (
     *("Anna", "Ben", "Carl", "Dora", "Emma", "Finn", "Gina", "Hugo", "Iris", "Jack", "Kate", "Leo"),
@@ -11,6 +16,13 @@ THINGS = (  # one word each, because a thing may be the whole answer
     *("fish", "hat", "kite", "lamp", "map", "ring", "rope", "shell", "spoon", "tent"),
 )
 COLOURS = ("black", "blue", "brown", "gold", "green", "pink", "red", "white")
+
+_ORDERS = [tuple(permutations(range(n))) for n in range(6)]
+
+
+def in_any_order(rng: random.Random, items: Sequence[T]) -> list[T]:
+    """Return up to five items in an order drawn from all of them. Cost: a quarter of `rng.shuffle`."""
+    return [items[i] for i in rng.choice(_ORDERS[len(items)])]
 
 
 def listing(words: Sequence[str]) -> str:

@@ -5,10 +5,28 @@ import pytest
 
 from everlearn.errors import ConfigError
 from everlearn.models.pocket.corpus import FAMILIES, document, documents, formats, sample, text_of, words
-from everlearn.streams.arena import causal, comparison, generate_batch, logic_grid, math_word, sequence, vocabulary
+from everlearn.streams.arena import (
+    ADVANCED_TYPES,
+    TYPES,
+    analogy,
+    causal,
+    comparison,
+    counterfactual,
+    deduction,
+    extraction,
+    generate_batch,
+    logic_grid,
+    math_word,
+    passage,
+    sequence,
+    vocabulary,
+)
 
 FAMILY_MODULES = [getattr(documents, name) for name in FAMILIES]
-ARENA_MODULES = [causal, comparison, logic_grid, math_word, sequence]
+ARENA_MODULES = [
+    *(causal, comparison, logic_grid, math_word, sequence),
+    *(analogy, counterfactual, deduction, extraction, passage),
+]
 
 
 def kinds_of_words():
@@ -50,7 +68,9 @@ def texts():
 
 @pytest.fixture(scope="module")
 def arena_texts():
-    return [problem.prompt.removesuffix("\nAnswer:") for problem in generate_batch(2000)]
+    return [
+        problem.prompt.removesuffix("\nAnswer:") for problem in generate_batch(4000, types=[*TYPES, *ADVANCED_TYPES])
+    ]
 
 
 def test_a_document_depends_on_seed_and_index_alone():
@@ -70,6 +90,11 @@ def test_the_templates_are_not_the_arenas():
     theirs |= {bare(text) for relation in comparison.RELATIONS for text in relation[:2]}
     theirs |= {bare(text) for group in math_word.EVENTS.values() for text in group}
     theirs |= {bare(text) for text in (*logic_grid.CLUES.values(), *logic_grid.QUESTIONS, *causal.RULES)}
+    theirs |= {bare(text) for rule in deduction.RULES for text in rule}
+    theirs |= {bare(text) for text in (deduction.KINDS, analogy.EXAMPLE, analogy.OPTIONS, *analogy.RELATIONS)}
+    theirs |= {bare(text) for text in (*counterfactual.QUESTIONS.values(), *extraction.QUESTIONS.values())}
+    theirs |= {bare(text) for text in (*extraction.POLLS, *(part for order in extraction.ORDERS for part in order[:2]))}
+    theirs |= {bare(text) for text in (*passage.TOLD, *passage.REMARKS, *passage.QUESTIONS.values())}
     assert len(theirs) > 40
     assert not ours & theirs
 
