@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from everlearn.models.pocket.batches import encode, window
-from everlearn.models.pocket.corpus import document, text_of
+from everlearn.models.pocket.corpus import OPENING, document, text_of
 
 
 def test_answers_weigh_one_and_prompts_little(tiny, tokenizer, change):
@@ -14,6 +14,13 @@ def test_answers_weigh_one_and_prompts_little(tiny, tokenizer, change):
     assert tokenizer.decode(answers) == " 4 6<eos>"
     assert set(weights[1:]) == {1.0, recipe.prompt_weight}
     assert tokenizer.decode(ids) == "<bos>2 + 2\nA: 4\n3 + 3\nA: 6<eos>"
+
+
+def test_answers_alone_count_in_the_opening(tiny, tiny_tokenizer):
+    document_ = [("2 + 2\nA:", " 4"), ("\n3 + 3\nA:", " 6")]
+    [(ids, weights)] = encode(tiny_tokenizer, [document_], tiny, OPENING / 2)
+    assert tiny_tokenizer.decode([i for i, w in zip(ids, weights, strict=True) if w]) == " 4 6"
+    assert encode(tiny_tokenizer, [document_], tiny, OPENING) == encode(tiny_tokenizer, [document_], tiny)
 
 
 def test_a_window_holds_each_document_once(tiny, tiny_tokenizer, change):

@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from everlearn.models.pocket.pretrain import pretrain
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_stopping_and_going_on_changes_nothing(tmp_path, tiny_file, name):
-    recipe = tiny_file(optimizer=name)
+@pytest.mark.parametrize("total_tokens", [100_000, 20_000])  # stopped in the opening, and after it
+def test_stopping_and_going_on_changes_nothing(tmp_path, tiny_file, total_tokens):
+    recipe = tiny_file(total_tokens=total_tokens)
     straight = pretrain(recipe, tmp_path / "straight", max_steps=20, quiet=True)
     pretrain(recipe, tmp_path / "halved", max_steps=10, quiet=True)
     halved = pretrain(recipe, tmp_path / "halved", max_steps=20, quiet=True)

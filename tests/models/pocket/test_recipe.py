@@ -23,7 +23,7 @@ def test_the_shipped_recipe_makes_a_network_of_the_shipped_size():
         ({"n_layer": 2}, "n_layer"),
         ({"n_layers": "two"}, "n_layers"),
         ({"n_layers": 0}, "n_layers"),
-        ({"optimizer": "mun"}, "Did you mean 'muon'"),
+        ({"opening_documents": 0}, "opening_documents"),
         ({"hidden_size": 33}, "multiple of n_heads"),
         ({"batch_tokens": 90}, "batch_tokens"),
         ({"learning_rates": [[0.5, 0.1]]}, "learning_rates"),

@@ -5,6 +5,7 @@ import torch
 
 from everlearn.errors import TrainingError
 from everlearn.models.pocket.batches import window
+from everlearn.models.pocket.corpus import OPENING
 from everlearn.models.pocket.network import build_network, build_optimizers
 from everlearn.models.pocket.training import Position, learning_rate, train_step, weighted_loss
 
@@ -27,14 +28,16 @@ def test_the_rate_warms_up_and_runs_straight_between_its_points(tiny, change):
     assert learning_rate(recipe, 99, 1000) == learning_rate(recipe, 99, 2000) == 0.0
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_steps_lower_the_loss(tiny, tiny_tokenizer, change, name):
-    recipe = change(tiny, optimizer=name, warmup_steps=0, total_tokens=10**9)
+@pytest.mark.parametrize("progress", [0.0, OPENING])
+def test_steps_lower_the_loss_by_adamw_in_the_opening_and_by_muon_after_it(tiny, tiny_tokenizer, change, progress):
+    recipe = change(tiny, warmup_steps=0, total_tokens=10**9)
     model = build_network(recipe, tiny_tokenizer)
-    optimizers, position = build_optimizers(recipe, model), Position()
-    batch = window(tiny_tokenizer, recipe, 0, 0.0)[0]
+    optimizers, position = build_optimizers(recipe, model), Position(progress=progress)
+    batch = window(tiny_tokenizer, recipe, 0, progress)[0]
     losses = [train_step(recipe, model, optimizers, batch, position) for _ in range(25)]
     assert losses[-1] < 0.8 * losses[0]
+    _, adamw, muon = optimizers
+    assert (bool(adamw.state), bool(muon.state)) == (progress == 0.0, progress == OPENING)
 
 
 def test_a_loss_that_is_not_finite_stops(tiny, tiny_tokenizer):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from everlearn.models.pocket.corpus import document
+from everlearn.models.pocket.corpus import OPENING, document
 from everlearn.models.pocket.recipe import PocketRecipe
 from everlearn.seeds import seed_for
 
@@ -21,19 +21,26 @@ class Batch:
     n_tokens: int
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, documents: list, recipe: PocketRecipe) -> list[tuple[list, list]]:
-    """Return (ids, weights) of each document: <bos>, prompts and answers in turn, <eos>; prompts weigh less."""
+def encode(
+    tokenizer: PreTrainedTokenizerFast, documents: list, recipe: PocketRecipe, progress: float = 1.0
+) -> list[tuple[list, list]]:
+    """Return (ids, weights) of each document: <bos>, prompts and answers in turn, <eos>; prompts weigh less.
+
+    While training opens, answers alone count: what can't be foreseen in a prompt delays looking things up.
+    """
     texts = [text for pairs in documents for pair in pairs for text in pair]
     pieces = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    opened = progress >= OPENING
+    prompt_weight = recipe.prompt_weight if opened else 0.0
     rows = []
     for pairs in documents:
         ids, weights = [tokenizer.bos_token_id], [0.0]
         for _ in pairs:
             prompt, answer = next(pieces), next(pieces)
             ids += prompt + answer
-            weights += [recipe.prompt_weight] * len(prompt) + [1.0] * len(answer)
+            weights += [prompt_weight] * len(prompt) + [1.0] * len(answer)
         ids.append(tokenizer.eos_token_id)
-        weights.append(1.0)
+        weights.append(float(opened))
         rows.append((ids[: recipe.max_tokens], weights[: recipe.max_tokens]))
     return rows
 
@@ -44,9 +51,9 @@ def window(tokenizer: PreTrainedTokenizerFast, recipe: PocketRecipe, number: int
     A document alone in its row sees only itself, and rows of like length waste little padding; sorting happens inside a
     window, and the order of the window's batches is drawn from (seed, number), so that resume finds the same place.
     """
-    first = number * recipe.window_documents
-    documents = [document(recipe.seed, first + i, progress) for i in range(recipe.window_documents)]
-    rows = sorted(encode(tokenizer, documents, recipe), key=lambda row: len(row[0]))
+    size = recipe.opening_documents if progress < OPENING else recipe.window_documents
+    documents = [document(recipe.seed, number * recipe.window_documents + i, progress) for i in range(size)]
+    rows = sorted(encode(tokenizer, documents, recipe, progress), key=lambda row: len(row[0]))
     groups, group = [], []
     for row in rows:
         if group and (len(group) + 1) * len(row[0]) > recipe.batch_tokens:

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from everlearn.config import from_mapping, read_yaml
-from everlearn.errors import ConfigError, check_number, describe, nearest
-
-OPTIMIZERS = ("adamw", "muon")
+from everlearn.errors import ConfigError, check_number, describe
 
 
 @dataclass(frozen=True)
@@ -26,9 +24,9 @@ class PocketRecipe:
     n_kv_heads: int = 4
     max_tokens: int = 320  # longer documents are cut
     batch_tokens: int = 4096  # a batch's rows times its longest row
-    window_documents: int = 2048  # documents that are sorted by length and batched together
+    opening_documents: int = 64  # documents of a step while the run opens with looking things up
+    window_documents: int = 2048  # documents that are sorted by length and batched together after that
     total_tokens: int = 25_000_000
-    optimizer: str = "muon"
     learning_rates: tuple[tuple[float, ...], ...] = ((0, 3e-3), (0.31, 2.4e-3), (0.31, 1.6e-3), (1, 0))
     weight_decay: float = 0.05
     warmup_steps: int = 60
@@ -39,7 +37,14 @@ class PocketRecipe:
     score_items: int = 40  # held-out items a family
 
     def __post_init__(self) -> None:
-        for name in ("tokenizer_documents", "n_layers", "max_tokens", "window_documents", "total_tokens"):
+        for name in (
+            "tokenizer_documents",
+            "n_layers",
+            "max_tokens",
+            "opening_documents",
+            "window_documents",
+            "total_tokens",
+        ):
             check_number(name, vars(self)[name], low=1)
         for name in ("warmup_steps", "prompt_weight", "weight_decay", "save_every_s"):
             check_number(name, vars(self)[name], low=0)
@@ -48,9 +53,6 @@ class PocketRecipe:
         for name in ("clip_norm", "score_every_steps", "score_items"):
             check_number(name, vars(self)[name], above=0)
         self._check_rates()
-        if self.optimizer not in OPTIMIZERS:
-            way_out = f"{nearest(self.optimizer, OPTIMIZERS)}Known: {', '.join(OPTIMIZERS)}"
-            raise ConfigError(describe("optimizer", "is unknown", self.optimizer, way_out))
         if self.hidden_size % self.n_heads or self.n_heads % self.n_kv_heads:
             got = (self.hidden_size, self.n_heads, self.n_kv_heads)
             way_out = "Make hidden_size a multiple of n_heads, and n_heads of n_kv_heads"

@@ -11,7 +11,8 @@ PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 def train_tokenizer(vocabulary_size: int, n_documents: int, seed: int = 0) -> PreTrainedTokenizerFast:
     """Return a tokenizer learned from the first documents of the corpus; it adds <bos>, never <eos>.
 
-    Any text encodes (bytes are the alphabet); each digit is a token, so numbers are spelled alike everywhere.
+    Any text encodes (bytes are the alphabet); each digit is a token, so numbers are spelled alike everywhere. The
+    words of `words.py` are one token each, where the vocabulary has the room.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -25,7 +26,7 @@ def train_tokenizer(vocabulary_size: int, n_documents: int, seed: int = 0) -> Pr
         show_progress=False,
     )
     texts = [text_of(document(seed, index, split="tokenizer")) for index in range(n_documents)]
-    common = [*words.NAMES, *words.NUMBER_WORDS, *words.ORDINALS]
+    common = sorted({word for group in vars(words).values() if isinstance(group, list | tuple) for word in group})
     cheap = [f"{word}\n {word}" for word in common] * (n_documents // 100)
     tokenizer.train_from_iterator([*texts, *cheap], trainer)
     bos = tokenizer.token_to_id(BOS)

@@ -10,6 +10,7 @@ from transformers import LlamaForCausalLM
 
 from everlearn.errors import TrainingError, describe
 from everlearn.models.pocket.batches import Batch
+from everlearn.models.pocket.corpus import OPENING
 from everlearn.models.pocket.recipe import PocketRecipe
 
 
@@ -43,7 +44,9 @@ def train_step(
         TrainingError: if the loss is not finite.
     """
     rate = learning_rate(recipe, position.step, position.n_tokens)
-    for optimizer in optimizers:
+    outer, adamw, muon = optimizers
+    active = (outer, adamw if position.progress < OPENING else muon)
+    for optimizer in active:
         for group in optimizer.param_groups:
             group["lr"] = rate
     ids, weights = batch.ids.to(model.device), batch.weights.to(model.device)
@@ -56,7 +59,7 @@ def train_step(
         raise TrainingError(describe(where, "the loss is not finite", loss.item(), "Lower learning_rates and resume"))
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-    for optimizer in optimizers:
+    for optimizer in active:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return loss.item()

@@ -139,6 +139,34 @@ def test_levels_start_easy_and_reach_all():
     assert all(abs(late.count(level) / 5000 - 0.2) < 0.03 for level in (1, 2, 3, 4, 5))
 
 
+def test_training_opens_with_pairs_in_which_each_key_is_followed_by_its_value():
+    for index in range(50):
+        (first, value), *others = document(0, index, 0.0)
+        *rows, key = first.replace("\n ", ", ").split(", ")
+        table = dict(row.split() for row in rows)
+        told = [(key, value.strip()), *((prompt.strip(), answer.strip()) for prompt, answer in others)]
+        assert sorted(told) == sorted([*table.items()] * 2)
+
+
+def test_phrasings_widen_once_looking_up_is_learned():
+    def n_with(part, progress):
+        return sum(part in text_of(document(0, index, progress)) for index in range(400))
+
+    between = (documents.PAIRS + documents.OPENING) / 2
+    assert {document(0, index, between)[0][0].rsplit("\n", 1)[-1] for index in range(400)} == {"A:"}
+    assert n_with(" keeps the ", between) > 10
+    assert n_with(" lives in ", between) == 0
+    assert n_with(" lives in ", 1.0) > 0
+
+
+def test_a_narrow_source_opens_the_first_phrasings_and_all_of_an_items_words():
+    rng = documents.Narrow(0)
+    rng.open_share = 0.3
+    assert {rng.choice(tuple("abcdefghij")) for _ in range(200)} == set("abc")
+    assert {rng.choice(list("abcdefghij")) for _ in range(200)} == set("abcdefghij")
+    assert rng.choice(("one",)) == "one"
+
+
 def test_an_unknown_family_is_refused():
     with pytest.raises(ConfigError, match="Did you mean 'ordering'"):
         sample("orderings", Random(0))

@@ -134,7 +134,8 @@ class Format:
         return " " + steps + self.wrapper.format(answer=item.answer)
 
 
-PLAIN = Format("{question}\n{cue}", "A:")
+PLAIN = Format("{question}\n{cue}", "A:", upper=False)
+BARE = Format("{question}{cue}", "", upper=False)
 
 
 def draw_format(rng: Random, *, repeated: bool = False, steps: bool = False) -> Format:
