@@ -41,8 +41,8 @@ class Adwin:
     Source: Bifet and Gavaldà, Learning from time-changing data with adaptive windowing, SDM 2007.
     """
 
-    delta: float = 0.002
-    clock: int = 8
+    delta: float = 0.5
+    clock: int = 1
     min_window_length: int = 5
     grace_period: int = 10
 
@@ -81,7 +81,7 @@ class PageHinkley:
     Source: Page, Continuous inspection schemes, Biometrika 1954.
     """
 
-    threshold: float = 10.0
+    threshold: float = 4.0
     tolerance: float = 0.05
     forgetting: float = 0.9999
     min_values: int = 30
