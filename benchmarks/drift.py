@@ -254,6 +254,7 @@ def table_row(suite: str, signal: str, name: str, found: dict[str, Any]) -> str:
 def draw(numbers: dict[str, Any]) -> Figure:
     """Return a column for each suite: the model's error above, the alarms of each detector on each stream below."""
     figure = new_figure(13.0, 6.4)
+    figure.get_layout_engine().set(w_pad=0.12)
     panels = figure.subplots(2, len(numbers), sharex=True, sharey="row", height_ratios=(1, 1.9))
     for column, (suite, found) in enumerate(numbers.items()):
         above, below = panels[:, column]
@@ -269,7 +270,8 @@ def draw(numbers: dict[str, Any]) -> Figure:
         below.set_xticks(range(0, N_ROWS + 1, PERIOD))
         for axes in (above, below):
             tidy(axes, "y" if axes is above else "x")
-    panels[0, 0].set_ylabel("error before learning,\nmean of 20 streams")
+    n_streams = len(next(iter(numbers.values()))["error"]["adwin"]["alarms"])
+    panels[0, 0].set_ylabel(f"error before learning,\nmean of {n_streams} streams")
     panels[1, 0].set_ylabel("alarms, a line for each stream")
     return figure
 

@@ -13,7 +13,7 @@ from everlearn.errors import ConfigError, StateError
 from everlearn.learners.detectors import Adwin, DriftDetector, Kswin, PageHinkley, error_of_loss
 from everlearn.registry import names
 
-METHODS = (Adwin(), PageHinkley(), Kswin())
+METHODS = (Adwin(delta=0.002), PageHinkley(threshold=10.0), Kswin(alpha=0.0001))
 
 
 def coin(n: int, *shares: float, seed: str = "coin") -> list[float]:
@@ -43,7 +43,7 @@ def test_a_falling_error_counts_only_in_both_directions(method):
 @pytest.mark.parametrize(
     ("method", "river"),
     [
-        (Adwin(delta=0.01), lambda seed: ADWIN(delta=0.01, clock=8)),
+        (Adwin(delta=0.01, clock=8), lambda seed: ADWIN(delta=0.01, clock=8)),
         (PageHinkley(threshold=5.0), lambda seed: RiverPageHinkley(threshold=5.0, delta=0.05, alpha=0.9999)),
         (Kswin(alpha=0.01), lambda seed: KSWIN(alpha=0.01, window_size=200, stat_size=60, seed=seed)),
     ],
@@ -81,7 +81,7 @@ def test_stopped_anywhere_it_goes_on_bit_for_bit(method, horizon):
 
 
 def test_a_detector_of_a_short_horizon_still_notices():
-    assert detections(DriftDetector(PageHinkley(), horizon=100), coin(2000, 0.1, 0.9))[0] < 2100
+    assert detections(DriftDetector(PageHinkley(threshold=10.0), horizon=100), coin(2000, 0.1, 0.9))[0] < 2100
 
 
 def test_samples_depend_on_the_seed():

@@ -115,7 +115,7 @@ class Kswin:
     """Kolmogorov-Smirnov windowing: are the newest values distributed like a sample of those before them?
 
     Args:
-        alpha: significance of each test; there is one a value, so it has to be far below 0.05.
+        alpha: significance of each test. There is one a value, but on errors of 0 or 1 the test is careful.
         window_size: values kept.
         n_compared: the newest of them, and as many drawn from the others, are compared.
 
@@ -123,7 +123,7 @@ class Kswin:
         2020.
     """
 
-    alpha: float = 0.0001
+    alpha: float = 0.1
     window_size: int = 200
     n_compared: int = 60
 
