@@ -156,7 +156,7 @@ class DriftDetector:
         horizon: values kept at most. Older ones are forgotten, so that a change slower than that may be missed.
         seed: of what the method draws.
 
-    Cost: an update 0.3 µs (ADWIN, Page-Hinkley) or 0.15 ms (KSWIN); a state of 4,096 numbers, some 80 KB as JSON, which
+    Cost: an update 1.5 µs (ADWIN, Page-Hinkley) or 0.2 ms (KSWIN); a state of 4,096 numbers, some 80 KB as JSON, which
         are fed again to load it.
 
     Departs: from the ADWIN paper as river does: a detection empties the whole window, not its older part.
