@@ -15,6 +15,7 @@ PACKAGES = {
     "operation": "everlearn.strategies",  # changes of a model's structure, which the strategies bring
     "stream": "everlearn.streams",
     "learner": "everlearn.learners",
+    "detector": "everlearn.learners",
     "verifier": "everlearn.streams",
     "problem": "everlearn.streams.arena",
     "curriculum": "everlearn.streams.arena",

@@ -55,7 +55,7 @@ def open_source(data: Data, where: str, role: str) -> Source:
             labels = _declared(data.features)
             return Source(role, "row", lambda: enumerate(data.with_format(None), start=1), labels=labels)
         case list() | tuple():
-            return Source(role, "row", lambda: enumerate((_as_row(row) for row in data), start=1))
+            return Source(role, "row", lambda: enumerate((as_row(row) for row in data), start=1))
     way_out = "Pass a path, a list of dicts or a datasets.Dataset"
     raise StreamError(describe(where_file, "is no data that can be read", type(data).__name__, way_out))
 
@@ -82,7 +82,8 @@ def _open_file(path: Path, where: str) -> Source:
     return Source(name, "line", lambda: _read_jsonl(path))
 
 
-def _as_row(value: object) -> dict[str, Any] | str:
+def as_row(value: object) -> dict[str, Any] | str:
+    """Return `value` if it is a row, else the reason why not."""
     if isinstance(value, dict):
         return value
     return f"{type(value).__name__}, not an object with columns"
@@ -91,17 +92,20 @@ def _as_row(value: object) -> dict[str, Any] | str:
 def _read_jsonl(path: Path) -> Numbered:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                yield number, _as_row(json.loads(text))
-            except UnicodeDecodeError as error:
-                yield number, _not_utf8(error)
-            except json.JSONDecodeError as error:
-                yield number, f"invalid JSON: {error.msg} at column {error.colno}"
-            except (ValueError, RecursionError) as error:
-                yield number, f"invalid JSON: {error}"
+            if line.strip():
+                yield number, parse_line(line, is_first=number == 1)
+
+
+def parse_line(line: bytes, *, is_first: bool) -> dict[str, Any] | str:
+    """Return the row in a line of JSON, or the reason why there is none. The first line may begin with a BOM."""
+    try:
+        return as_row(json.loads(line.decode("utf-8-sig" if is_first else "utf-8")))
+    except UnicodeDecodeError as error:
+        return _not_utf8(error)
+    except json.JSONDecodeError as error:
+        return f"invalid JSON: {error.msg} at column {error.colno}"
+    except (ValueError, RecursionError) as error:
+        return f"invalid JSON: {error}"
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:
