@@ -19,7 +19,7 @@ TEMPLATES = (
     "Solve {equations}. What is {unknown}?",
     "Given {equations}, find {unknown}.",
     "{equations}\nWhich number is {unknown}?",
-    "For which {unknown} does {equations} hold?",
+    "Which value of {unknown} fits {equations}?",
 )
 LETTERS = (("x", "y"), ("a", "b"), ("p", "q"), ("m", "n"))
 LARGEST = {1: 30, 2: 20, 3: 12, 4: 9, 5: 7}  # of the solution; from difficulty 3 on it may be negative
@@ -98,12 +98,12 @@ class Algebra:
             b *= a
             steps.append(f"{_sum(a, x, b)} = {self._right(x)}")
         if c:
-            steps.append(f"{_sum(a - c, x, b)} = {d}")
-        if b:
-            steps.append(f"{_term(a - c, x)} = {d - b}")
-        if a - c != 1:
-            steps.append(f"{x} = {self.solution[0]}")
-        return steps
+            a -= c
+            steps.append(f"{_sum(a, x, b)} = {d}")
+        steps.append(f"{_term(a, x)} = {d} {'-' if b > 0 else '+'} {abs(b)}")
+        if a != 1:
+            steps += [f"{_term(a, x)} = {d - b}", f"{x} = {d - b} / {a}"]
+        return [*steps, f"{x} = {self.solution[0]}"]
 
     def _pair_steps(self, which: int, x: str, y: str) -> list[str]:
         """Return how one unknown is found: both equations made alike in the other one, then subtracted."""
@@ -114,6 +114,7 @@ class Algebra:
             f"{_sum(a * up, x, b * up, y)} = {c * up}",
             f"{_sum(d * down, x, e * down, y)} = {f * down}",
             f"{_term(rest, unknown)} = {c * up - f * down}",
+            f"{unknown} = {c * up - f * down} / {rest}",
             f"{unknown} = {self.solution[which]}",
         ]
 

@@ -71,7 +71,8 @@ def leg(rng: random.Random) -> Numbers:
 
 def trapezoid(rng: random.Random) -> Numbers:
     """Parallel sides, height; the sum of the sides, the area."""
-    a, b, c = rng.randint(2, 30), rng.randint(2, 30), 2 * rng.randint(1, 15)
+    a, c = rng.randint(2, 30), 2 * rng.randint(1, 15)
+    b = a + rng.randint(1, 20)
     return a, b, c, a + b, (a + b) * c // 2
 
 
@@ -134,7 +135,7 @@ FIGURES: dict[int, tuple[Figure, ...]] = {
         (width, 2, "A floor of {0} square m is {1} m long. How many m is it wide?", "{0} / {1} = {2}"),
     ),
     2: (
-        (angle, 2, "Two angles of a triangle have {0} and {1} degrees. How many degrees has the third?",
+        (angle, 2, "Two angles of a triangle measure {0} and {1} degrees. How many degrees has the third?",
          "{0} + {1} = {2}; 180 - {2} = {3}"),
         (triangle, 2, "A triangle has a base of {0} cm and a height of {1} cm. What is its area in square cm?",
          "{0} * {1} = {2}; {2} / 2 = {3}"),
@@ -142,23 +143,23 @@ FIGURES: dict[int, tuple[Figure, ...]] = {
          "{0} * {1} = {3}; {3} * {2} = {4}"),
     ),
     3: (
-        (hypotenuse, 2, "The legs of a right triangle have {0} cm and {1} cm. How long is its hypotenuse in cm?",
+        (hypotenuse, 2, "The legs of a right triangle measure {0} cm and {1} cm. How long is its hypotenuse in cm?",
          "{0} * {0} + {1} * {1} = {2}; {3} * {3} = {2}"),
-        (leg, 2, "A rope of {0} m leads from the top of a pole to a peg {1} m from its foot. How many m is the pole high?",
+        (leg, 2, "A rope of {0} m leads from the top of a pole to a peg {1} m from its foot. How many m high is the pole?",
          "{0} * {0} - {1} * {1} = {2}; {3} * {3} = {2}"),
-        (trapezoid, 3, "The parallel sides of a trapezoid have {0} cm and {1} cm; it is {2} cm high. Its area in square cm?",
+        (trapezoid, 3, "A trapezoid {2} cm high has parallel sides of {0} cm and {1} cm. What is its area in square cm?",
          "{0} + {1} = {3}; {3} * {2} / 2 = {4}"),
     ),
     4: (
         (corner, 4, "From a sheet of {0} cm by {1} cm, a corner of {2} cm by {3} cm is cut off. How many square cm are left?",
          "{0} * {1} = {4}; {2} * {3} = {5}; {4} - {5} = {6}"),
-        (path, 3, "Around a garden of {0} m by {1} m runs a path {2} m wide. How many square m has the path?",
+        (path, 3, "Around a garden of {0} m by {1} m runs a path {2} m wide. How many square m does the path cover?",
          "{0} + 2 * {2} = {3}; {1} + 2 * {2} = {4}; {3} * {4} = {5}; {0} * {1} = {6}; {5} - {6} = {7}"),
-        (surface, 3, "The edges of a box have {0} cm, {1} cm and {2} cm. What is its whole surface in square cm?",
+        (surface, 3, "The edges of a box measure {0} cm, {1} cm and {2} cm. What is its whole surface in square cm?",
          "{0} * {1} = {3}; {0} * {2} = {4}; {1} * {2} = {5}; {3} + {4} + {5} = {6}; 2 * {6} = {7}"),
     ),
     5: (
-        (rhombus, 2, "The diagonals of a rhombus have {0} cm and {1} cm. How many cm is its perimeter?",
+        (rhombus, 2, "The diagonals of a rhombus measure {0} cm and {1} cm. How many cm is its perimeter?",
          "{0} / 2 = {2}; {1} / 2 = {3}; {2} * {2} + {3} * {3} = {4}; {5} * {5} = {4}; 4 * {5} = {6}"),
         (isosceles, 2, "A triangle has two sides of {0} cm and a third of {1} cm. What is its area in square cm?",
          "{1} / 2 = {2}; {0} * {0} - {2} * {2} = {3}; {4} * {4} = {3}; {2} * {4} = {5}"),
@@ -193,7 +194,7 @@ class Geometry:
     def content(self) -> str:
         """Return the figure's name and the told measures."""
         draw, n_told, _, _ = FIGURES[self.difficulty][self.which]
-        return f"{draw.__name__} {' '.join(map(str, self.numbers[:n_told]))}"
+        return f"{draw.__name__} {self.numbers[:n_told]}"
 
     def problem(self, rng: random.Random) -> Problem:
         """Ask for the last measure."""

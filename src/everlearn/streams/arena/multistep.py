@@ -18,6 +18,7 @@ from everlearn.streams.arena.problem import CUE, Problem
 from everlearn.streams.arena.vocabulary import NAMES
 
 PAIRS = (("balls", "kites"), ("books", "pens"), ("bowls", "cups"), ("hats", "bags"), ("lamps", "plants"), ("maps", "tents"))
+COUNTS = (2, 4, 5, 6, 8, 10, 12, 14, 15, 16, 18, 20)  # so that most totals have a whole percentage
 PERCENTS = tuple(  # by the last two digits of a total: those that leave it whole
     tuple(percent for percent in range(5, 80, 5) if rest * percent % 100 == 0) for rest in range(100)
 )
@@ -26,13 +27,13 @@ Drawn = tuple[tuple[int, ...], int]  # a step's numbers, and the total after it
 
 def buy(rng: random.Random, total: int) -> Drawn:
     """Add a number of goods at a price each."""
-    n, price = rng.randint(2, 12), rng.randint(2, 40)
+    n, price = rng.choice(COUNTS), rng.randint(2, 40)
     return (n, price, n * price), total + n * price
 
 
 def packs(rng: random.Random, total: int) -> Drawn:
     """Add goods that are priced by the pack."""
-    size, price, n = rng.randint(2, 10), rng.randint(2, 15), rng.randint(2, 24)
+    size, price, n = rng.randint(2, 10), rng.randint(2, 15), rng.choice(COUNTS)
     return (n, size, size * price, price, n * price), total + n * price
 
 
@@ -62,11 +63,8 @@ def sending(rng: random.Random, total: int) -> Drawn:
 
 def share(rng: random.Random, total: int) -> Drawn | None:
     """Divide the total by 2 to 9."""
-    friends = [n for n in range(2, 10) if total % n == 0]
-    if not friends:
-        return None
-    n = rng.choice(friends)
-    return (n,), total // n
+    n = rng.randint(2, 9)
+    return ((n,), total // n) if total % n == 0 else None
 
 
 def change(rng: random.Random, total: int) -> Drawn:
@@ -75,10 +73,10 @@ def change(rng: random.Random, total: int) -> Drawn:
     return (paid,), paid - total
 
 
-def part(rng: random.Random, total: int) -> Drawn:
+def part(rng: random.Random, total: int) -> Drawn | None:
     """Compare the total with a larger sum, of which it is a whole percentage."""
-    percent = rng.choice([percent for percent in range(5, 100, 5) if total * 100 % percent == 0])
-    return (total * 100 // percent,), percent
+    percent = rng.choice((5, 10, 20, 25, 30, 40, 50, 60, 75, 80))
+    return ((total * 100 // percent,), percent) if total * 100 % percent == 0 else None
 
 
 # How a step is drawn, told (its numbers by position), worked out, and asked about where it is the last one.
@@ -94,14 +92,14 @@ STEPS: dict[str, Step] = {
              "{0} * {1} = {2}; {before} + {2} = {after}", ASKED),
     "discount": (discount, ("There is a discount of {0}%.", "The shop takes off {0}%."),
                  "{before} * (100 - {0}) / 100 = {after}", "How many dollars are left to pay?"),
-    "surcharge": (surcharge, ("A tax of {0}% is added.", "On top come {0}% for service."),
+    "surcharge": (surcharge, ("Then {0}% are added for service.", "All of this becomes {0}% dearer."),
                   "{before} * (100 + {0}) / 100 = {after}", ASKED),
     "sending": (sending, ("Sending costs ${0} more.", "A bag for ${0} is added."), "{before} + {0} = {after}", ASKED),
     "share": (share, ("{0} friends share the bill evenly.", "The bill is split evenly among {0} friends."),
               "{before} / {0} = {after}", "How many dollars does one of them pay?"),
     "change": (change, ("{name} pays with ${0}.", "{name} hands over ${0}."),
                "{0} - {before} = {after}", "How many dollars does {name} get back?"),
-    "part": (part, ("{name} came with ${0}.", "In the purse were ${0}."),
+    "part": (part, ("{name} came with ${0}.", "In the purse of {name} were ${0}."),
              "{before} * 100 / {0} = {after}", "What percentage of that is spent?"),
 }  # fmt: skip
 PLANS = {
@@ -157,9 +155,7 @@ class Multistep:
 
     def content(self) -> str:
         """Return the steps with their numbers."""
-        return "; ".join(
-            [f"{name} {' '.join(map(str, numbers))}" for name, numbers in zip(self.plan, self.numbers, strict=True)]
-        )
+        return f"{', '.join(self.plan)}: {self.numbers}"
 
     def problem(self, rng: random.Random) -> Problem:
         """Tell the steps one after the other, and ask about the last."""

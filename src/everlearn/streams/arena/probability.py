@@ -12,11 +12,11 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
 from typing import Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
+from everlearn.streams.arena.sampling import sample, shuffle
 from everlearn.streams.arena.vocabulary import COLOURS, listing
 
 TEMPLATES = (
@@ -31,37 +31,33 @@ ONE, BACK, KEPT = (
 )
 DRAWN = {1: ONE, 2: ONE, 3: BACK, 4: KEPT, 5: KEPT}
 N_COLOURS = {1: (2, 3), 2: (3,), 3: (3,), 4: (3,), 5: (3, 4)}
-LARGEST = {1: 20, 2: 20, 3: 12, 4: 12, 5: 12}  # balls of one colour; at least 2
+NUMBERS = {1: range(2, 21), 2: range(2, 21), 3: range(2, 13), 4: range(2, 13), 5: range(2, 13)}  # balls of a colour
 MAX_BALLS = 31  # where two are drawn, so that no part of a fraction has more than three digits
 
-# The cases of an event: a product for each way to it. Asked with the numbers of balls, their sum, and 1 if balls are
-# kept, so that the second is drawn from one less.
-Cases = Callable[[tuple[int, ...], int, int], list[tuple[int, ...]]]
-# In words; how many colours play each part in it, the others apart; its cases.
-Event = tuple[str, tuple[int, ...], Cases]
+# The cases of an event: a product for each way to it. Asked with the balls of each colour, their sum, and 1 if balls
+# are kept, so that the second is drawn from one less.
+Cases = Callable[[tuple[int, ...], int, int], list[tuple[int, int]]]
+# In words; how many of the first colours play a part of their own in it, the others being alike; its cases.
+Event = tuple[str, int, Cases]
 PAIR: tuple[Event, ...] = (
-    ("both are {a}", (1,), lambda balls, n, kept: [(balls[0], balls[0] - kept)]),
-    ("neither is {a}", (1,), lambda balls, n, kept: [(n - balls[0], n - balls[0] - kept)]),
-    ("the first is {a} and the second {b}", (1, 1), lambda balls, n, kept: [(balls[0], balls[1])]),
-    ("only the first is {a}", (1,), lambda balls, n, kept: [(balls[0], n - balls[0])]),
+    ("both are {0}", 1, lambda balls, n, kept: [(balls[0], balls[0] - kept)]),
+    ("neither is {0}", 1, lambda balls, n, kept: [(n - balls[0], n - balls[0] - kept)]),
+    ("the first is {0} and the second {1}", 2, lambda balls, n, kept: [(balls[0], balls[1])]),
+    ("only the first is {0}", 1, lambda balls, n, kept: [(balls[0], n - balls[0])]),
 )
 EVENTS: dict[int, tuple[Event, ...]] = {
-    1: (("it is {a}", (1,), lambda balls, n, kept: [(balls[0],)]),),
+    1: (("it is {0}", 1, lambda balls, n, kept: [(balls[0], 1)]),),
     2: (
-        ("it is not {a}", (1,), lambda balls, n, kept: [(n - balls[0],)]),
-        ("it is {a} or {b}", (2,), lambda balls, n, kept: [(balls[0],), (balls[1],)]),
+        ("it is not {0}", 1, lambda balls, n, kept: [(n - balls[0], 1)]),
+        ("it is {1} or {2}", 1, lambda balls, n, kept: [(balls[1], 1), (balls[2], 1)]),
     ),
     3: PAIR,
     4: PAIR,
     5: (
-        ("exactly one is {a}", (1,), lambda balls, n, kept: [(balls[0], n - balls[0]), (n - balls[0], balls[0])]),
-        (
-            "at least one is {a}",
-            (1,),
-            lambda balls, n, kept: [(balls[0], n - kept), (n - balls[0], balls[0])],
-        ),
-        ("both have the same colour", (), lambda balls, n, kept: [(count, count - kept) for count in balls]),
-        ("their colours differ", (), lambda balls, n, kept: [(count, n - count) for count in balls]),
+        ("exactly one is {0}", 1, lambda balls, n, kept: [(balls[0], n - balls[0]), (n - balls[0], balls[0])]),
+        ("at least one is {0}", 1, lambda balls, n, kept: [(balls[0], n - kept), (n - balls[0], balls[0])]),
+        ("both have the same colour", 0, lambda balls, n, kept: [(count, count - kept) for count in balls]),
+        ("their colours differ", 0, lambda balls, n, kept: [(count, n - count) for count in balls]),
     ),
 }
 
@@ -79,49 +75,43 @@ class Probability:
 
     difficulty: int
     which: int
-    counts: tuple[int, ...]
+    counts: tuple[int, ...]  # colours that are alike in the event: the smallest number first
 
     @classmethod
     def draw(cls, rng: random.Random, difficulty: int) -> Self:
         """Draw the event and the balls."""
         which = rng.randrange(len(EVENTS[difficulty]))
-        n_colours, largest = rng.choice(N_COLOURS[difficulty]), LARGEST[difficulty]
+        own, numbers = EVENTS[difficulty][which][1], NUMBERS[difficulty]
+        n_colours = rng.choice(N_COLOURS[difficulty])
         while True:
-            counts = tuple([rng.randint(2, largest) for _ in range(n_colours)])
+            counts = [rng.choice(numbers) for _ in range(n_colours)]
             if difficulty < 3 or sum(counts) <= MAX_BALLS:
-                return cls(difficulty, which, counts)
+                return cls(difficulty, which, (*counts[:own], *sorted(counts[own:])))
 
     def content(self) -> str:
-        """Return the event and the balls; those of colours that play the same part are sorted."""
-        words, parts, _ = EVENTS[self.difficulty][self.which]
-        rest, groups = self.counts, []
-        for n_colours in (*parts, len(rest)):
-            groups.append(" ".join(map(str, sorted(rest[:n_colours]))))
-            rest = rest[n_colours:]
-        return f"{DRAWN[self.difficulty]} {words}: {', '.join(groups)}"
+        """Return the event and the balls."""
+        return f"{DRAWN[self.difficulty]} {EVENTS[self.difficulty][self.which][0]}: {self.counts}"
 
     def problem(self, rng: random.Random) -> Problem:
         """Give the balls their colours, and count the cases."""
         words, _, cases = EVENTS[self.difficulty][self.which]
-        colours = rng.sample(COLOURS, len(self.counts))
+        drawn, n = DRAWN[self.difficulty], sum(self.counts)
+        colours = sample(rng, COLOURS, len(self.counts))
         balls = [f"{count} {colour}" for count, colour in zip(self.counts, colours, strict=True)]
-        rng.shuffle(balls)
-        event, drawn = words.format(a=colours[0], b=colours[1]), DRAWN[self.difficulty]
-        n_balls, kept = sum(self.counts), int(drawn == KEPT)
-        ways = cases(self.counts, n_balls, kept)
-        n_ways, n_all = sum(map(prod, ways)), n_balls if drawn == ONE else n_balls * (n_balls - kept)
-        answer = str(Fraction(n_ways, n_all))
-        steps = [f"{' + '.join(map(str, self.counts))} = {n_balls}"]
-        if drawn != ONE:
-            steps.append(f"{n_balls} * {n_balls - kept} = {n_all}")
-        steps.append(f"{' + '.join(' * '.join(map(str, way)) for way in ways)} = {n_ways}")
-        steps.append(f"{n_ways} / {n_all} = {answer}")
+        shuffle(rng, balls)
+        body = rng.choice(TEMPLATES).format(balls=listing(balls), drawn=drawn, event=words.format(*colours))
+        kept = int(drawn == KEPT)
+        ways = cases(self.counts, n, kept)
+        second = 1 if drawn == ONE else n - kept
+        n_ways = sum([first * then for first, then in ways])
+        answer = str(Fraction(n_ways, n * second))
         return Problem(
             type="probability",
             difficulty=self.difficulty,
-            prompt=rng.choice(TEMPLATES).format(balls=listing(balls), drawn=drawn, event=event) + CUE,
+            prompt=body + CUE,
             answer=answer,
             choices=(),
-            explanation="; ".join(steps),
+            explanation=f"{' + '.join(map(str, self.counts))} = {n}; {n} * {second} = {n * second}; "
+            f"{' + '.join([f'{first} * {then}' for first, then in ways])} = {n_ways}; {n_ways} / {n * second} = {answer}",
             content=self.content(),
         )

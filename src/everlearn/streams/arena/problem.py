@@ -2,9 +2,8 @@
 
 import random
 import re
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from everlearn.registry import register
 from everlearn.types import Row
@@ -18,8 +17,7 @@ _NUMBER = re.compile(r"[$€£]?\s*([+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """A question with one right answer.
 
     `prompt` ends in a line `Answer:`. `choices` are all the answers that the wording allows, empty where the answer
