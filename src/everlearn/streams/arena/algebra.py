@@ -9,8 +9,7 @@ Its answer: 29
 """
 
 import random
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -27,8 +26,7 @@ FACTORS = range(2, 10)
 
 
 @register("problem", "algebra")
-@dataclass(frozen=True, slots=True)
-class Algebra:
+class Algebra(NamedTuple):
     """The coefficients of an equation of the difficulty's form, and its solution.
 
     Difficulty is the form: 1 x + b = c; 2 ax + b = c; 3 ax + b = cx + d; 4 a(x + b) = cx + d; 5 two equations

@@ -12,10 +12,9 @@ Its answer: yes
 """
 
 import random
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -72,8 +71,7 @@ Literal = tuple[str, str, bool]  # thing, state, holds
 
 
 @register("problem", "causal")
-@dataclass(frozen=True, slots=True)
-class Causal:
+class Causal(NamedTuple):
     """Rules, of which the first `n_chain` lead from one end to the other; one end is observed and the other claimed.
 
     Difficulty adds rules to the chain (1 to 4), rules beside it (0 to 2), and from 4 on negated states. The three

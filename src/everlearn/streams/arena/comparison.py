@@ -10,9 +10,8 @@ Its answer: Dora
 """
 
 import random
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -41,8 +40,7 @@ _COUNTS = {3: "three", 4: "four", 5: "five", 6: "six", 7: "seven"}
 
 
 @register("problem", "comparison")
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """People from the most to the least, and the place that is asked for (0 is the most).
 
     Difficulty is the length of the chain (3 to 7 people), and from 3 on the facts point both ways. Facts come in any

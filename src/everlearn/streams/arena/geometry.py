@@ -10,8 +10,7 @@ Its answer: 1020
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -170,8 +169,7 @@ FIGURES: dict[int, tuple[Figure, ...]] = {
 
 
 @register("problem", "geometry")
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(NamedTuple):
     """A figure of `FIGURES`, by difficulty and number, and its measures.
 
     Difficulty is the number of steps and what they need: 1 rectangles; 2 triangles and boxes; 3 right triangles by

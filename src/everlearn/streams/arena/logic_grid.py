@@ -10,9 +10,8 @@ Its answer: cake
 """
 
 import random
-from dataclasses import dataclass
 from itertools import chain
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -52,8 +51,7 @@ THEN: dict[int, tuple[ClueKind, ...]] = {
 
 
 @register("problem", "logic")
-@dataclass(frozen=True, slots=True)
-class LogicGrid:
+class LogicGrid(NamedTuple):
     """People, and in the same order what each of them owns, and at difficulty 5 also wears.
 
     Difficulty: 3 people, one of them given; 3 with exclusions only; 4, one of them given; 4 with none given; 4 with two

@@ -9,9 +9,8 @@ Its answer: 1
 """
 
 import random
-from dataclasses import dataclass
 from functools import cache
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -38,8 +37,7 @@ FACTORS = (2, 3, 4, 5)
 
 
 @register("problem", "math")
-@dataclass(frozen=True, slots=True)
-class MathWord:
+class MathWord(NamedTuple):
     """A start, what happens to it (an operation and a number each), and the total in the end.
 
     Difficulty is the number of steps (1 to 4) and the size of the numbers (to 20 at 1, totals to 200 at 5). All totals

@@ -10,8 +10,7 @@ Its answer: 233
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -121,8 +120,7 @@ PLANS = {
 
 
 @register("problem", "multistep")
-@dataclass(frozen=True, slots=True)
-class Multistep:
+class Multistep(NamedTuple):
     """The names of the steps, the numbers of each, and the total after each.
 
     Difficulty: 1 two steps without percentages; 2 two steps, one of them a percentage or a price by the pack; 3 three

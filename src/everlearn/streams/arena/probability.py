@@ -10,9 +10,8 @@ Its answer: 13/23
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -63,8 +62,7 @@ EVENTS: dict[int, tuple[Event, ...]] = {
 
 
 @register("problem", "probability")
-@dataclass(frozen=True, slots=True)
-class Probability:
+class Probability(NamedTuple):
     """Which event of `EVENTS` is asked for, and how many balls there are of each colour.
 
     Difficulty: 1 one ball of a colour; 2 not of a colour, or of either of two; 3 two balls, the first put back; 4 two

@@ -20,7 +20,7 @@ from functools import cache
 from itertools import product
 from string import Formatter
 from types import CodeType
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -103,8 +103,7 @@ def skeletons(difficulty: int) -> tuple[tuple[Skeleton, ...], ...]:
 
 
 @register("problem", "code")
-@dataclass(frozen=True, slots=True)
-class ShortProgram:
+class ShortProgram(NamedTuple):
     """A program and its constants.
 
     Difficulty: 1 assignments; 2 a condition, division and remainder; 3 a loop, a list or a string; 4 a loop with a
