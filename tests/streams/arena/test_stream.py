@@ -6,7 +6,7 @@ import pytest
 
 from everlearn.errors import ConfigError, StreamError
 from everlearn.registry import find
-from everlearn.streams.arena.generate import TYPES, problem_at
+from everlearn.streams.arena.generate import ADVANCED_TYPES, TYPES, problem_at
 from everlearn.streams.arena.problem import verify
 from everlearn.streams.arena.stream import ArenaStream, check_disjoint
 
@@ -54,6 +54,13 @@ def test_the_same_fields_build_the_same_stream(stream):
 def test_one_difficulty_is_enough_for_the_default_sizes():
     built = ArenaStream(difficulty=1).build()
     assert all(len(task.evaluation) == 100 for task in built)
+
+
+def test_the_advanced_types_are_tasks_by_name():
+    stream = ArenaStream(types=ADVANCED_TYPES, n_train=20, n_eval=20).build()
+    assert tuple(task.name for task in stream) == ADVANCED_TYPES
+    assert all(verify(row["completion"], row) for task in stream for row in task.evaluation)
+    assert all(len(task.evaluation) == 100 for task in ArenaStream(types=ADVANCED_TYPES, difficulty=1).build())
 
 
 def test_no_validation_items():

@@ -2,7 +2,7 @@
 
 Item 0 of seed 0, difficulty 1, split "train":
 
-    For which a does a + 29 = 58 hold?
+    Which value of a fits a + 29 = 58?
     Answer:
 
 Its answer: 29
@@ -65,6 +65,7 @@ class Algebra(NamedTuple):
         """Choose letters, and the unknown that is asked for."""
         letters = rng.choice(LETTERS)
         which = rng.randrange(len(self.solution))
+        steps = self._pair_steps(which, *letters) if self.difficulty == 5 else self._steps(letters[0])
         body = rng.choice(TEMPLATES).format(equations=self._equations(*letters), unknown=letters[which])
         return Problem(
             type="algebra",
@@ -72,7 +73,7 @@ class Algebra(NamedTuple):
             prompt=body + CUE,
             answer=str(self.solution[which]),
             choices=(),
-            explanation="; ".join(self._pair_steps(which, *letters) if self.difficulty == 5 else self._steps(letters[0])),
+            explanation="; ".join(steps),
             content=self.content(),
         )
 

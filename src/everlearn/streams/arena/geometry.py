@@ -144,13 +144,13 @@ FIGURES: dict[int, tuple[Figure, ...]] = {
     3: (
         (hypotenuse, 2, "The legs of a right triangle measure {0} cm and {1} cm. How long is its hypotenuse in cm?",
          "{0} * {0} + {1} * {1} = {2}; {3} * {3} = {2}"),
-        (leg, 2, "A rope of {0} m leads from the top of a pole to a peg {1} m from its foot. How many m high is the pole?",
+        (leg, 2, "A rope of {0} m from the top of a pole ends {1} m from its foot. How many m high is the pole?",
          "{0} * {0} - {1} * {1} = {2}; {3} * {3} = {2}"),
-        (trapezoid, 3, "A trapezoid {2} cm high has parallel sides of {0} cm and {1} cm. What is its area in square cm?",
+        (trapezoid, 3, "A trapezoid, {2} cm high, has parallel sides of {0} and {1} cm. What is its area in square cm?",
          "{0} + {1} = {3}; {3} * {2} / 2 = {4}"),
     ),
     4: (
-        (corner, 4, "From a sheet of {0} cm by {1} cm, a corner of {2} cm by {3} cm is cut off. How many square cm are left?",
+        (corner, 4, "A corner of {2} cm by {3} cm is cut off a sheet of {0} cm by {1} cm. How many square cm stay?",
          "{0} * {1} = {4}; {2} * {3} = {5}; {4} - {5} = {6}"),
         (path, 3, "Around a garden of {0} m by {1} m runs a path {2} m wide. How many square m does the path cover?",
          "{0} + 2 * {2} = {3}; {1} + 2 * {2} = {4}; {3} * {4} = {5}; {0} * {1} = {6}; {5} - {6} = {7}"),

@@ -71,7 +71,8 @@ class LogicGrid(NamedTuple):
         """Draw the people and the solution."""
         n_people = N_PEOPLE[difficulty]
         colours = sample(rng, COLOURS, n_people) if N_ATTRIBUTES[difficulty] == 2 else []
-        return cls(difficulty, tuple(sample(rng, NAMES, n_people)), tuple(sample(rng, THINGS, n_people)), tuple(colours))
+        people, things = sample(rng, NAMES, n_people), sample(rng, THINGS, n_people)
+        return cls(difficulty, tuple(people), tuple(things), tuple(colours))
 
     def content(self) -> str:
         """Return the solution, people in alphabetical order."""

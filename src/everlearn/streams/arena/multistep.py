@@ -2,10 +2,10 @@
 
 Item 0 of seed 0, difficulty 1, split "train":
 
-    Jack takes 4 maps; each costs $20. To that come 9 tents at $17 each. How many dollars is that in all?
+    Vera buys 10 maps at $15 each. 6 friends share the bill evenly. How many dollars does one of them pay?
     Answer:
 
-Its answer: 233
+Its answer: 25
 """
 
 import random
@@ -16,7 +16,7 @@ from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
 from everlearn.streams.arena.vocabulary import NAMES
 
-PAIRS = (("balls", "kites"), ("books", "pens"), ("bowls", "cups"), ("hats", "bags"), ("lamps", "plants"), ("maps", "tents"))
+PAIRS = (("balls", "kites"), ("books", "pens"), ("bowls", "cups"), ("hats", "bags"), ("maps", "tents"))
 COUNTS = (2, 4, 5, 6, 8, 10, 12, 14, 15, 16, 18, 20)  # so that most totals have a whole percentage
 PERCENTS = tuple(  # by the last two digits of a total: those that leave it whole
     tuple(percent for percent in range(5, 80, 5) if rest * percent % 100 == 0) for rest in range(100)

@@ -2,7 +2,7 @@
 
 Item 0 of seed 0, difficulty 1, split "train":
 
-    There are 10 pink and 13 brown balls in a box. One ball is drawn. What is the probability that it is brown? Give a fraction.
+    There are 10 pink and 13 brown balls in a box. One ball is drawn. How likely is it, as a fraction, that it is brown?
     Answer:
 
 Its answer: 13/23
@@ -20,7 +20,7 @@ from everlearn.streams.arena.vocabulary import COLOURS, listing
 
 TEMPLATES = (
     "A bag holds {balls} balls. {drawn} How likely is it that {event}? Give a fraction.",
-    "There are {balls} balls in a box. {drawn} What is the probability that {event}? Give a fraction.",
+    "There are {balls} balls in a box. {drawn} How likely is it, as a fraction, that {event}?",
     "Someone mixes {balls} balls. {drawn} Find, as a fraction, the probability that {event}.",
 )
 ONE, BACK, KEPT = (
@@ -103,6 +103,7 @@ class Probability(NamedTuple):
         second = 1 if drawn == ONE else n - kept
         n_ways = sum([first * then for first, then in ways])
         answer = str(Fraction(n_ways, n * second))
+        counted = " + ".join([f"{first} * {then}" for first, then in ways])
         return Problem(
             type="probability",
             difficulty=self.difficulty,
@@ -110,6 +111,6 @@ class Probability(NamedTuple):
             answer=answer,
             choices=(),
             explanation=f"{' + '.join(map(str, self.counts))} = {n}; {n} * {second} = {n * second}; "
-            f"{' + '.join([f'{first} * {then}' for first, then in ways])} = {n_ways}; {n_ways} / {n * second} = {answer}",
+            f"{counted} = {n_ways}; {n_ways} / {n * second} = {answer}",
             content=self.content(),
         )

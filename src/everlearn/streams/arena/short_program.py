@@ -57,7 +57,8 @@ PROGRAMS = {
         "        text = letter + text\nprint(text)",
     ),
     5: (
-        "def f(n):\n    if n < {K}:\n        return n {op} {A}\n    x = f(n - {L})\n    return x {sign} n\n\nprint(f({N}) + {B})",
+        "def f(n):\n    if n < {K}:\n        return n {op} {A}\n    x = f(n - {L})\n    return x {sign} n\n\n"
+        "print(f({N}) + {B})",
         "def f(a, b):\n    return a {op} b\n\nx = {A}\nfor i in range(1, {N}):\n    x = f(x, i) {sign} {B}\nprint(x)",
         "x = {A}\nfor i in range({N}):\n    for j in range(i):\n        if (i + j) % {K} == 1:\n"
         "            x = x {sign} i * j\nprint(x)",
