@@ -113,9 +113,9 @@ def test_ten_thousand_items_of_all_types_and_difficulties():
 
 @pytest.mark.parametrize("type_name", ADVANCED_TYPES)
 def test_an_advanced_type_has_ten_thousand_items_to_train_on(type_name):
-    drawn = generate_batch(40_000, types=[type_name])
+    drawn = generate_batch(20_000 if type_name == "probability" else 16_000, types=[type_name])
     assert len({problem.content for problem in drawn}) >= 10_000
-    for problem in drawn[::10]:
+    for problem in drawn[::20]:
         assert problem.prompt.endswith(CUE)
         assert problem.prompt.isascii()
         assert "{" not in problem.prompt
