@@ -39,7 +39,7 @@ def problem_at(type_name: str, index: int, *, difficulty: int, seed: int = 0, sp
     Raises:
         ConfigError: if the type, the difficulty or the split is unknown, or the index negative.
 
-    Cost: the same at any index; 15 to 120 µs in `train`, two to three times as much in the smaller pools.
+    Cost: the same at any index; 14 to 50 µs in `train`, two to three times as much in the smaller pools.
     """
     puzzle = find("problem", type_name, "problem_at: type_name")
     levels_of(difficulty, "problem_at: difficulty")
