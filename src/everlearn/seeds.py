@@ -14,7 +14,7 @@ def seed_for(*purpose: object) -> int:
 
 
 def seed_of(text: str) -> int:
-    """Return the seed of a purpose whose parts are joined already, by `\\x1f`; half the time of `seed_for`."""
+    """Return the seed of a purpose whose parts are joined already, by `\\x1f`; two thirds of the time of `seed_for`."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
