@@ -139,7 +139,7 @@ def advise(
 @app.command()
 def arena(
     n: Annotated[int, typer.Option("-n", help="How many problems.", min=1)] = 10,
-    types: Annotated[list[str] | None, typer.Option("--type", help="Only this type; may be repeated.")] = None,
+    types: Annotated[list[str] | None, typer.Option("--type", "--types", help="Only this; may be repeated.")] = None,
     difficulty: Annotated[int | None, typer.Option(help="1 to 5; without it, mixed.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
     split: Annotated[str, typer.Option(help="train, validation or evaluation.")] = "train",

@@ -9,7 +9,7 @@ r"""Arena problems whose concept drifts: a rule flips, the format changes, anoth
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from everlearn.errors import ConfigError, StreamError, check_choice, check_number, describe, nearest
 from everlearn.registry import find, register
@@ -204,29 +204,29 @@ def _ruled(problem: Problem, rule: str) -> Problem:
 def _opposite(problem: Problem) -> Problem:
     """Answer with the one at the other end; who stands in the middle stays right."""
     chain = problem.content.split(" > ")
-    return replace(problem, answer=chain[-1 - chain.index(problem.answer)])
+    return problem._replace(answer=chain[-1 - chain.index(problem.answer)])
 
 
 def _inverted(problem: Problem) -> Problem:
     """Say yes for no and no for yes; unknown stays."""
-    return replace(problem, answer=_INVERTED.get(problem.answer, problem.answer))
+    return problem._replace(answer=_INVERTED.get(problem.answer, problem.answer))
 
 
 def _twice(problem: Problem) -> Problem:
     """Take the step to the next number twice."""
     *_, last, following = map(int, problem.content.split())
-    return replace(problem, answer=str(2 * following - last))
+    return problem._replace(answer=str(2 * following - last))
 
 
 def _sentence(problem: Problem) -> Problem:
     """Answer with a sentence."""
     choices = tuple(f"It is {choice}" for choice in problem.choices)
-    return replace(problem, answer=f"It is {problem.answer}", choices=choices)
+    return problem._replace(answer=f"It is {problem.answer}", choices=choices)
 
 
 def _question(problem: Problem) -> Problem:
     """Ask with `Q:` and `A:` around the question."""
-    return replace(problem, prompt=f"Q: {problem.prompt.removesuffix(CUE)}\nA:")
+    return problem._replace(prompt=f"Q: {problem.prompt.removesuffix(CUE)}\nA:")
 
 
 # rule -> the types that it goes with (None: all), and what it makes of a problem

@@ -81,8 +81,8 @@ def test_what_is_drawn_is_of_the_given_types(name):
 
 def test_none_draws_all_equally_often():
     curriculum = Uniform(types=(*TYPES, *ADVANCED_TYPES))
-    counts = Counter(walk(curriculum, random.Random(1), 10_000))
-    assert len(counts) == 50
+    counts = Counter(walk(curriculum, random.Random(1), 15_000))
+    assert len(counts) == 75
     assert all(abs(count - 200) < 70 for count in counts.values())
     assert {level for _, level in walk(Uniform(difficulty=(2, 4)), random.Random(1), 50)} == {2, 4}
     assert curriculum.state() == {}

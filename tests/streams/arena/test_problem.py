@@ -1,5 +1,8 @@
 """The verifier, and a problem as a row."""
 
+import random
+from fractions import Fraction
+
 import pytest
 
 from everlearn.registry import find
@@ -36,6 +39,47 @@ def test_a_number_counts_by_value(completion):
 )
 def test_another_number_or_no_number_is_wrong(completion):
     assert not verify(completion, row("12"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "completions"),
+    [
+        ("4", ["4", "4.0", "$4", "four", "Four.", "four dollars", "4 dollars", "4 km", "4km", "+4", "€4.00", "4!"]),
+        ("1234", ["1,234", "$1,234.00", "one thousand two hundred and thirty-four", "1234 pears."]),
+        ("-3", ["-3", "−3", "-$3", "minus three", "negative 3", "-3.0"]),
+        ("3/8", ["3/8", "6/16", "0.375", ".375", "37.5%", "three eighths", "3 out of 8", "3 / 8 of them", "3/8."]),
+        ("1/2", ["half", "a half", "one half", "50 percent", "1/2", "0.50"]),
+        ("25%", ["25%", "25", "25.0 %", "25 percent", "twenty-five per cent", "25% of it"]),
+    ],
+)
+def test_equivalent_answers_are_right(answer, completions):
+    assert [completion for completion in completions if not verify(completion, row(answer))] == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "completions"),
+    [
+        ("4", ["four or five", "four hundred", "forty", "fourth", "8/2", "4 quarters", "four and a half", "4 times 2"]),
+        ("4", ["4 apples or 5", "four five", "4 point five", "4 dozen", "4 percent", "4k", "4-5", "twenty fourth"]),
+        ("3/8", ["3", "8", "3/9", "0.37", "38%", "3/8 or 1/2", "3/8/2", "3/0", "8/3", "three", "3 eighth", "3/80"]),
+        ("25%", ["0.25", "1/4", "2.5%", "25 or 30%", "a quarter", "250%", "25k"]),
+        ("-3", ["3", "three", "--3"]),
+    ],
+)
+def test_other_values_and_hedges_are_wrong(answer, completions):
+    assert [completion for completion in completions if verify(completion, row(answer))] == []
+
+
+def test_a_fraction_counts_by_value_in_every_form():
+    rng = random.Random(0)
+    for _ in range(500):
+        above, below, factor = rng.randint(1, 30), rng.randint(2, 32), rng.randint(1, 9)
+        value = Fraction(above, below)
+        other = Fraction(rng.randint(1, 30), rng.randint(2, 32))
+        answer = f"{value.numerator}/{value.denominator}" if value.denominator > 1 else f"{above}/{below}"
+        assert verify(f"{above * factor}/{below * factor}", row(answer))
+        assert verify(f"{other.numerator}/{other.denominator}", row(answer)) == (other == value)
+        assert verify(str(above / below), row(answer)) == (Fraction(str(above / below)) == value)
 
 
 def test_numbers_with_thousands_separators_and_signs():

@@ -56,10 +56,11 @@ def test_one_difficulty_is_enough_for_the_default_sizes():
     assert all(len(task.evaluation) == 100 for task in built)
 
 
-def test_advanced_types_make_a_stream_too():
-    built = ArenaStream(types=ADVANCED_TYPES, difficulty=1).build()
-    assert tuple(task.name for task in built) == ADVANCED_TYPES
-    assert all(verify(row["completion"], row) for task in built for row in task.evaluation)
+def test_the_advanced_types_are_tasks_by_name():
+    stream = ArenaStream(types=ADVANCED_TYPES, n_train=20, n_eval=20).build()
+    assert tuple(task.name for task in stream) == ADVANCED_TYPES
+    assert all(verify(row["completion"], row) for task in stream for row in task.evaluation)
+    assert all(len(task.evaluation) == 100 for task in ArenaStream(types=ADVANCED_TYPES, difficulty=1).build())
 
 
 def test_no_validation_items():

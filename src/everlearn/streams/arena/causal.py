@@ -12,12 +12,13 @@ Its answer: yes
 """
 
 import random
-from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
+from everlearn.streams.arena.sampling import sample, shuffle
 
 TEMPLATES = (
     "Rule: {rules}\nObservation: {observation}.\nClaim: {claim}.\nReply yes, no or unknown.",
@@ -49,6 +50,7 @@ STATES = {  # a problem uses one state of a thing, so that no two states of it c
     "fan": ("on", "loud", "clean"),
     "bell": ("old", "heavy", "loud"),
 }
+THINGS = tuple(STATES.items())
 CHAIN = {1: 1, 2: 2, 3: 2, 4: 3, 5: 4}  # rules between the two ends
 DISTRACTORS = {1: 0, 2: 0, 3: 1, 4: 1, 5: 2}
 NEGATED_FROM = 4  # from this difficulty on, half of the states inside rules are negated
@@ -60,13 +62,16 @@ FORMS = {
     (-1, True): ("affirming the consequent", None),
     (0, False): ("denying the antecedent", None),
 }
+FITTING = {
+    answer: [form for form, (_, claim) in FORMS.items() if (claim is None) == (answer == "unknown")]
+    for answer in ANSWERS
+}
 
 Literal = tuple[str, str, bool]  # thing, state, holds
 
 
 @register("problem", "causal")
-@dataclass(frozen=True, slots=True)
-class Causal:
+class Causal(NamedTuple):
     """Rules, of which the first `n_chain` lead from one end to the other; one end is observed and the other claimed.
 
     Difficulty adds rules to the chain (1 to 4), rules beside it (0 to 2), and from 4 on negated states. The three
@@ -87,8 +92,8 @@ class Causal:
         """Draw the answer first, then a form of inference that gives it."""
         n_chain, n_beside = CHAIN[difficulty], DISTRACTORS[difficulty]
         literals = [
-            (thing, rng.choice(STATES[thing]), difficulty < NEGATED_FROM or rng.random() < 0.5)
-            for thing in rng.sample(tuple(STATES), n_chain + 1 + n_beside)
+            (thing, rng.choice(states), difficulty < NEGATED_FROM or rng.random() < 0.5)
+            for thing, states in sample(rng, THINGS, n_chain + 1 + n_beside)
         ]
         chain, beside = literals[: n_chain + 1], literals[n_chain + 1 :]
         rules = list(pairwise(chain))
@@ -96,13 +101,12 @@ class Causal:
             on_chain = rng.choice(chain)
             rules.append((on_chain, literal) if rng.random() < 0.5 else (literal, on_chain))
         answer = rng.choice(ANSWERS)
-        fitting = [form for form, (_, claim) in FORMS.items() if (claim is None) == (answer == "unknown")]
-        observed, holds = rng.choice(fitting)
+        observed, holds = rng.choice(FITTING[answer])
         return cls(difficulty, tuple(rules), n_chain, answer, observed, holds)
 
     def content(self) -> str:
         """Return the rules in alphabetical order."""
-        return "; ".join(sorted(f"{_words(premise)} > {_words(result)}" for premise, result in self.rules))
+        return "; ".join(sorted([f"{_words(premise)} > {_words(result)}" for premise, result in self.rules]))
 
     def problem(self, rng: random.Random) -> Problem:
         """Put the rules into words, in any order, with an observation and a claim of either sign."""
@@ -111,7 +115,7 @@ class Causal:
         claim_holds = rng.random() < 0.5 if other_holds is None else other_holds == (self.answer == "yes")
         wording = rng.choice(RULES)
         rules = [wording.format(a=_words(premise), b=_words(result)) for premise, result in self.rules]
-        rng.shuffle(rules)
+        shuffle(rng, rules)
         body = rng.choice(TEMPLATES).format(
             rules=" ".join(rules),
             observation=_words(ends[self.observed], self.observed_holds),
@@ -128,6 +132,7 @@ class Causal:
         )
 
 
+@cache
 def _words(literal: Literal, holds: bool = True) -> str:
     thing, state, sign = literal
     return f"the {thing} is {state}" if sign == holds else f"the {thing} is not {state}"

@@ -10,12 +10,12 @@ Its answer: Dora
 """
 
 import random
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
+from everlearn.streams.arena.sampling import sample, shuffle
 from everlearn.streams.arena.vocabulary import NAMES, listing
 
 TEMPLATES = (
@@ -40,8 +40,7 @@ _COUNTS = {3: "three", 4: "four", 5: "five", 6: "six", 7: "seven"}
 
 
 @register("problem", "comparison")
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """People from the most to the least, and the place that is asked for (0 is the most).
 
     Difficulty is the length of the chain (3 to 7 people), and from 3 on the facts point both ways. Facts come in any
@@ -59,7 +58,7 @@ class Comparison:
     def draw(cls, rng: random.Random, difficulty: int) -> Self:
         """Draw the chain and the place asked for."""
         n_people = PEOPLE[difficulty]
-        return cls(difficulty, tuple(rng.sample(NAMES, n_people)), rng.randrange(n_people))
+        return cls(difficulty, tuple(sample(rng, NAMES, n_people)), rng.randrange(n_people))
 
     def content(self) -> str:
         """Return the people from the most to the least."""
@@ -72,9 +71,9 @@ class Comparison:
         for above, below in pairwise(self.chain):
             is_reversed = self.difficulty >= REVERSED_FROM and rng.random() < 0.5
             facts.append((under if is_reversed else over).format(a=above, b=below))
-        rng.shuffle(facts)
-        names = rng.sample(self.chain, len(self.chain))
-        from_bottom = len(self.chain) - 1 - self.place
+        shuffle(rng, facts)
+        names = sample(rng, self.chain, len(self.chain))
+        from_bottom, content = len(self.chain) - 1 - self.place, self.content()
         place = _ORDINALS[self.place] + most if self.place <= from_bottom else _ORDINALS[from_bottom] + least
         body = rng.choice(TEMPLATES).format(
             facts=" ".join(facts), place=place, names=listing(names), n=_COUNTS[len(self.chain)]
@@ -85,6 +84,6 @@ class Comparison:
             prompt=body + CUE,
             answer=self.chain[self.place],
             choices=tuple(sorted(self.chain)),
-            explanation=f"{self.content()}; asked for place {self.place + 1} of {len(self.chain)}",
-            content=self.content(),
+            explanation=f"{content}; asked for place {self.place + 1} of {len(self.chain)}",
+            content=content,
         )

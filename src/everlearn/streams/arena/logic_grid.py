@@ -10,11 +10,12 @@ Its answer: cake
 """
 
 import random
-from dataclasses import dataclass
-from typing import Self
+from itertools import chain
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
+from everlearn.streams.arena.sampling import sample, shuffle
 from everlearn.streams.arena.solver import Clue, ClueKind, enough, true_clues
 from everlearn.streams.arena.vocabulary import COLOURS, NAMES, THINGS, listing
 
@@ -50,8 +51,7 @@ THEN: dict[int, tuple[ClueKind, ...]] = {
 
 
 @register("problem", "logic")
-@dataclass(frozen=True, slots=True)
-class LogicGrid:
+class LogicGrid(NamedTuple):
     """People, and in the same order what each of them owns, and at difficulty 5 also wears.
 
     Difficulty: 3 people, one of them given; 3 with exclusions only; 4, one of them given; 4 with none given; 4 with two
@@ -70,12 +70,14 @@ class LogicGrid:
     def draw(cls, rng: random.Random, difficulty: int) -> Self:
         """Draw the people and the solution."""
         n_people = N_PEOPLE[difficulty]
-        colours = rng.sample(COLOURS, n_people) if N_ATTRIBUTES[difficulty] == 2 else []
-        return cls(difficulty, tuple(rng.sample(NAMES, n_people)), tuple(rng.sample(THINGS, n_people)), tuple(colours))
+        colours = sample(rng, COLOURS, n_people) if N_ATTRIBUTES[difficulty] == 2 else []
+        people, things = sample(rng, NAMES, n_people), sample(rng, THINGS, n_people)
+        return cls(difficulty, tuple(people), tuple(things), tuple(colours))
 
     def content(self) -> str:
         """Return the solution, people in alphabetical order."""
-        return "; ".join(self._solution())
+        columns = (self.people, self.things, self.colours) if self.colours else (self.people, self.things)
+        return "; ".join(sorted([": ".join(part) for part in zip(*columns, strict=True)]))
 
     def problem(self, rng: random.Random) -> Problem:
         """Choose clues until one solution is left, and ask for something that no clue gives away."""
@@ -84,34 +86,35 @@ class LogicGrid:
         attribute = rng.randrange(N_ATTRIBUTES[self.difficulty])
         given = {clue.left for clue in clues if clue.kind == "is" and clue.attribute == attribute}
         person = rng.choice([number for number in range(len(self.people)) if number not in given])
+        solution = self.content()
         return Problem(
             type="logic",
             difficulty=self.difficulty,
             prompt=self._body(rng, clues, QUESTIONS[attribute].format(person=self.people[person])) + CUE,
             answer=values[attribute][person],
             choices=tuple(sorted(values[attribute])),
-            explanation="; ".join(self._solution()),
-            content=self.content(),
+            explanation=solution,
+            content=solution,
         )
 
     def _choose_clues(self, rng: random.Random) -> list[Clue]:
         shape = N_PEOPLE[self.difficulty], N_ATTRIBUTES[self.difficulty]
         known = true_clues(*shape)
-        candidates = [clue for kind, n in FIRST[self.difficulty].items() for clue in rng.sample(known[kind], n)]
-        others = [clue for kind in THEN[self.difficulty] for clue in known[kind]]
-        rng.shuffle(others)
+        candidates = [clue for kind, n in FIRST[self.difficulty].items() for clue in sample(rng, known[kind], n)]
+        others = list(chain.from_iterable([known[kind] for kind in THEN[self.difficulty]]))
+        shuffle(rng, others)
         clues = enough(candidates + others, *shape)
-        rng.shuffle(clues)
+        shuffle(rng, clues)
         return clues
 
     def _body(self, rng: random.Random, clues: list[Clue], question: str) -> str:
-        shuffled = [rng.sample(words, len(words)) for words in (self.people, self.things, self.colours)]
+        shuffled = [sample(rng, words, len(words)) for words in (self.people, self.things, self.colours)]
         colours = COLOUR_LIST.format(colours=listing(shuffled[2])) if self.colours else ""
         return rng.choice(TEMPLATES).format(
             people=listing(shuffled[0]),
             things=listing(shuffled[1]),
             colours=colours,
-            clues=" ".join(self._text(clue) for clue in clues),
+            clues=" ".join([self._text(clue) for clue in clues]),
             question=question,
         )
 
@@ -121,9 +124,3 @@ class LogicGrid:
         return CLUES[clue.kind, clue.attribute].format(
             left=subjects[clue.left], right=values[clue.right], other=values[clue.other]
         )
-
-    def _solution(self) -> list[str]:
-        return sorted(": ".join(part) for part in zip(*self._columns(), strict=True))
-
-    def _columns(self) -> tuple[tuple[str, ...], ...]:
-        return (self.people, self.things, self.colours) if self.colours else (self.people, self.things)

@@ -9,11 +9,12 @@ Its answer: 1
 """
 
 import random
-from dataclasses import dataclass
-from typing import Self
+from functools import cache
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
+from everlearn.streams.arena.sampling import sample
 from everlearn.streams.arena.vocabulary import NAMES
 
 TEMPLATES = (
@@ -36,8 +37,7 @@ FACTORS = (2, 3, 4, 5)
 
 
 @register("problem", "math")
-@dataclass(frozen=True, slots=True)
-class MathWord:
+class MathWord(NamedTuple):
     """A start, what happens to it (an operation and a number each), and the total in the end.
 
     Difficulty is the number of steps (1 to 4) and the size of the numbers (to 20 at 1, totals to 200 at 5). All totals
@@ -65,11 +65,11 @@ class MathWord:
 
     def content(self) -> str:
         """Return the calculation, read from left to right."""
-        return str(self.start) + "".join(f" {operation} {number}" for operation, number in self.steps)
+        return str(self.start) + "".join([f" {operation} {number}" for operation, number in self.steps])
 
     def problem(self, rng: random.Random) -> Problem:
         """Tell the steps one after the other."""
-        name, friend = rng.sample(NAMES, 2)
+        name, friend = sample(rng, NAMES, 2)
         events = [rng.choice(EVENTS[operation]).format(name=name, friend=friend, k=k) for operation, k in self.steps]
         body = rng.choice(TEMPLATES).format(
             name=name, start=self.start, things=rng.choice(THINGS_COUNTED), events=" ".join(events)
@@ -97,14 +97,19 @@ def _draw_step(rng: random.Random, total: int, largest: int, *, may_scale: bool)
     Two scaling steps never follow each other, because they would often cancel out.
     """
     if may_scale and rng.random() < 0.5:
-        possible = [("*", k) for k in FACTORS if total * k <= 2 * largest]
-        possible += [("/", k) for k in FACTORS if total % k == 0 and total > k]
+        possible = _scalings(total, largest)
         if possible:
             return rng.choice(possible)
     room = min(largest, 2 * largest - total)
     if total > 1 and (room < 1 or rng.random() < 0.5):
         return "-", rng.randint(1, min(largest, total - 1))
     return "+", rng.randint(1, room)
+
+
+@cache
+def _scalings(total: int, largest: int) -> list[tuple[str, int]]:
+    possible = [("*", k) for k in FACTORS if total * k <= 2 * largest]
+    return possible + [("/", k) for k in FACTORS if total % k == 0 and total > k]
 
 
 def _apply(total: int, operation: str, number: int) -> int:

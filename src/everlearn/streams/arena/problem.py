@@ -2,11 +2,10 @@
 
 import random
 import re
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from everlearn.registry import register
+from everlearn.streams.arena.numbers import NUMBER_WORDS, Number, read_number, same_number
 from everlearn.types import Row
 
 CUE = "\nAnswer:"
@@ -14,12 +13,12 @@ DIFFICULTIES = (1, 2, 3, 4, 5)
 
 _ARTICLES = ("the", "a", "an")
 _HEDGES = frozenset({"or", "and", "nor", "but", "not", "isn't", "isnt", "hundred", "thousand", "million"})
-_NUMBER = re.compile(r"[$€£]?\s*([+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?)(.*)")
+_OPERATIONS = frozenset({"times", "plus", "minus", "divided"})
+_UNITS = re.compile(r"(?:mm|cm|km|kg)\b")  # that may stand right after a number, where `12k` is another value
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """A question with one right answer.
 
     `prompt` ends in a line `Answer:`. `choices` are all the answers that the wording allows, empty where the answer
@@ -68,8 +67,10 @@ def verify(completion: str, row: Row) -> bool:
     """Return whether a completion gives the answer of its row, and no other.
 
     Read is the first line of the stripped completion, in lower case and without its final period. A number counts by
-    value (`12.0`, `$12` and `12 pears` are 12; `12 or 13`, `12 + 1` and `120` are not). A word answer must come first,
-    after at most an article (`Mia.` and `mia is the oldest` give Mia; `not Mia`, `Mia or Anna` and `Mia, Anna` do not).
+    value (`12.0`, `$12`, `12 pears` and `twelve` are 12; `12 or 13`, `12 + 1`, `24/2` and `120` are not). Where the
+    answer is a fraction, `6/16`, `0.375`, `37.5%` and `three eighths` are 3/8, but `0.37` is not; where it is a
+    percentage, `50%`, `50` and `fifty percent` are the same, but `0.5` is not. A word answer must come first, after at
+    most an article (`Mia.` and `mia is the oldest` give Mia; `not Mia`, `Mia or Anna` and `Mia, Anna` do not).
 
     Args:
         completion: what the model wrote after the prompt.
@@ -83,25 +84,23 @@ def verify(completion: str, row: Row) -> bool:
         return False
     given = lines[0].strip().removesuffix(".")
     answer = row["completion"].strip().lower()
-    expected = _NUMBER.fullmatch(answer)
-    if expected and not expected.group(2):
-        return _is_number(given, _value(expected.group(1)))
+    wanted = read_number(answer)
+    if wanted is not None and not wanted.rest:
+        return _is_number(given, wanted)
     return _is_word(given, answer, [choice.lower() for choice in row.get("choices") or ()])
 
 
-def _is_number(given: str, value: Decimal) -> bool:
-    match = _NUMBER.fullmatch(given)
-    if match is None or _value(match.group(1)) != value:
+def _is_number(given: str, wanted: Number) -> bool:
+    number = read_number(given)
+    if number is None or not same_number(number, wanted):
         return False
-    rest = match.group(2)
-    if rest and (rest[0].isalnum() or rest[0] == "%"):  # 12th, 12k and 12% are other values
+    rest = number.rest
+    if rest and rest[0].isalnum() and not _UNITS.match(rest):  # 12th and 12k are other values
         return False
-    following = _WORD.findall(rest)[:1]
-    return not following or not (following[0][0].isdigit() or following[0] in _HEDGES)
-
-
-def _value(digits: str) -> Decimal:
-    return Decimal(digits.replace(",", ""))
+    words = _WORD.findall(rest)
+    if "or" in words:
+        return False
+    return not words or not (words[0][0].isdigit() or words[0] in _HEDGES | _OPERATIONS | NUMBER_WORDS)
 
 
 def _is_word(given: str, answer: str, choices: list[str]) -> bool:

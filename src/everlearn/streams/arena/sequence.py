@@ -10,8 +10,7 @@ Its answer: 48
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -100,8 +99,7 @@ SIZES = {1: 2, 2: 4, 3: 3, 4: 4, 5: 6}
 
 
 @register("problem", "sequence")
-@dataclass(frozen=True, slots=True)
-class NumberSequence:
+class NumberSequence(NamedTuple):
     """The terms, the last of which is the answer, and the rule in words.
 
     Difficulty chooses the families of rules (one step; a factor; sums of two; steps in turn; growing steps; factor and

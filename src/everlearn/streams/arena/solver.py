@@ -75,20 +75,24 @@ def enough(candidates: list[Clue], n_people: int, n_attributes: int) -> list[Clu
     Args:
         candidates: clues that hold in world 0 and together exclude every other world.
 
-    Cost: linear in the candidates to choose, quadratic in the chosen ones to thin out; some 20 µs for 4 people.
+    Cost: linear in the candidates; some 5 µs for 4 people.
     """
-    chosen, left = [], (1 << len(worlds(n_people, n_attributes))) - 1
+    everything = (1 << len(worlds(n_people, n_attributes))) - 1
+    chosen, before, left = [], [], everything  # `before`: the worlds that the clues chosen earlier leave
     for clue in candidates:
-        if left & clue.mask != left:
+        narrower = left & clue.mask
+        if narrower != left:
             chosen.append(clue)
-            left &= clue.mask
-        if left == 1:
-            break
-    for clue in chosen[::-1]:
-        others = [kept for kept in chosen if kept is not clue]
-        if remaining(others, n_people, n_attributes) == 1:
-            chosen = others
-    return chosen
+            before.append(left)
+            left = narrower
+            if left == 1:
+                break
+    kept, after = [], everything
+    for clue, earlier in zip(reversed(chosen), reversed(before), strict=True):
+        if earlier & after != 1:
+            kept.append(clue)
+            after &= clue.mask
+    return kept[::-1]
 
 
 def _clue(kind: ClueKind, attribute: int, left: int, right: int, other: int, n_people: int, n_attributes: int) -> Clue:

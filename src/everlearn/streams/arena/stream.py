@@ -8,13 +8,13 @@ from everlearn.streams.arena.generate import SPLITS, TYPES, check_types, distinc
 from everlearn.streams.arena.problem import Problem
 from everlearn.types import Stream, Task
 
-MAX_NEW_TOKENS = 8  # the longest answers are a word, a date or a four-digit number
+MAX_NEW_TOKENS = 8  # the longest answers are a word, a date, or seven signs such as 113/216
 
 
 @register("stream", "arena")
 @dataclass(frozen=True)
 class ArenaStream:
-    """Five problem types (or those named), with items drawn by seed and answers checked by the `arena` verifier.
+    """The types of `TYPES`, or those named, with items drawn by seed and answers checked by the `arena` verifier.
 
     Args:
         types: problem types in the order of the tasks.
