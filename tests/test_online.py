@@ -159,3 +159,30 @@ def test_a_folder_in_use_and_a_foreign_folder_are_refused(llama, tmp_path):
 def test_a_bad_recipe_is_refused_with_its_path(llama, change, message):
     with pytest.raises(ConfigError, match=message):
         recipe(llama, **change)
+
+
+def test_drift_ends_a_task_opens_another_and_raises_the_rate(llama, tmp_path):
+    detector = {"name": "page_hinkley", "threshold": 0.5, "tolerance": 0.0, "min_values": 5}
+    drift = {"detector": detector, "actions": ["boundary", "raise_rate"], "rate_factor": 2.0, "n_steps": 2}
+    source = {"name": "support.sources:Turning", "at": 14}
+    made = recipe(
+        llama, ["replay"], drift=drift, source=source, boundary=50, episodes=22, learner={"learning_rate": 0.03}
+    )
+    run_online(made, tmp_path / "run")
+    told = lines(tmp_path / "run" / "episodes.jsonl")
+    (at,) = [line["episode"] for line in told if line["drift"]]
+    assert at > 14
+    assert [line["learning_rate"] for line in told[at : at + 3]] == pytest.approx([0.06, 0.045, 0.03])
+    _, values = load_state(checkpoints(tmp_path / "run" / "checkpoints")[-1])
+    assert values["learned"] == ["stream", "stream, 1 drifts on"]
+
+
+def test_a_run_that_reacts_to_drift_resumes_to_the_same_end(llama, tmp_path):
+    drift = {"detector": {"name": "page_hinkley", "threshold": 0.5, "tolerance": 0.0, "min_values": 5}}
+    source = {"name": "support.sources:Turning", "at": 14}
+    made = recipe(llama, ["ewc"], drift=drift, source=source, boundary=50, episodes=22, learner={"learning_rate": 0.03})
+    run_online(made, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        run_online(made, tmp_path / "stopped", StopAt(18))
+    resume_online(tmp_path / "stopped")
+    assert lines(tmp_path / "stopped" / "episodes.jsonl") == lines(tmp_path / "whole" / "episodes.jsonl")

@@ -30,6 +30,9 @@ def online(
     soft_tokens: Annotated[
         int | None, typer.Option(help="Learn a soft prompt of so many vectors; with --lora-r beside the LoRA.")
     ] = None,
+    data: Annotated[str | None, typer.Option(help="A JSONL file to learn from, or - for standard input.")] = None,
+    held_out: Annotated[str | None, typer.Option(help="With --data: a JSONL file that is never learned from.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for lines that are added to the file.")] = False,
     curriculum: Annotated[str | None, typer.Option(help="none, ramp, success, progress. [default: none]")] = None,
     strategies: Annotated[str | None, typer.Option(help="Such as replay,ewc.")] = None,
     seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
@@ -55,6 +58,9 @@ def online(
         with_lora = lora_r is not None or lora_alpha is not None
         _put(content, ("model", "adapter", "name"), "lora_prompt" if with_lora else "prompt")
         _put(content, ("model", "adapter", "soft_tokens"), soft_tokens)
+    if data is not None:
+        content["source"] = {"name": "rows", "path": data, "follow": follow}
+        _put(content, ("source", "held_out_path"), held_out)
     if curriculum is not None:
         content.setdefault("source", {"name": "arena"})
         _put(content, ("source", "curriculum"), {"name": curriculum})

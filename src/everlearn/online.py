@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from everlearn.config import CheckpointConfig, build, build_strategies, read_config, write_yaml
-from everlearn.errors import ConfigError, StateError, StreamError, check_number, describe
+from everlearn.errors import ConfigError, Paused, StateError, StreamError, check_number, describe
 from everlearn.learners.devices import start_accelerator
+from everlearn.learners.drift import DriftConfig, Reaction
 from everlearn.learners.online import Arriving, Episode, OnlineLearner
 from everlearn.models.export import save_trained, unknown_layers
 from everlearn.models.load import ModelConfig, load_model
@@ -46,7 +47,7 @@ class OnlineRecipe:
 
     source: names a registered source of problems and gives its options.
     episodes: how many problems, at most. boundary: after how many of them the strategies consolidate (a task ends); or
-        type: where the problems' type changes.
+        type: where the problems' type changes. drift: how drift is noticed, and what follows.
     keep_checkpoints: of the adapters saved at each scoring, the newest so many are kept.
     """
 
@@ -56,6 +57,7 @@ class OnlineRecipe:
     strategies: list[str | dict[str, Any]] = field(default_factory=list)
     episodes: int = 80
     boundary: int | str = 10
+    drift: DriftConfig | None = None
     evaluation: HeldOutConfig = field(default_factory=HeldOutConfig)
     checkpoint: CheckpointConfig = field(default_factory=lambda: CheckpointConfig(every_s=30.0))
     keep_checkpoints: int = 5
@@ -217,6 +219,9 @@ class Session:
     def __init__(self, run: Run, recipe: OnlineRecipe, source: Source, held_out: Sequence[Row], seed_number: int):
         self.run, self.recipe, self.seed_number = run, recipe, seed_number
         self.feed = source.feed(run.seed, recipe.episodes)
+        self.to_score = list(run.tasks.values())
+        self.response = recipe.drift.response(run.seed) if recipe.drift is not None else None
+        self.reaction = Reaction()
         self.held_out = {content_of(row) for row in held_out}
         self.episodes, self.evaluations = JsonLines(run.folder / EPISODES), JsonLines(run.folder / EVALUATIONS)
         n_expected = recipe.episodes if recipe.boundary == BY_TYPE else min(recipe.boundary, recipe.episodes)
@@ -232,10 +237,11 @@ class Session:
             self._score()
             self._keep()
             self.run.checkpoint()
+        self.run.when_paused = self.feed.stop
         while training is not None or self._peek() is not None:
-            if training is None:
-                self.arriving.rows = []
             name = training["task"] if training else self._task_name(self.pending)
+            if training is None:
+                self.arriving.rows, self.reaction = [], replace(self.reaction, end_segment=False)
             self.run.tasks[name] = self._task(name)
             self.run.learn(self.run.tasks[name], training["learner"] if training else None)
             training = None
@@ -256,6 +262,8 @@ class Session:
             self.pending = self.feed.next()
             if self.pending is not None:
                 _check_row(self.pending, self.held_out)
+            elif self.run.pause_requested:
+                raise Paused(str(self.run.folder))
         return self.pending
 
     def _next(self) -> Row | None:
@@ -267,21 +275,28 @@ class Session:
         return row
 
     def _is_boundary(self, rows: list[Row], row: Row) -> bool:
+        if self.reaction.end_segment:
+            return True
         if self.recipe.boundary == BY_TYPE:
             return self._task_name(row) != self._task_name(rows[-1])
         return len(rows) >= self.recipe.boundary
 
     def _task_name(self, row: Row) -> str:
-        return row["type"] if self.recipe.boundary == BY_TYPE else STREAM
+        name = row["type"] if self.recipe.boundary == BY_TYPE else STREAM
+        return f"{name}, {self.reaction.task} drifts on" if self.reaction.task else name
 
     def _task(self, name: str) -> Task:
         """Return the task that begins: its rows are still to come."""
-        known = self.run.tasks.get(name) or next(iter(self.run.tasks.values()))
+        known = next((task for task in self.to_score if task.name == name), self.to_score[0])
         return replace(known, name=name, train=self.arriving)
 
     def _learned(self, episode: Episode) -> None:
         self.n_done += 1
         self.feed.answered(episode.row, episode.right_before)
+        if self.response is not None:
+            watched = self.recipe.drift.error_of(episode.right_before, episode.loss)
+            self.reaction = self.response.observe(watched)
+            self.arriving.rate_factor = self.reaction.rate_factor
         self.episodes.append(self._line(episode), sync=False)
         self.run.listener.episode(self.n_done, self.recipe.episodes, episode)
         if self.n_done % self.recipe.evaluation.interval == 0:
@@ -304,13 +319,14 @@ class Session:
             "correct_after": episode.right_after,
             "loss": episode.loss,
             "learning_rate": episode.learning_rate,
+            "drift": self.reaction.drift,
             "seconds": round(episode.seconds, 4),
         }
 
     def _score(self) -> None:
         """Score the held-out problems and keep the adapter as it is."""
         started = time.perf_counter()
-        outcomes = [right for task in self.run.tasks.values() for right in self.run.score(task).outcomes]
+        outcomes = [right for task in self._as_learned() for right in self.run.score(task).outcomes]
         self.scored_at = self.n_done
         line = {
             "type": "evaluation",
@@ -324,6 +340,12 @@ class Session:
         self.run.listener.evaluated(self.n_done, sum(outcomes) / len(outcomes))
         if self.n_done and not unknown_layers(self.run.model.network):
             self._save_adapter()
+
+    def _as_learned(self) -> list[Task]:
+        """Return the held-out tasks; in a stream of one, under the name of the task that is being learned."""
+        if self.recipe.boundary == BY_TYPE or not self.run.learned:
+            return self.to_score
+        return [replace(self.to_score[0], name=self.run.current or self.run.learned[-1])]
 
     def _save_adapter(self) -> None:
         folder = self.run.folder
@@ -343,6 +365,7 @@ class Session:
             "rows": self.arriving.rows,
             "pending": self.pending,
             "feed": self.feed.state(),
+            "drift": None if self.response is None else [self.response.state(), asdict(self.reaction)],
             "moments": self.run.learner.moments_,
             "n_bytes": {name: lines.n_bytes() for name, lines in self._files().items()},
         }
@@ -355,6 +378,11 @@ class Session:
         self.arriving.rows = context["rows"]
         self.feed.load_state(context["feed"])
         self.run.learner.moments_ = context["moments"]
+        if self.response is not None:
+            state, reaction = context["drift"]
+            self.response.load_state(state)
+            self.reaction = Reaction(**reaction)
+            self.arriving.rate_factor = self.reaction.rate_factor
         for name, lines in self._files().items():
             lines.cut(context["n_bytes"][name])
         return training

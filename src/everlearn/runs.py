@@ -95,6 +95,7 @@ class Run:
     dormant: dict[str, Any] = field(default_factory=dict)  # state of strategies that learned before and don't now
     context: dict[str, Any] = field(default_factory=dict)  # JSON of the caller's, saved with each checkpoint
     pause_requested: bool = False
+    when_paused: Callable[[], None] = lambda: None  # wakes whatever waits
     n_logged: int = 0
     n_checkpoints: int = 0  # written since the run was built
     until_scored: ExitStack = field(default_factory=ExitStack)
@@ -472,6 +473,7 @@ def pause_on_interrupt(one: Run) -> Iterator[None]:
 
     def ask(number: int, frame: Any) -> None:
         one.pause_requested = True
+        one.when_paused()
         signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, ask)

@@ -57,3 +57,35 @@ class SumsFeed(Feed):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.place, self.answers = state["place"], list(state["answers"])
+
+
+@dataclass(frozen=True)
+class Turning:
+    """The same problem again and again, whose answer changes `at` an episode."""
+
+    at: int = 10
+
+    verifier = None
+    max_new_tokens = 2
+
+    def held_out(self, n: int) -> list[Row]:
+        return [sum_row(100 + i) for i in range(n)]
+
+    def feed(self, seed: int, n_episodes: int) -> "TurningFeed":
+        return TurningFeed(self.at)
+
+
+@dataclass
+class TurningFeed(Feed):
+    at: int
+    place: int = 0
+
+    def next(self) -> Row:
+        self.place += 1
+        return {"prompt": "3+1=", "completion": "4" if self.place <= self.at else "9", "type": "odd"}
+
+    def state(self) -> dict[str, Any]:
+        return {"place": self.place}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.place = state["place"]

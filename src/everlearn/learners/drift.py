@@ -1,12 +1,44 @@
 """What an online loop does when its learner's error shows that the stream has changed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from everlearn.config import build
 from everlearn.errors import check_choice, check_number
-from everlearn.learners.detectors import DriftDetector
+from everlearn.learners.detectors import DriftDetector, error_of_loss
 
 ACTIONS = ("consolidate", "raise_rate", "boundary")
+
+
+@dataclass(frozen=True)
+class DriftConfig:
+    """How drift is noticed and what follows, as recipes give it.
+
+    Args:
+        detector: names a registered detector and gives its options.
+        watch: error (of the answer before learning, 0 or 1), or loss (as 1 - exp(-loss)).
+        actions, rate_factor, n_steps: as in `DriftResponse`.
+    """
+
+    detector: Mapping[str, Any] = field(default_factory=lambda: {"name": "adwin"})
+    watch: str = "error"
+    actions: tuple[str, ...] = ("consolidate",)
+    rate_factor: float = 3.0
+    n_steps: int = 50
+
+    def __post_init__(self) -> None:
+        check_choice("drift.watch", self.watch, ("error", "loss"))
+        self.response(0)
+
+    def response(self, seed: int) -> "DriftResponse":
+        """Return a response that has seen nothing yet."""
+        detector = DriftDetector(build("detector", self.detector, "drift.detector"), seed=seed)
+        return DriftResponse(detector, self.actions, self.rate_factor, self.n_steps)
+
+    def error_of(self, right: bool, loss: float) -> float:
+        """Return what is watched of an episode, in 0..1."""
+        return error_of_loss(loss) if self.watch == "loss" else float(not right)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ class Feed:
     def saved(self) -> None:
         """Learn that all problems given so far are learned and the run's state is on the disk."""
 
+    def stop(self) -> None:
+        """End, from a signal handler, a `next` that waits."""
+
     def state(self) -> dict[str, Any]:
         """Return what `load_state` needs."""
         raise NotImplementedError
