@@ -118,12 +118,12 @@ def compare(
 @app.command()
 def advise(
     stream: Annotated[list[str], typer.Option(help="A recipe; data files or folders (repeat it); or a stream's name.")],
-    model: Annotated[str | None, typer.Option(help="pocket, a folder, a hub id, mlp. [default: pocket]")] = None,
+    model: Annotated[str | None, typer.Option(help="pocket, a folder, a hub id, mlp (default: pocket).")] = None,
     budget: Annotated[str, typer.Option(help="How long it may take: 90s, 10m, 1h.")] = "10m",
     strategies: Annotated[list[str] | None, typer.Option(help="What to try: replay,ewc,replay+ewc.")] = None,
     out: Out = Path("runs/advise"),
     settings: Settings = None,
-    seed: Annotated[int | None, typer.Option(help="Of all trials. [default: the recipe's, or 0]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all trials (default: the recipe's, or 0).")] = None,
 ) -> None:
     """Try a few methods on your own data for a few minutes, and write a recipe with the one to take."""
     from everlearn.advise import advise as find_advice

@@ -19,13 +19,13 @@ def add_online_command(app: typer.Typer) -> None:
 def online(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe (YAML); the options change it.")] = None,
     out: Annotated[Path, typer.Option(help="Folder that the results go to.")] = Path("runs/online"),
-    model: Annotated[str | None, typer.Option(help="pocket, a folder, a hub id. [default: pocket]")] = None,
-    episodes: Annotated[int | None, typer.Option(help="Problems to learn from. [default: 80]")] = None,
-    eval_tasks: Annotated[int | None, typer.Option(help="Held-out problems. [default: 200]")] = None,
-    eval_interval: Annotated[int | None, typer.Option(help="Episodes between two scorings. [default: 20]")] = None,
-    lora_r: Annotated[int | None, typer.Option(help="Rank of the LoRA. [default: 16]")] = None,
-    lora_alpha: Annotated[float | None, typer.Option(help="Its alpha. [default: twice the rank]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate. [default: 1e-4]")] = None,
+    model: Annotated[str | None, typer.Option(help="pocket, a folder, a hub id (default: pocket)")] = None,
+    episodes: Annotated[int | None, typer.Option(help="Problems to learn from (default: 80)")] = None,
+    eval_tasks: Annotated[int | None, typer.Option(help="Held-out problems (default: 200)")] = None,
+    eval_interval: Annotated[int | None, typer.Option(help="Episodes between two scorings (default: 20)")] = None,
+    lora_r: Annotated[int | None, typer.Option(help="Rank of the LoRA (default: 16)")] = None,
+    lora_alpha: Annotated[float | None, typer.Option(help="Its alpha (default: twice the rank)")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate (default: 1e-4)")] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision; needs a GPU.")] = False,
     soft_tokens: Annotated[
         int | None, typer.Option(help="Learn a soft prompt of so many vectors; with --lora-r beside the LoRA.")
@@ -33,9 +33,9 @@ def online(
     data: Annotated[str | None, typer.Option(help="A JSONL file to learn from, or - for standard input.")] = None,
     held_out: Annotated[str | None, typer.Option(help="With --data: a JSONL file that is never learned from.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for lines that are added to the file.")] = False,
-    curriculum: Annotated[str | None, typer.Option(help="none, ramp, success, progress. [default: none]")] = None,
+    curriculum: Annotated[str | None, typer.Option(help="none, ramp, success, progress (default: none)")] = None,
     strategies: Annotated[str | None, typer.Option(help="Such as replay,ewc.")] = None,
-    seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights and problems (default: 0).")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value of the recipe: source.difficulty=1.")
     ] = None,
