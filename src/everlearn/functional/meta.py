@@ -52,10 +52,10 @@ def maml_gradient(
     Returns:
         ({name: gradient}, scalar loss).
 
-    Cost: with n batches in `support`, first order n + 1 forward and backward passes; second order about 4 times that,
+    Cost: with n batches in `support`, first order n + 1 forward and backward passes; second order several times that,
     and the memory of all n graphs.
     Source: Finn et al. 2017, arXiv 1703.03400, algorithm 2; first order: its section 5.2. Javed & White 2019, arXiv
-        1905.12588, algorithm 2. Beaulieu et al. 2020, arXiv 2002.09571, algorithm 1.
+        1905.12588, algorithm 2. Beaulieu et al. 2020, arXiv 2002.09571, section 2.
     """
     if first_order:
         gradients, value = grad_and_value(loss)(adapt(loss, weights, support, rate, adapted), query)
