@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -77,8 +78,15 @@ class MetaLearner:
         self._accelerator = start_accelerator(device=device)
         self._listener = listener or Listener()
         self._model: Model | None = None
-        self._tasks: dict[str, Task] = {}
+        self._learned_from: dict[str, Task] = {}
         self._optimizer: torch.optim.Optimizer | None = None
+
+    @classmethod
+    def of(
+        cls, config: MetaConfig, model: ModelConfig | nn.Module, seed: int, device: str, listener: Listener
+    ) -> "MetaLearner":
+        """Return a meta-learner with these settings."""
+        return cls(model, options=asdict(config), seed=seed, device=device, listener=listener)
 
     @property
     def model(self) -> Model:
@@ -86,6 +94,11 @@ class MetaLearner:
         if self._model is None:
             raise ConfigError(describe("MetaLearner", "knows no task yet", None, "Call fit or prepare first"))
         return self._model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._accelerator.device
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Load the model that fits the tasks, and make room in its outputs for their labels; `fit` does it too.
@@ -98,10 +111,9 @@ class MetaLearner:
         if self._model is None:
             self._model = load_model(self._model_config, tasks, self.seed)
             check_model(self._model)
-            self._model.network.to(self._accelerator.device)
+            self._model.network.to(self.device)
             self._optimizer = self._outer_optimizer()
         for task in tasks:
-            self._tasks.setdefault(task.name, task)
             if task.labels and task.name not in self._model.adapters.task_labels:
                 self._model.adapters.do("labels", task=task.name, labels=list(task.labels), seed=self.seed)
 
@@ -127,7 +139,7 @@ class MetaLearner:
                 raise ConfigError(describe("fit", "has no number of steps", n_steps, "Say how many; only MER knows"))
             n_steps = len(source) - self.n_steps
         losses = []
-        with self._training():
+        with self.training():
             for step in range(self.n_steps, self.n_steps + n_steps):
                 torch.manual_seed(seed_for(self.seed, "outer step", step))  # dropout: the same after a resume
                 losses.append(self._take_step(source.at(step)))
@@ -138,21 +150,17 @@ class MetaLearner:
         return losses
 
     @contextmanager
-    def adapted(
-        self, task: Task, n_steps: int | None = None, *, n_rows: int | None = None, rate: float | None = None
-    ) -> Iterator[Model]:
+    def adapted(self, task: Task, n_steps: int | None = None, *, n_rows: int | None = None) -> Iterator[Model]:
         """Let the model be what a few gradient steps on a task make of it, until the block ends; then it is as before.
 
         Args:
             n_steps: of gradient descent, by default `adaptation_steps`; 0 for none.
             n_rows: of the task's training rows, drawn by the seed; by default `n_support`, in batches as in training.
-            rate: by default `inner_lr`.
         """
         self.prepare([task])
         n_steps = self.config.adaptation_steps if n_steps is None else n_steps
         batches = self.support_of(task, n_steps, n_rows)
-        with self._training():
-            torch.manual_seed(seed_for(self.seed, "adapt", task.name))
+        with self.training(task):
             weights = adapt(
                 self._loss,
                 self._weights(),
@@ -169,16 +177,16 @@ class MetaLearner:
         n_rows = min(n_rows or self.config.n_support, len(encoded))
         rows = encoded.draw(n_rows, task.name, generator_for(self.seed, "support", task.name))
         batches = inner_batches(encoded, rows, n_steps, min(self.config.inner_rows, n_rows))
-        return tuple(to_device(batch, self._accelerator.device) for batch in batches)
+        return tuple(to_device(batch, self.device) for batch in batches)
 
-    def score(self, task: Task, n_steps: int | None = None, *, n_rows: int | None = None, rows: str = "evaluation"):
-        """Return the `Score` on a task's rows after a few steps on it; the weights stay as they are."""
+    def score(self, task: Task, n_steps: int | None = None, *, n_rows: int | None = None) -> Score:
+        """Return the score on a task's evaluation rows after a few steps on it; the weights stay as they are."""
         with self.adapted(task, n_steps, n_rows=n_rows) as model:
-            return self.score_as_is(model, task, rows)
+            return self.score_as_is(model, task)
 
-    def score_as_is(self, model: Model, task: Task, rows: str = "evaluation", batch_size: int = 64) -> Score:
-        """Return the score of a model with the weights that it has now."""
-        return score_task(model, task, rows, self._accelerator, batch_size)
+    def score_as_is(self, model: Model, task: Task, batch_size: int = 64) -> Score:
+        """Return the score of a model on a task's evaluation rows, with the weights that it has now."""
+        return score_task(model, task, "evaluation", self._accelerator, batch_size)
 
     def state(self) -> dict[str, Any]:
         """Return all that a learner made in the same way needs to go on, bit for bit: tensors and JSON."""
@@ -190,8 +198,9 @@ class MetaLearner:
         }
 
     def load_state(self, state: Mapping[str, Any], tasks: Sequence[Task]) -> None:
-        """Restore what `state` returned. `tasks`: those that were learned from; for MER in their order."""
+        """Restore what `state` returned. `tasks`: those that were learned from, in their order."""
         self.prepare(tasks)
+        self._learned_from.update({task.name: task for task in tasks})
         self.model.adapters.replay(list(state["structure"]))
         self.model.adapters.load_tensors(dict(state["weights"]))
         self._optimizer.load_state_dict(state["optimizer"])
@@ -204,11 +213,12 @@ class MetaLearner:
         if not tasks:
             raise StreamError(describe("fit", "has no task", tasks, "Name at least one"))
         self.prepare(tasks)
-        chosen = list(self._tasks.values()) if self.config.algorithm == "mer" else list(tasks)
-        return episodes_of(chosen, self.model.objective, self.config, self.seed)
+        self._learned_from.update({task.name: task for task in tasks})
+        chosen = self._learned_from.values() if self.config.algorithm == "mer" else tasks
+        return episodes_of(list(chosen), self.model.objective, self.config, self.seed)
 
     def _take_step(self, episodes: Sequence[Episode]) -> float:
-        episodes = [episode.to(self._accelerator.device) for episode in episodes]
+        episodes = [episode.to(self.device) for episode in episodes]
         weights, parameters = self._weights(), self.model.adapters.trainable()
         if self.config.algorithm == "mer":
             value = self._loss(weights, episodes[0].query)
@@ -275,15 +285,21 @@ class MetaLearner:
         return {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[name](parameters, lr=self.config.outer_lr)
 
     @contextmanager
-    def _training(self) -> Iterator[None]:
-        """Put the network into training mode; its flags and the random generators come back afterwards."""
+    def training(self, task: Task | None = None) -> Iterator[None]:
+        """Put the network into training mode; its flags and the random generators come back afterwards.
+
+        Args:
+            task: what dropout is seeded for.
+        """
         network = self.model.network
         flags = [(module, module.training) for module in network.modules()]
         # the fused attention has no second derivative
-        twice = self.model.kind == "causal" and not self.config.first_order
+        by_gradient = self.config.algorithm in ("maml", "oml", "anml")
+        twice = self.model.kind == "causal" and by_gradient and not self.config.first_order
         network.train()
         try:
             with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
+                torch.manual_seed(seed_for(self.seed, "adapt", task.name if task else None))
                 yield
         finally:
             for module, flag in flags:
