@@ -139,7 +139,7 @@ def picture(numbers: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Learn all starts, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--iterations", type=int, default=40_000)
+    parser.add_argument("--iterations", type=int, default=12_000)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--out", type=Path, default=results_path("sinusoid"))
     parser.add_argument("--picture", type=Path, default=results_path("sinusoid").with_suffix(".png"))

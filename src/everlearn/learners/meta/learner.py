@@ -165,7 +165,7 @@ class MetaLearner:
                 self._loss,
                 self._weights(),
                 batches,
-                rate or self.config.inner_lr,
+                self.config.inner_lr,
                 adapted_names(self.model, self.config),
             )
         with self.model.adapters.using(weights):
