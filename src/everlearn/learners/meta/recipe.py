@@ -1,5 +1,6 @@
 """What a meta-learning recipe says: tasks to learn from, tasks held out, and how the learned start is judged."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,7 @@ def load_meta_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence
     Raises:
         ConfigError: if the file can't be read, or anything in it is unknown, of the wrong type or out of range.
     """
-    content = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
+    content = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_yaml(Path(source))
     for override in overrides:
         apply_override(content, override)
     return from_mapping(MetaRecipe, content, "")

@@ -35,7 +35,7 @@ def try_start(learner: MetaLearner, task: Task, start: str, evaluation: MetaEval
             ready = tuned(learner, task, n_steps, evaluation.n_rows, **rule)
         with ready as model:
             score = learner.score_as_is(model, task, batch_size=evaluation.batch_size)
-        lines.append({"start": start, "steps": n_steps, **rule, **asdict(score)})
+        lines.append({"start": start, "steps": n_steps, **rule, **asdict(score), "outcomes": list(score.outcomes)})
     return lines
 
 
