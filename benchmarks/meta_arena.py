@@ -14,8 +14,8 @@ from pathlib import Path
 from paired import write
 from workload import results_path, use_one_thread
 
-from everlearn.learners.meta.recipe import load_meta_recipe
-from everlearn.learners.meta.runs import PICTURE, is_meta_run, resume_meta, run_meta
+from everlearn.meta.recipe import load_meta_recipe
+from everlearn.meta.runs import PICTURE, is_meta_run, resume_meta, run_meta
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "meta_arena.yaml"
 

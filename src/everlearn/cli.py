@@ -77,7 +77,7 @@ def meta(
     seeds: Seeds = None,
 ) -> None:
     """Learn to learn from some tasks; show what a few steps then do on tasks held out, beside a plain start."""
-    from everlearn.learners.meta.runs import run_meta
+    from everlearn.meta import run_meta
 
     _one_process("meta")
     overrides = list(settings or [])
@@ -96,7 +96,7 @@ def resume(
     from everlearn.advise import go_on, is_advice
     from everlearn.cli_home import resume_home
     from everlearn.home import Home
-    from everlearn.learners.meta.runs import is_meta_run, resume_meta
+    from everlearn.meta import is_meta_run, resume_meta
     from everlearn.runs import resume as resume_run
 
     if Home.is_home(folder):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -81,13 +80,6 @@ class MetaLearner:
         self._learned_from: dict[str, Task] = {}
         self._optimizer: torch.optim.Optimizer | None = None
 
-    @classmethod
-    def of(
-        cls, config: MetaConfig, model: ModelConfig | nn.Module, seed: int, device: str, listener: Listener
-    ) -> "MetaLearner":
-        """Return a meta-learner with these settings."""
-        return cls(model, options=asdict(config), seed=seed, device=device, listener=listener)
-
     @property
     def model(self) -> Model:
         """The model, with the weights that adaptation starts from."""
@@ -161,13 +153,8 @@ class MetaLearner:
         n_steps = self.config.adaptation_steps if n_steps is None else n_steps
         batches = self.support_of(task, n_steps, n_rows)
         with self.training(task):
-            weights = adapt(
-                self._loss,
-                self._weights(),
-                batches,
-                self.config.inner_lr,
-                adapted_names(self.model, self.config),
-            )
+            moving = adapted_names(self.model, self.config)
+            weights = adapt(self._loss, self._weights(), batches, self.config.inner_lr, moving)
         with self.model.adapters.using(weights):
             yield self.model
 

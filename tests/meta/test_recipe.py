@@ -1,7 +1,7 @@
 import pytest
 
 from everlearn.errors import ConfigError
-from everlearn.learners.meta.recipe import load_meta_recipe
+from everlearn.meta.recipe import load_meta_recipe
 
 RECIPE = {
     "stream": {"name": "digits", "mode": "split", "n_tasks": 5, "scenario": "domain"},

@@ -5,8 +5,8 @@ import torch
 
 from everlearn.errors import ConfigError, Paused, StateError
 from everlearn.learners.meta import MetaLearner
-from everlearn.learners.meta.recipe import load_meta_recipe
-from everlearn.learners.meta.runs import is_meta_run, resume_meta, run_meta
+from everlearn.meta.recipe import load_meta_recipe
+from everlearn.meta.runs import is_meta_run, resume_meta, run_meta
 from everlearn.state import load_state, unpack
 from support.recipes import language_recipe
 from support.runs import StopAfter, Stopped, assert_same
@@ -72,7 +72,7 @@ def test_a_run_that_was_killed_ends_as_if_it_never_was(n_steps, recipe, whole, t
 
 
 def test_a_pause_saves_and_goes_on(recipe, whole, tmp_path, monkeypatch):
-    from everlearn.learners.meta import runs
+    from everlearn.meta import runs
 
     class PausedAtOnce(runs._Course):
         def _after_step(self, learner):

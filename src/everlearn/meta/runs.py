@@ -10,9 +10,10 @@ import torch
 
 from everlearn.config import write_yaml
 from everlearn.errors import ConfigError, Paused, StateError, describe
+from everlearn.learners.devices import start_accelerator
 from everlearn.learners.meta.learner import MetaLearner
-from everlearn.learners.meta.recipe import MetaRecipe, load_meta_recipe
-from everlearn.learners.meta.trials import try_start
+from everlearn.meta.recipe import MetaRecipe, load_meta_recipe
+from everlearn.meta.trials import try_start
 from everlearn.record import environment
 from everlearn.report.meta import draw_meta, summarise_meta
 from everlearn.report.style import save
@@ -103,12 +104,13 @@ class _Course:
         with pause_on_interrupt(self):
             for seed in self.recipe.seeds:
                 for start in self.recipe.starts:
-                    if [seed, start] not in self.done:
-                        self._one(seed, start, learned_from, held_out, training)
-                        training = None
-        env = environment(
-            torch.device("cpu" if self.recipe.device == "cpu" or not torch.cuda.is_available() else "cuda")
-        )
+                    if [seed, start] in self.done:
+                        continue
+                    if self.pause_requested:
+                        raise Paused(str(self.out))
+                    self._one(seed, start, learned_from, held_out, training)
+                    training = None
+        env = environment(start_accelerator(device=self.recipe.device).device)
         summary = summarise_meta(self.scores)
         head = {"schema": SCHEMA, "complete": True, "recipe": asdict(self.recipe), "env": env}
         results = {**head, "summary": summary, "scores": self.scores}
@@ -120,8 +122,9 @@ class _Course:
         self, seed: int, start: str, learned_from: list[Task], held_out: list[Task], training: dict[str, Any] | None
     ) -> None:
         """Learn one start and try it on the held-out tasks."""
-        learner = MetaLearner.of(
-            self.recipe.learner_of(start), self.recipe.model, seed, self.recipe.device, self.listener
+        settings = asdict(self.recipe.learner_of(start))
+        learner = MetaLearner(
+            self.recipe.model, options=settings, seed=seed, device=self.recipe.device, listener=self.listener
         )  # fmt: skip
         learner.prepare([*learned_from, *held_out])
         if training is not None:

@@ -11,7 +11,7 @@ import torch
 from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
 from everlearn.learners.meta.learner import MetaLearner
-from everlearn.learners.meta.recipe import MetaEvaluation
+from everlearn.meta.recipe import MetaEvaluation
 from everlearn.models.load import Model
 from everlearn.models.objectives import item_losses, mean_loss
 from everlearn.types import Task

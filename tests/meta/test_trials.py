@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from everlearn.learners.meta.learner import MetaLearner
-from everlearn.learners.meta.recipe import MetaEvaluation
-from everlearn.learners.meta.trials import best_rule, evaluation_loss, try_start, tuned
+from everlearn.meta.recipe import MetaEvaluation
+from everlearn.meta.trials import best_rule, evaluation_loss, try_start, tuned
 from everlearn.models.plain import mlp
 from support.runs import assert_same
 from support.tasks import prompt_task, regression_task
