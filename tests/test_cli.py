@@ -9,7 +9,13 @@ import yaml
 import everlearn
 from everlearn.cli import main
 
-PUBLIC = (("run", "runs"), ("load_recipe", "config"), ("ContinualTrainer", "trainer"), ("Task", "types"))
+PUBLIC = (
+    ("run", "runs"),
+    ("load_recipe", "config"),
+    ("ContinualTrainer", "trainer"),
+    ("Task", "types"),
+    ("MetaLearner", "learners.meta"),
+)
 
 RECIPE = {
     "stream": {"name": "digits", "mode": "split", "n_tasks": 2, "scenario": "task"},
