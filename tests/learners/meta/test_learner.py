@@ -9,7 +9,7 @@ from everlearn.learners.meta.episodes import ReplayedStream, TaskEpisodes
 from everlearn.models.load import AdapterConfig, ModelConfig
 from everlearn.models.neuromodulated import neuromodulated
 from everlearn.models.plain import mlp
-from everlearn.types import Task, TensorRows
+from everlearn.types import Stream, Task, TensorRows
 from reference.meta import mer_by_hand
 from support.runs import assert_same
 from support.tasks import classify_task, prompt_task, regression_task, tensor_task
@@ -267,8 +267,24 @@ def test_errors_name_what_is_wrong(bert):
         MetaLearner(smooth(), options=SMALL).fit([], 1)
     with pytest.raises(ModelError, match="new head"):
         MetaLearner(str(bert)).prepare([classify_task(0)])
-    with pytest.raises(TrainingError, match="outer step 1, 2 episode"):
-        MetaLearner(smooth(), 1e30, options=SMALL).fit(TASKS, 1)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_step_that_is_not_finite_is_not_taken(name):
+    network, before = gated(), weights_of(gated())
+    options = {"inner_lr": 1e38, **ALL[name]}
+    tasks = TASKS
+    if name == "joint":  # has no inner loop
+        tasks = [Task("far", "tensor", TensorRows(1e30 * TASKS[0].train.x, TASKS[0].train.y), TASKS[0].evaluation)]
+    with pytest.raises(TrainingError, match="outer step 1: the step is not finite"):
+        MetaLearner(network, options=options).fit(tasks, 1)
+    assert_same(weights_of(network), before)
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_a_stream_is_its_tasks():
+    one, other = (MetaLearner(smooth(), options=SMALL) for _ in range(2))
+    assert one.fit(Stream("lines", tuple(TASKS)), 2) == other.fit(TASKS, 2)
 
 
 def test_settings_can_be_given_all_at_once():

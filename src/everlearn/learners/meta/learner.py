@@ -31,7 +31,7 @@ from everlearn.models.load import Model, ModelConfig, load_model
 from everlearn.models.objectives import Batch, mean_loss
 from everlearn.runs import Listener
 from everlearn.seeds import generator_for, seed_for
-from everlearn.types import Score, Task
+from everlearn.types import Score, Stream, Task
 
 
 class MetaLearner:
@@ -111,15 +111,16 @@ class MetaLearner:
 
     def fit(
         self,
-        tasks: Sequence[Task] | Episodes,
+        tasks: Sequence[Task] | Stream | Episodes,
         n_steps: int | None = None,
         after_step: Callable[["MetaLearner"], None] | None = None,
     ) -> list[float]:
         """Take `n_steps` outer steps; return the loss of each: after adaptation (MER: of the present row, before).
 
         Args:
-            tasks: what to learn from, or a source of episodes. MER learns their rows once, in the order of the tasks,
-                after those of the tasks that earlier calls named; None takes the steps that are left.
+            tasks: what to learn from: tasks, a stream, or a source of episodes. MER learns their rows once, in the
+                order of the tasks, after those of the tasks that earlier calls named.
+            n_steps: MER may have None: as many as there are rows left.
             after_step: called after each step, to save `state()`, say. What it raises ends the training.
 
         Raises:
@@ -193,7 +194,9 @@ class MetaLearner:
         self._optimizer.load_state_dict(state["optimizer"])
         self.n_steps = state["n_steps"]
 
-    def _source(self, tasks: Sequence[Task] | Episodes) -> Episodes:
+    def _source(self, tasks: Sequence[Task] | Stream | Episodes) -> Episodes:
+        if isinstance(tasks, Stream):
+            tasks = tasks.tasks
         if not isinstance(tasks, Sequence):
             self.prepare(tasks.tasks)
             return tasks
@@ -212,13 +215,13 @@ class MetaLearner:
             batches = [episode.support for episode in episodes]
             rates = (self.config.inner_lr, self.config.within_lr, self.config.outer_lr)
             moved = mer_weights(self._loss, weights, batches, *rates)
-            self._check(value, episodes)
+            self._check(value, moved)
             with torch.no_grad():
                 for name, parameter in parameters.items():
                     parameter.copy_(moved[name])
             return value.item()
         gradients, value = self._mean_gradient(weights, episodes)
-        self._check(value, episodes)
+        self._check(value, gradients)
         for name, parameter in parameters.items():
             parameter.grad = gradients[name]
         if self.config.clip is not None:
@@ -292,11 +295,13 @@ class MetaLearner:
             for module, flag in flags:
                 module.training = flag
 
-    def _check(self, value: torch.Tensor, episodes: Sequence[Episode]) -> None:
-        if not torch.isfinite(value):
-            where = f"outer step {self.n_steps + 1}, {len(episodes)} episode(s)"
+    def _check(self, value: torch.Tensor, tensors: Weights) -> None:
+        """Raise TrainingError if the loss, or anything of the gradients or new weights, is not finite."""
+        size = sum(torch._foreach_norm(list(tensors.values())))
+        if not torch.isfinite(value + size):
             way_out = "Lower learner.inner_lr or learner.outer_lr, or set learner.clip; the weights of before are kept"
-            raise TrainingError(describe(where, "the loss after adaptation is not finite", value.item(), way_out))
+            got = {"loss": value.item(), "norm": size.item()}
+            raise TrainingError(describe(f"outer step {self.n_steps + 1}", "the step is not finite", got, way_out))
 
 
 def _model_config(model: str | nn.Module | ModelConfig | Mapping[str, Any]) -> ModelConfig | nn.Module:
