@@ -282,6 +282,23 @@ def test_a_step_that_is_not_finite_is_not_taken(name):
     assert all(p.grad is None for p in network.parameters())
 
 
+def test_joint_training_has_no_inner_loop_whatever_the_episodes_hold():
+    class Source:
+        tasks = TASKS
+
+        def at(self, step):
+            return TaskEpisodes(TASKS, learner.model.objective, MetaConfig(**SMALL), 0).at(step)
+
+    learner = MetaLearner(smooth(), 0.2, 0.1, algorithm="joint", options={**SMALL, "outer_optimizer": "sgd"})
+    by_hand = smooth()
+    learner.fit(Source(), 1)
+    queries = [episode.query for episode in Source().at(0)]
+    loss = sum(half_squared_error(by_hand, dict(by_hand.named_parameters()), query) for query in queries) / 2
+    loss.backward()
+    wanted = {name: (p - 0.1 * p.grad).detach() for name, p in by_hand.named_parameters()}
+    assert_same(weights_of(learner.model.network), wanted, 1e-5)
+
+
 def test_a_stream_is_its_tasks():
     one, other = (MetaLearner(smooth(), options=SMALL) for _ in range(2))
     assert one.fit(Stream("lines", tuple(TASKS)), 2) == other.fit(TASKS, 2)

@@ -255,6 +255,8 @@ class MetaLearner:
 
             return reptile
         options = {"adapted": adapted_names(self.model, self.config), "first_order": config.first_order}
+        if config.algorithm == "joint":  # whatever the source of episodes has for an inner loop
+            return lambda support, query: maml_gradient(self._loss, weights, (), query, rate, **options)
         return lambda support, query: maml_gradient(self._loss, weights, support, query, rate, **options)
 
     def _loss(self, weights: Weights, batch: Batch) -> torch.Tensor:
