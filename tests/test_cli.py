@@ -9,7 +9,13 @@ import yaml
 import everlearn
 from everlearn.cli import main
 
-PUBLIC = (("run", "runs"), ("load_recipe", "config"), ("ContinualTrainer", "trainer"), ("Task", "types"))
+PUBLIC = (
+    ("run", "runs"),
+    ("load_recipe", "config"),
+    ("ContinualTrainer", "trainer"),
+    ("Task", "types"),
+    ("MetaLearner", "learners.meta"),
+)
 
 RECIPE = {
     "stream": {"name": "digits", "mode": "split", "n_tasks": 2, "scenario": "task"},
@@ -37,6 +43,29 @@ def test_run_then_compare(recipe, tmp_path, capsys):
     assert main(["compare", *both, "--out", str(tmp_path / "side")]) == 0
     assert (tmp_path / "side" / "report.html").exists()
     assert main(["resume", str(tmp_path / "a")]) == 0  # done already: only shown again
+
+
+def test_meta_then_resume(tmp_path, capsys):
+    content = {
+        "stream": {"name": "digits", "mode": "split", "n_tasks": 5, "scenario": "domain"},
+        "held_out": ["split_8_9"],
+        "model": {"name": "mlp", "options": {"hidden": [16]}},
+        "learner": {"inner_lr": 0.5, "adaptation_steps": 2, "meta_batch_size": 2},
+        "n_steps": 2,
+        "starts": ["plain", "meta"],
+        "evaluation": {"steps": [2], "control_rates": {"sgd": [0.1]}},
+    }
+    recipe, out = tmp_path / "meta.yaml", tmp_path / "out"
+    recipe.write_text(yaml.safe_dump(content))
+    assert main(["meta", str(recipe), "--out", str(out), "--seeds", "2", "--set", "n_steps=1"]) == 0
+    printed = capsys.readouterr().out
+    assert "meta - plain" in printed
+    assert "2 seeds" in printed
+    assert {"meta.yaml", "results.json", "meta.png", "final"} <= {entry.name for entry in out.iterdir()}
+    assert main(["resume", str(out)]) == 0  # done already: only shown again
+    assert capsys.readouterr().out.replace("\n", "").endswith(str(out / "meta.png"))
+    assert main(["meta", str(recipe), "--out", str(tmp_path / "other"), "--set", "held_out=[split_8]"]) == 1
+    assert "held_out: is no task of the stream" in capsys.readouterr().err
 
 
 def test_a_used_folder_is_refused_and_kept(recipe, tmp_path, capsys):

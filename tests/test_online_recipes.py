@@ -31,8 +31,9 @@ def test_a_hub_models_recipe_starts_on_its_architecture(name, tmp_path):
     tokenizer = byte_tokenizer()
     tokenizer.model_max_length = 512
     tokenizer.save_pretrained(tmp_path / "model")
-    small = ["episodes=2", "evaluation.n=5", "evaluation.interval=2", "seeds=[0]", "learner.precision='no'", "device=cpu"]
-    recipe = load_online_recipe(RECIPES / f"{name}.yaml", [f"model.name={tmp_path / 'model'}", *small])
+    here = [f"model.name={tmp_path / 'model'}", "learner.precision='no'", "device=cpu"]
+    small = ["episodes=2", "evaluation.n=5", "evaluation.interval=2", "seeds=[0]"]
+    recipe = load_online_recipe(RECIPES / f"{name}.yaml", [*here, *small])
     results = run_online(recipe, tmp_path / "run")
     assert results["complete"]
     assert results["seeds"][0]["n_episodes"] == 2

@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from everlearn.config import load_recipe
+    from everlearn.learners.meta import MetaLearner
     from everlearn.registry import register
     from everlearn.runs import run
     from everlearn.strategy import Strategy
     from everlearn.trainer import ContinualTrainer
     from everlearn.types import Stream, Task
 
-__all__ = ["ContinualTrainer", "Strategy", "Stream", "Task", "load_recipe", "register", "run"]
+__all__ = ["ContinualTrainer", "MetaLearner", "Strategy", "Stream", "Task", "load_recipe", "register", "run"]
 
 # each is imported when it is first asked for: the command line answers --help without waiting for torch
 _MODULES = {
     "ContinualTrainer": "everlearn.trainer",
+    "MetaLearner": "everlearn.learners.meta",
     "Strategy": "everlearn.strategy",
     "Stream": "everlearn.types",
     "Task": "everlearn.types",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -71,12 +71,34 @@ def run_recipe(
 
 
 @app.command()
-def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run or an advice, or a model home.")]) -> None:
-    """Go on with a run, online or not, an advice, or a home's learning, that was paused or killed."""
+def meta(
+    recipe: Annotated[Path, typer.Argument(help="A meta-learning recipe (YAML), such as recipes/meta_arena.yaml.")],
+    out: Out,
+    settings: Settings = None,
+    seeds: Seeds = None,
+) -> None:
+    """Learn to learn from some tasks; show what a few steps then do on tasks held out, beside a plain start."""
+    from everlearn.meta import run_meta
+
+    _one_process("meta")
+    overrides = list(settings or [])
+    if seeds is not None:
+        overrides.append(f"seeds={list(range(seeds))}")
+    with _progress() as listener:
+        results = run_meta(recipe, out, overrides, listener)
+    _print_meta(results, out)
+
+
+@app.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run of any kind, an advice, or a model home.")],
+) -> None:
+    """Go on with a run of any kind, an advice, or a home's learning, that was paused or killed."""
     from everlearn.advise import go_on, is_advice
     from everlearn.cli_home import resume_home
     from everlearn.cli_online import resume_online_run
     from everlearn.home import Home
+    from everlearn.meta import is_meta_run, resume_meta
     from everlearn.online import is_online
     from everlearn.runs import resume as resume_run
 
@@ -88,6 +110,11 @@ def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run or a
         return
     if is_advice(folder):
         _print_advice(go_on(folder, _bars, console.print), folder)
+        return
+    if is_meta_run(folder):
+        with _progress() as listener:
+            results = resume_meta(folder, listener)
+        _print_meta(results, folder)
         return
     with _progress() as listener:
         resume_run(folder, listener)
@@ -274,6 +301,14 @@ def _print_advice(advice: "Advice", out: Path) -> None:
     for line in (*sentences(advice), *caveats(advice)):
         console.print(line, markup=False, highlight=False)
     console.print(f"\nRecipe: {out / 'recipe.yaml'}\nReport: {out / 'report.html'}", highlight=False, markup=False)
+
+
+def _print_meta(results: dict[str, Any], out: Path) -> None:
+    from everlearn.report.meta import meta_grid
+    from everlearn.report.table import to_rich
+
+    console.print(to_rich(meta_grid(results["summary"])))
+    console.print(f"\nPicture: {out / 'meta.png'}", highlight=False, markup=False)
 
 
 def _finish(out: Path) -> None:

@@ -1,0 +1,42 @@
+"""Whether learning to learn helps on the arena: recipes/meta_arena.yaml over seeds, begun or gone on with.
+
+    python benchmarks/meta_arena.py --out FOLDER [--seeds 5] [--set key=value ...]
+
+Writes FOLDER (see `everlearn meta`), results/meta_arena.json: {config, env, numbers}, and its picture. The starts take
+their steps on the same rows and are scored on the same items; intervals are over seeds.
+"""
+
+import argparse
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from paired import write
+from workload import results_path, use_one_thread
+
+from everlearn.meta.recipe import load_meta_recipe
+from everlearn.meta.runs import PICTURE, is_meta_run, resume_meta, run_meta
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "meta_arena.yaml"
+
+
+def main() -> None:
+    """Run the recipe, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
+    parser.add_argument("--json", type=Path, default=results_path("meta_arena"))
+    arguments = parser.parse_args()
+    use_one_thread()
+    recipe = load_meta_recipe(RECIPE, [f"seeds={list(range(arguments.seeds))}", *arguments.overrides])
+    results = resume_meta(arguments.out) if is_meta_run(arguments.out) else run_meta(recipe, arguments.out)
+    for part in ("scores", "differences"):
+        for name, by_steps in results["summary"][part].items():
+            print(name, {n: [entry["mean"], entry["low"], entry["high"]] for n, entry in by_steps.items()})
+    write(arguments.json, asdict(recipe), results["summary"])
+    shutil.copy(arguments.out / PICTURE, arguments.json.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""What a meta-learning recipe says: tasks to learn from, tasks held out, and how the learned start is judged."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from everlearn.config import CheckpointConfig, apply_override, build, from_mapping, read_yaml
+from everlearn.errors import ConfigError, check_choice, check_number, describe, nearest
+from everlearn.learners.meta.config import MetaConfig
+from everlearn.models.load import ModelConfig
+from everlearn.types import Task
+
+STARTS = ("plain", "joint", "meta")
+CONTROL_OPTIMIZERS = ("sgd", "adamw")
+
+
+@dataclass(frozen=True)
+class MetaEvaluation:
+    """How the starts are compared on a held-out task.
+
+    Args:
+        steps: numbers of gradient steps after which each start is scored.
+        n_rows: training rows of the held-out task that the steps are taken on; null: learner.n_support.
+        control_rates: {sgd or adamw: learning rates} that the steps from the plain and the joint start are tried with.
+            The one whose answers to the evaluation items are likeliest counts: a choice in the controls' favour.
+        batch_size: rows scored at once.
+    """
+
+    steps: list[int] = field(default_factory=lambda: [0, 1, 5])
+    n_rows: int | None = None
+    control_rates: dict[str, list[float]] = field(
+        default_factory=lambda: {"sgd": [0.03, 0.1, 0.3, 1.0], "adamw": [0.001, 0.003, 0.01]}
+    )
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        for i, n_steps in enumerate(self.steps):
+            check_number(f"evaluation.steps[{i}]", n_steps, low=0)
+        if not self.steps or sorted(set(self.steps)) != self.steps:
+            way_out = "Write each number once, smallest first"
+            raise ConfigError(describe("evaluation.steps", "don't rise", self.steps, way_out))
+        if self.n_rows is not None:
+            check_number("evaluation.n_rows", self.n_rows, low=1)
+        check_number("evaluation.batch_size", self.batch_size, low=1)
+        for name, rates in self.control_rates.items():
+            check_choice("evaluation.control_rates", name, CONTROL_OPTIMIZERS)
+            for i, rate in enumerate(rates):
+                check_number(f"evaluation.control_rates.{name}[{i}]", rate, above=0)
+        if not any(self.control_rates.values()):
+            way_out = "Give at least one rate, such as {sgd: [0.1]}"
+            raise ConfigError(describe("evaluation.control_rates", "are empty", self.control_rates, way_out))
+
+
+@dataclass(frozen=True)
+class MetaRecipe:
+    """All that `everlearn meta` needs.
+
+    stream: a registered stream; its tasks but those of `held_out` are learned from.
+    n_steps: outer steps, of the algorithm and of the joint control, which uses Adam with `joint_lr`.
+    starts: what is compared: plain (the model as it is), joint (trained on the same tasks), meta.
+    """
+
+    stream: dict[str, Any]
+    held_out: list[str]
+    n_steps: int
+    learner: MetaConfig = field(default_factory=MetaConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    starts: list[str] = field(default_factory=lambda: list(STARTS))
+    joint_lr: float = 1e-3
+    evaluation: MetaEvaluation = field(default_factory=MetaEvaluation)
+    seeds: list[int] = field(default_factory=lambda: [0])
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_number("n_steps", self.n_steps, low=1)
+        check_number("joint_lr", self.joint_lr, above=0)
+        for name in self.starts:
+            check_choice("starts", name, STARTS)
+        for name, values in (("starts", self.starts), ("seeds", self.seeds), ("held_out", self.held_out)):
+            if not values or len(set(values)) != len(values):
+                raise ConfigError(describe(name, "is empty or repeats", values, "Write each once, and at least one"))
+        build("stream", self.stream, "stream")
+
+    def tasks(self) -> tuple[list[Task], list[Task]]:
+        """Return the tasks to learn from, and those held out."""
+        tasks = {task.name: task for task in build("stream", self.stream, "stream").build()}
+        for name in self.held_out:
+            if name not in tasks:
+                way_out = f"{nearest(name, tasks)}Tasks: {', '.join(tasks)}"
+                raise ConfigError(describe("held_out", "is no task of the stream", name, way_out))
+        if len(self.held_out) == len(tasks):
+            raise ConfigError(describe("held_out", "leaves no task to learn from", self.held_out, "Hold out fewer"))
+        return [t for t in tasks.values() if t.name not in self.held_out], [tasks[name] for name in self.held_out]
+
+    def learner_of(self, start: str) -> MetaConfig:
+        """Return how a start is learned, and how steps from it are taken."""
+        if start == "meta":
+            return self.learner
+        same = ("inner_lr", "adaptation_steps", "meta_batch_size", "n_support", "n_query")
+        shared = {name: vars(self.learner)[name] for name in same}
+        return MetaConfig(algorithm="joint", outer_lr=self.joint_lr, **shared)
+
+
+def load_meta_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> MetaRecipe:
+    """Return the recipe in a YAML file (or mapping), with `a.b=value` overrides; values are read as YAML.
+
+    Raises:
+        ConfigError: if the file can't be read, or anything in it is unknown, of the wrong type or out of range.
+    """
+    content = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_yaml(Path(source))
+    for override in overrides:
+        apply_override(content, override)
+    return from_mapping(MetaRecipe, content, "")

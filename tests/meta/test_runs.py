@@ -1,0 +1,105 @@
+import json
+
+import pytest
+import torch
+
+from everlearn.errors import ConfigError, Paused, StateError
+from everlearn.learners.meta import MetaLearner
+from everlearn.meta.recipe import load_meta_recipe
+from everlearn.meta.runs import is_meta_run, resume_meta, run_meta
+from everlearn.state import load_state, unpack
+from support.recipes import language_recipe
+from support.runs import StopAfter, Stopped, assert_same
+
+
+@pytest.fixture(scope="module")
+def recipe(llama, tmp_path_factory):
+    language = language_recipe([], llama, tmp_path_factory.mktemp("rows"), dropout=0.2)
+    tasks = language["stream"]["tasks"]
+    return {
+        "stream": {"name": "files", "tasks": tasks},
+        "model": language["model"],
+        "learner": {"first_order": True, "inner_lr": 0.1, "adaptation_steps": 2, "meta_batch_size": 1,
+                    "n_support": 4, "n_query": 4},
+        "held_out": [tasks[1]["name"]],
+        "n_steps": 3,
+        "starts": ["plain", "joint", "meta"],
+        "evaluation": {"steps": [0, 2], "control_rates": {"sgd": [0.1], "adamw": [0.01]}},
+        "seeds": [0, 1],
+        "checkpoint": {"every_s": None, "every_steps": 1},
+        "device": "cpu",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(recipe, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    run_meta(recipe, out)
+    return out
+
+
+def final(out):
+    return load_state(out / "final" / "seed-1")[0]
+
+
+def test_results_hold_each_seed_start_and_number_of_steps(whole, recipe):
+    results = json.loads((whole / "results.json").read_text())
+    found = {(line["seed"], line["start"], line["steps"]) for line in results["scores"]}
+    assert found == {(seed, start, n) for seed in (0, 1) for start in ("plain", "joint", "meta") for n in (0, 2)}
+    assert all(line["n"] == len(line["outcomes"]) and line["low"] is not None for line in results["scores"])
+    assert results["complete"] is True
+    assert results["summary"]["n_seeds"] == 2
+    assert (whole / "meta.png").stat().st_size > 0
+
+
+def test_the_learned_start_can_be_loaded(whole, recipe):
+    loaded = load_meta_recipe(recipe)
+    tensors, values = load_state(whole / "final" / "seed-1")
+    learner = MetaLearner(loaded.model, options=recipe["learner"], seed=1)
+    learner.load_state(unpack(values, tensors), loaded.tasks()[0])
+    assert learner.n_steps == 3
+    assert any(p.abs().sum() > 0 for n, p in learner.model.adapters.trainable().items() if "lora_B" in n)
+
+
+@pytest.mark.parametrize("n_steps", [2, 7])
+def test_a_run_that_was_killed_ends_as_if_it_never_was(n_steps, recipe, whole, tmp_path):
+    with pytest.raises(Stopped):
+        run_meta(recipe, tmp_path / "run", listener=StopAfter(n_steps))
+    assert not (tmp_path / "run" / "results.json").exists()
+    results = resume_meta(tmp_path / "run")
+    assert results["scores"] == json.loads(json.dumps(resume_meta(whole)["scores"]))
+    assert_same(final(tmp_path / "run"), final(whole))
+
+
+def test_a_pause_saves_and_goes_on(recipe, whole, tmp_path, monkeypatch):
+    from everlearn.meta import runs
+
+    class PausedAtOnce(runs._Course):
+        def _after_step(self, learner):
+            self.pause_requested = learner.n_steps == 2
+            super()._after_step(learner)
+
+    monkeypatch.setattr(runs, "_Course", PausedAtOnce)
+    with pytest.raises(Paused):
+        run_meta({**recipe, "checkpoint": {"every_s": None}}, tmp_path / "run")
+    monkeypatch.undo()
+    assert resume_meta(tmp_path / "run")["scores"] == resume_meta(whole)["scores"]
+
+
+def test_a_used_folder_is_refused(recipe, tmp_path):
+    (tmp_path / "mine.txt").write_text("keep me")
+    with pytest.raises(ConfigError, match="the folder is not empty"):
+        run_meta(recipe, tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
+    assert not is_meta_run(tmp_path)
+    with pytest.raises(StateError, match="there is no meta-learning in the folder"):
+        resume_meta(tmp_path)
+    with pytest.raises(ConfigError, match="is no task of the stream"):
+        run_meta({**recipe, "held_out": ["nothing"]}, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_one_seed_has_intervals_over_items(recipe, tmp_path):
+    torch.manual_seed(5)
+    results = run_meta(recipe, tmp_path / "run", ["seeds=[0]", "starts=[plain, meta]", "n_steps=1"])
+    assert results["summary"]["differences"]["meta - plain"]["2"]["low"] is not None
