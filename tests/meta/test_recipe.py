@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from everlearn.errors import ConfigError
@@ -53,3 +55,7 @@ def test_the_control_is_plain_training_on_the_same_rows():
 def test_a_bad_value_is_named(override, message):
     with pytest.raises(ConfigError, match=message):
         load_meta_recipe({**RECIPE, "held_out": ["a"]}, [override])
+
+
+def test_the_projects_recipe_is_sound():
+    load_meta_recipe(Path(__file__).parents[2] / "recipes" / "meta_arena.yaml")

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 
 import pytest
 
@@ -42,16 +41,18 @@ def test_a_growing_file_is_waited_for_until_it_is_stopped(source, tmp_path):
     for _ in range(5):
         feed.next()
 
+    came = threading.Event()
+
     def add():
-        time.sleep(0.2)
         with open(source.path, "a") as file:
             file.write(json.dumps({"prompt": "late", "completion": "yes"}) + "\n")
-        time.sleep(0.2)
+        came.wait()
         feed.stop()
 
     adding = threading.Thread(target=add)
     adding.start()
     assert feed.next()["prompt"] == "late"
+    came.set()
     assert feed.next() is None
     adding.join()
 

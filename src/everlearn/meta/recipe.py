@@ -1,12 +1,11 @@
 """What a meta-learning recipe says: tasks to learn from, tasks held out, and how the learned start is judged."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from everlearn.config import CheckpointConfig, apply_override, build, from_mapping, read_yaml
+from everlearn.config import CheckpointConfig, build, read_config
 from everlearn.errors import ConfigError, check_choice, check_number, describe, nearest
 from everlearn.learners.meta.config import MetaConfig
 from everlearn.models.load import ModelConfig
@@ -110,7 +109,4 @@ def load_meta_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence
     Raises:
         ConfigError: if the file can't be read, or anything in it is unknown, of the wrong type or out of range.
     """
-    content = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_yaml(Path(source))
-    for override in overrides:
-        apply_override(content, override)
-    return from_mapping(MetaRecipe, content, "")
+    return read_config(MetaRecipe, source, overrides)
