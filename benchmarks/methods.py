@@ -53,7 +53,7 @@ def main() -> None:
     suite = suites[arguments.suite]
     recipe = SUITES.parent.parent / suite["recipe"]
     names = arguments.only.split(",") if arguments.only else list(suite["methods"])
-    overrides = [f"seeds=[{arguments.seeds}]", *arguments.overrides]
+    overrides = ["seed=null", f"seeds=[{arguments.seeds}]", *arguments.overrides]
     root = arguments.out / arguments.suite
     for name in names:
         strategies = suite["methods"][name]

@@ -106,7 +106,7 @@ def test_a_source_that_ends_early_ends_the_run(llama, tmp_path):
 def test_a_held_out_problem_is_never_learned(llama, tmp_path):
     with pytest.raises(StreamError, match=r"online: a held-out problem comes up for learning\. Got '10\+1='"):
         run_online(recipe(llama, source={"name": NAME, "held_out_from": 10}), tmp_path / "run")
-    assert not (tmp_path / "run" / "episodes.jsonl").exists()
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
 def test_each_type_is_a_task_where_asked(llama, tmp_path):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from everlearn.config import CheckpointConfig, build, build_strategies, read_config, write_yaml
+from everlearn.config import CheckpointConfig, build, build_strategies, read_config, read_yaml, write_yaml
 from everlearn.errors import ConfigError, Paused, StateError, StreamError, check_number, describe
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.drift import DriftConfig, Reaction
@@ -132,17 +132,22 @@ def resume_online(out: str | Path, listener: Listener | None = None) -> dict[str
 
 def is_online(folder: Path) -> bool:
     """Tell whether a folder holds an online run."""
-    return (folder / EVALUATIONS).exists()
+    recipe = folder / "recipe.yaml"
+    return recipe.exists() and "source" in read_yaml(recipe)
 
 
 def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
     accelerator = start_accelerator(precision=recipe.learner.precision, device=recipe.device)
+    if accelerator.num_processes > 1:
+        way_out = "Start it without torchrun"
+        raise ConfigError(describe("online", "learns in one process", accelerator.num_processes, way_out))
     clear_leftovers(out)
     saved = checkpoints(out / "checkpoints")
     done = load_state(saved[-1])[1]["context"]["seed_number"] if saved else 0
     source = recipe.build_source()
     held_out = source.held_out(recipe.evaluation.n)
-    check_separate(source, held_out, recipe.all_seeds()[0], recipe.episodes)
+    for seed in recipe.all_seeds():
+        check_separate(source, held_out, seed, recipe.episodes)
     if not saved:
         write_file(out / "recipe.yaml", write_yaml(_as_mapping(recipe)).encode())
         for name in (EPISODES, EVALUATIONS):
@@ -166,13 +171,9 @@ def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
             eval_batch_size=recipe.evaluation.batch_size,
             listener=listener,
         )
-        if one.world_size > 1:
-            way_out = "Start it without torchrun"
-            raise ConfigError(describe("online", "learns in one process", one.world_size, way_out))
         session = Session(one, recipe, source, held_out, number)
         with pause_on_interrupt(one):
             session.go(resumed=bool(saved) and number == done)
-        saved = []
     return write_online_results(out)
 
 
@@ -301,7 +302,6 @@ class Session:
         self.run.listener.episode(self.n_done, self.recipe.episodes, episode)
         if self.n_done % self.recipe.evaluation.interval == 0:
             self._score()
-            self.run.model.network.train()
         self._keep()
 
     def _line(self, episode: Episode) -> dict[str, Any]:

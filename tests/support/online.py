@@ -12,6 +12,7 @@ def write_online_log(folder: Path, outcomes: dict[int, list[list[int]]], *, ende
     outcomes: {seed: [outcomes of the four held-out problems at each scoring]}; kept: bytes that a strategy keeps.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.yaml").write_text("source: {name: arena}\n")
     recipe = {"seeds": list(outcomes), "seed": None, "episodes": 2 * (len(next(iter(outcomes.values()))) - 1)}
     evaluations = [{"type": "header", "recipe": recipe, "env": {}, "items": ITEMS}]
     episodes = []
