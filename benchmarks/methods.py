@@ -53,7 +53,7 @@ def main() -> None:
     suite = suites[arguments.suite]
     recipe = SUITES.parent.parent / suite["recipe"]
     names = arguments.only.split(",") if arguments.only else list(suite["methods"])
-    overrides = ["seed=null", f"seeds=[{arguments.seeds}]", *arguments.overrides]
+    overrides = ["seed=null", f"seeds=[{arguments.seeds}]", *suite.get("set", ()), *arguments.overrides]
     root = arguments.out / arguments.suite
     for name in names:
         strategies = suite["methods"][name]
@@ -68,7 +68,7 @@ def main() -> None:
         print(f"{name:20s} {' '.join(score)}, {change[0]}", flush=True)
     done = {name: root / name for name in suite["methods"] if is_finished(root / name)}
     write_report(done, root)
-    config = {"suite": arguments.suite, "recipe": suite["recipe"], "seeds": arguments.seeds}
+    config = {"suite": arguments.suite, "recipe": suite["recipe"], "set": suite.get("set", []), "seeds": arguments.seeds}
     path = results_path(f"methods_{arguments.suite}")
     write(path, config, {name: numbers_of(folder, suite["methods"][name]) for name, folder in done.items()})
 

@@ -55,6 +55,13 @@ def test_soft_tokens_alone_are_a_prompt_without_lora(command, tmp_path):
     assert recipe_of(tmp_path / "a")["model"]["adapter"]["name"] == "prompt"
 
 
+def test_without_a_recipe_it_learns_from_the_arena(llama, tmp_path):
+    sizes = ["--episodes", "2", "--eval-tasks", "5", "--eval-interval", "2", "--model", str(llama)]
+    options = ["--set", "source.difficulty=2", "--set", "device=cpu", "--curriculum", "progress"]
+    assert main(["online", *sizes, *options, "--out", str(tmp_path / "a")]) == 0
+    assert recipe_of(tmp_path / "a")["source"] == {"difficulty": 2, "curriculum": {"name": "progress"}}
+
+
 def test_online_runs_are_compared_with_online_runs_only(tmp_path, capsys):
     one = write_online_log(tmp_path / "one", {0: [[0, 0, 0, 0], [1, 1, 1, 1]]})
     two = write_online_log(tmp_path / "two", {0: [[0, 0, 0, 0], [1, 0, 1, 1]]})

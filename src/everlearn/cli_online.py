@@ -62,7 +62,6 @@ def online(
         content["source"] = {"name": "rows", "path": data, "follow": follow}
         _put(content, ("source", "held_out_path"), held_out)
     if curriculum is not None:
-        content.setdefault("source", {"name": "arena"})
         _put(content, ("source", "curriculum"), {"name": curriculum})
     if strategies is not None:
         content["strategies"] = [name.strip() for name in strategies.split(",") if name.strip()]

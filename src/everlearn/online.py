@@ -45,7 +45,7 @@ class HeldOutConfig:
 class OnlineRecipe:
     """All that an online run needs.
 
-    source: names a registered source of problems and gives its options.
+    source: names a registered source of problems, arena unless told otherwise, and gives its options.
     episodes: how many problems, at most. boundary: after how many of them the strategies consolidate (a task ends); or
         type: where the problems' type changes. drift: how drift is noticed, and what follows.
     keep_checkpoints: of the adapters saved at each scoring, the newest so many are kept.
@@ -85,7 +85,7 @@ class OnlineRecipe:
 
     def build_source(self) -> Source:
         """Return the source of problems, its options checked."""
-        return build("source", self.source, "source")
+        return build("source", {"name": "arena", **self.source}, "source")
 
     def build_learner(self) -> OnlineLearner:
         """Return a new learner, which has seen nothing yet."""
