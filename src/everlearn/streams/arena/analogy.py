@@ -10,8 +10,7 @@ Its answer: closed
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -143,8 +142,7 @@ SIZES = {1: 1, 2: 2, 3: 3, 4: 3, 5: 5}
 
 
 @register("problem", "analogy")
-@dataclass(frozen=True, slots=True)
-class Analogy:
+class Analogy(NamedTuple):
     """Pairs by one rule, the last of which is asked for; and the words that are offered, where it is a word.
 
     Difficulty chooses the families of rules (words and sums; factors and moved letters; changed orders; factor and

@@ -11,9 +11,8 @@ Its answer: loft
 """
 
 import random
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -42,8 +41,7 @@ RELEVANT = 0.75  # the share of changes that are about what the question leads t
 
 
 @register("problem", "counterfactual")
-@dataclass(frozen=True, slots=True)
-class Counterfactual:
+class Counterfactual(NamedTuple):
     """People, their teams, the teams' rooms and what is served there, in rows; and links that are imagined otherwise.
 
     As told, row i of each column leads to row i of the next. `changes` says of a column and row which row of the next

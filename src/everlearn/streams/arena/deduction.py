@@ -11,9 +11,8 @@ Its answer: yes
 """
 
 import random
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -49,8 +48,7 @@ ABOUT_BOTH = (  # what one says of oneself and another; whether then the other t
 
 
 @register("problem", "deduction")
-@dataclass(frozen=True, slots=True)
-class Deduction:
+class Deduction(NamedTuple):
     """Rules about groups (difficulty 1 to 3), or people who always lie or never do (4 and 5).
 
     Difficulty: one, two and three rules that lead to the group asked for, with one or two beside them; then two
@@ -90,8 +88,7 @@ class Deduction:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
+class Groups(NamedTuple):
     """Rules (group, other group, all or none), the first of which lead from group to group."""
 
     rules: tuple[tuple[str, str, bool], ...]
@@ -122,8 +119,7 @@ class Groups:
         return told, given, f"Is {name} one of the {self.rules[self.n_chain - 1][1]}?", [given, *follow]
 
 
-@dataclass(frozen=True, slots=True)
-class Liars:
+class Liars(NamedTuple):
     """People in a row: of the first it is known, or follows for the second, who lies; then one links to the next."""
 
     people: tuple[str, ...]

@@ -10,8 +10,7 @@ Its answer: March 5
 """
 
 import random
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -73,8 +72,7 @@ Found = tuple[str, tuple[str, ...], list[str]]  # the answer, what it could be, 
 
 
 @register("problem", "extraction")
-@dataclass(frozen=True, slots=True)
-class Extraction:
+class Extraction(NamedTuple):
     """An order or, from difficulty 3 on, a poll; and what is asked about it.
 
     Difficulty: a name or the date of an order of two lines; a number or price out of three lines; the line with the
@@ -117,8 +115,7 @@ class Extraction:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """Who orders what from whom: things with different numbers and different prices."""
 
     sender: str
@@ -183,8 +180,7 @@ class Order:
         return list(zip(self.things, self.numbers, self.prices, strict=True))
 
 
-@dataclass(frozen=True, slots=True)
-class Poll:
+class Poll(NamedTuple):
     """Presents that a class wishes for, and how often each is named, the most frequent first."""
 
     things: tuple[str, ...]

@@ -10,9 +10,8 @@ Its answer: cave
 """
 
 import random
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Self
+from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
@@ -88,8 +87,7 @@ Visit = tuple[str, str, str, str]  # in the order of PARTS
 
 
 @register("problem", "passage")
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(NamedTuple):
     """Visits of different people to different places in the order of their days, and what is asked of one of them.
 
     Difficulty: two visits, one of which the question names by what is told of it; three; the first or last of three;
