@@ -62,13 +62,13 @@ def _pictures(views: Sequence[OnlineView], out: Path) -> list[Picture]:
 def accuracy_grid(views: Sequence[OnlineView]) -> Grid:
     """Return accuracy at first, in the end and at its peak, and the improvement, a row for each run."""
     names = ("initial_accuracy", "final_accuracy", "peak_accuracy", "improvement")
-    columns = ("run", "before", "at the end", "peak", "improvement", "episodes", "seeds")
+    columns = ("run", "before", "end", "peak", "gain", "episodes", "seeds")
     rows = []
     for view in views:
         cells = [_cell(view.results[name], signed=name == "improvement") for name in names]
         n_episodes = max(seed["n_episodes"] for seed in view.results["seeds"])
         rows.append((view.name, *cells, str(n_episodes), str(len(view.results["seeds"]))))
-    n = views[0].results["n"]
+    n = " or ".join(str(n) for n in sorted({view.results["n"] for view in views}))
     note = f"Share of {n} held-out problems answered rightly, with 95% intervals. The peak is the best of the scorings."
     return Grid("Held-out accuracy", columns, tuple(rows), note)
 

@@ -41,7 +41,8 @@ def draw_twelve(views: Sequence[OnlineView]) -> Figure:
 
 def _panels(views: Sequence[OnlineView], panels: Sequence[tuple[str, Panel]]) -> Figure:
     names = labels([view.name for view in views], "run", 22)
-    figure = new_figure(13.5, 3.6 * (len(panels) // 3) + 0.6)
+    figure = new_figure(13.5, 3.7 * (len(panels) // 3) + 0.6)
+    figure.get_layout_engine().set(h_pad=0.14)
     for axes, (title, draw) in zip(figure.subplots(len(panels) // 3, 3).ravel(), panels, strict=True):
         draw(axes, views, names)
         axes.set_title(title, fontsize=10)
