@@ -131,6 +131,18 @@ def test_every_method_works_online(llama, tmp_path, name):
     assert results["seeds"][0]["n_episodes"] == 12
 
 
+def suits_prompt(name: str) -> bool:
+    traits = {"causal", "prompt", "soft_prompt", "online"}
+    return not any(set(unsuited.split("+")) <= traits for unsuited in find("strategy", name).unsuited)
+
+
+@pytest.mark.parametrize("name", [n for n in names("strategy") if suits_prompt(n)])
+def test_methods_that_need_no_layers_work_with_a_soft_prompt(llama, tmp_path, name):
+    entry = {"name": name, **({"capacity": 6} if name in ("der", "derpp", "gem", "agem") else {})}
+    made = recipe(llama, [entry], model={"name": str(llama), "adapter": {"name": "prompt", "soft_tokens": 2}})
+    assert run_online(made, tmp_path / "run")["complete"]
+
+
 @pytest.mark.parametrize("name", [n for n in names("strategy") if not works_online(n)])
 def test_methods_that_need_a_whole_task_are_refused_with_the_reason(llama, tmp_path, name):
     with pytest.raises(ConfigError, match=re.escape(find("strategy", name).unsuited["online"])):

@@ -198,13 +198,15 @@ KINDS = {
     "learners": "learner",
     "problems": "problem",
     "curricula": "curriculum",
+    "sources": "source",
+    "detectors": "detector",
 }
 Listed = StrEnum("Listed", list(KINDS))
 
 
 @app.command("ls")
 def list_things(what: Annotated[Listed, typer.Argument()] = Listed.strategies) -> None:
-    """List what there is to choose from: strategies, streams, learners, or the arena's problems and curricula."""
+    """List what there is to choose from: strategies, streams, learners; problems and curricula; sources, detectors."""
     from everlearn.catalog import section, summary
     from everlearn.registry import find, names
 
@@ -220,14 +222,14 @@ def list_things(what: Annotated[Listed, typer.Argument()] = Listed.strategies) -
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A strategy, stream, learner or curriculum.")],
-    kind: Annotated[str, typer.Option(help="strategy, stream, learner or curriculum.")] = "",
+    name: Annotated[str, typer.Argument(help="A strategy, stream, learner, curriculum, source or detector.")],
+    kind: Annotated[str, typer.Option(help="Which of these, where two share a name.")] = "",
 ) -> None:
-    """Show what a strategy, stream, learner or curriculum does: options, cost, paper, what it can't stand beside."""
+    """Show what one of these does: options and defaults, cost, paper, what it can't stand beside."""
     from everlearn.catalog import limits, options
     from everlearn.registry import find, names
 
-    shown = ("strategy", "stream", "learner", "curriculum")
+    shown = ("strategy", "stream", "learner", "curriculum", "source", "detector")
     kinds = [kind] if kind else [k for k in shown if name in names(k)] or ["strategy"]
     cls = find(kinds[0], name)
     console.print(f"[bold]{kinds[0]} {escape(name)}[/bold]\n")
