@@ -1,0 +1,125 @@
+"""Online runs: problems come one after another; each is answered, learned, answered again; held-out ones are scored.
+
+The engine is that of `everlearn.runs`: a stretch of episodes is a task, with the hooks of every strategy around it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from everlearn.config import build_strategies, read_yaml, write_yaml
+from everlearn.errors import ConfigError, StateError, describe
+from everlearn.learners.devices import start_accelerator
+from everlearn.models.load import load_model
+from everlearn.online.recipe import BY_TYPE, OnlineRecipe, load_online_recipe
+from everlearn.online.session import STREAM, Session, check_row
+from everlearn.record import JsonLines, environment
+from everlearn.report.online_results import EPISODES, EVALUATIONS, write_online_results
+from everlearn.runs import Listener, Run, pause_on_interrupt
+from everlearn.state import checkpoints, clear_leftovers, is_leftover, load_state, read_json, write_file
+from everlearn.streams.source import Source, content_of
+from everlearn.types import Row, Task
+
+
+def run_online(recipe: OnlineRecipe, out: str | Path, listener: Listener | None = None) -> dict[str, Any]:
+    """Learn online, once a seed, in the new folder `out`.
+
+    Writes episodes.jsonl (a line an episode), evaluations.jsonl (a line a scoring), results.json, and the trained
+    adapters as `checkpoint_ep<N>`, which peft loads (docs/online.md).
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        ConfigError, ModelError: before anything is learned. StreamError: also where a problem is one of those held out.
+        TrainingError: if the loss is not finite. Paused: after SIGINT, the state saved; `resume_online` goes on.
+    """
+    out = Path(out)
+    if out.exists() and any(not is_leftover(entry) for entry in out.iterdir()):
+        way_out = f"Go on with it: everlearn resume {out}; or name a new folder"
+        raise ConfigError(describe("out", "the folder is not empty", str(out), way_out))
+    out.mkdir(parents=True, exist_ok=True)
+    return _go(recipe, out, listener or Listener())
+
+
+def resume_online(out: str | Path, listener: Listener | None = None) -> dict[str, Any]:
+    """Go on with an online run that was paused or killed, to the same end as if it never stopped."""
+    out = Path(out)
+    if not is_online(out):
+        way_out = "Name the folder of an online run"
+        raise StateError(describe("resume", "there is no online run in the folder", str(out), way_out))
+    if (out / "results.json").exists() and read_json(out / "results.json")["complete"]:
+        return read_json(out / "results.json")
+    return _go(load_online_recipe(out / "recipe.yaml"), out, listener or Listener())
+
+
+def is_online(folder: Path) -> bool:
+    """Tell whether a folder holds an online run."""
+    recipe = folder / "recipe.yaml"
+    return recipe.exists() and "source" in read_yaml(recipe)
+
+
+def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
+    accelerator = start_accelerator(precision=recipe.learner.precision, device=recipe.device)
+    if accelerator.num_processes > 1:
+        way_out = "Start it without torchrun"
+        raise ConfigError(describe("online", "learns in one process", accelerator.num_processes, way_out))
+    clear_leftovers(out)
+    saved = checkpoints(out / "checkpoints")
+    done = load_state(saved[-1])[1]["context"]["seed_number"] if saved else 0
+    source = recipe.build_source()
+    held_out = source.held_out(recipe.evaluation.n)
+    for seed in recipe.all_seeds():
+        check_separate(source, held_out, seed, recipe.episodes)
+    if not saved:
+        write_file(out / "recipe.yaml", write_yaml(recipe.as_mapping()).encode())
+        for name in (EPISODES, EVALUATIONS):
+            write_file(out / name, b"")
+        header = {"recipe": recipe.as_mapping(), "env": environment(accelerator.device)}
+        items = [{"type": row.get("type", ""), "difficulty": row.get("difficulty")} for row in held_out]
+        JsonLines(out / EVALUATIONS).append({"type": "header", **header, "items": items})
+    for number, seed in enumerate(recipe.all_seeds()):
+        if number < done:
+            continue
+        tasks = _tasks(recipe, source, held_out)
+        one = Run(
+            model=load_model(recipe.model, tasks, seed),
+            learner=recipe.build_learner(),
+            strategies=build_strategies(recipe.strategies),
+            accelerator=accelerator,
+            seed=seed,
+            tasks={task.name: task for task in tasks},
+            folder=out,
+            checkpointing=recipe.checkpoint,
+            eval_batch_size=recipe.evaluation.batch_size,
+            listener=listener,
+        )
+        session = Session(one, recipe, source, held_out, number)
+        with pause_on_interrupt(one):
+            session.go(resumed=bool(saved) and number == done)
+    return write_online_results(out)
+
+
+def check_separate(source: Source, held_out: Sequence[Row], seed: int, n_episodes: int) -> None:
+    """Raise StreamError if a held-out problem is among those to be learned, as far as they are known beforehand.
+
+    Every problem is looked at again when it comes.
+    """
+    contents = {content_of(row) for row in held_out}
+    feed = source.feed(seed, n_episodes)
+    for row in feed.known(n_episodes):
+        check_row(row, contents)
+
+
+def _tasks(recipe: OnlineRecipe, source: Source, held_out: Sequence[Row]) -> list[Task]:
+    """Return the held-out problems as tasks: one a type where the stream is divided by type, else one."""
+    by_name: dict[str, list[Row]] = {}
+    for row in held_out:
+        by_name.setdefault(row["type"] if recipe.boundary == BY_TYPE else STREAM, []).append(row)
+    return [
+        Task(
+            name=name, kind="prompt", train=[], evaluation=rows,
+            verifier=source.verifier, max_new_tokens=source.max_new_tokens,
+        )
+        for name, rows in by_name.items()
+    ]  # fmt: skip

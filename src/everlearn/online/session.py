@@ -1,0 +1,204 @@
+"""One seed's episodes: what comes next, where a task ends, and what is written down."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from everlearn.errors import Paused, StreamError, describe
+from everlearn.learners.drift import Reaction
+from everlearn.learners.online import Arriving, Episode
+from everlearn.models.export import save_trained, unknown_layers
+from everlearn.online.recipe import BY_TYPE, OnlineRecipe
+from everlearn.record import JsonLines
+from everlearn.report.online_results import EPISODES, EVALUATIONS
+from everlearn.runs import Run
+from everlearn.streams.source import Source, content_of
+from everlearn.types import Row, Task
+
+STREAM = "stream"  # the task's name where the stream isn't divided by type
+
+
+def check_row(row: Row, held_out: set[str]) -> None:
+    """Raise StreamError if a row to be learned is the same problem as one of those held out."""
+    if content_of(row) in held_out:
+        way_out = "Take it out of the problems to learn from, or hold out others"
+        raise StreamError(describe("online", "a held-out problem comes up for learning", row["prompt"], way_out))
+
+
+class Session:
+    """The episodes of one run, from its first or from where the newest checkpoint stands."""
+
+    def __init__(self, run: Run, recipe: OnlineRecipe, source: Source, held_out: Sequence[Row], seed_number: int):
+        self.run, self.recipe, self.seed_number = run, recipe, seed_number
+        self.feed = source.feed(run.seed, recipe.episodes)
+        self.to_score = list(run.tasks.values())
+        self.response = recipe.drift.response(run.seed) if recipe.drift is not None else None
+        self.reaction = Reaction()
+        self.held_out = {content_of(row) for row in held_out}
+        self.episodes, self.evaluations = JsonLines(run.folder / EPISODES), JsonLines(run.folder / EVALUATIONS)
+        n_expected = recipe.episodes if recipe.boundary == BY_TYPE else min(recipe.boundary, recipe.episodes)
+        self.arriving = Arriving(self._next, self._learned, n_expected)
+        self.pending: Row | None = None  # given by the feed, and not begun yet
+        self.n_done = self.scored_at = 0
+        self.n_acknowledged = 0  # checkpoints that the feed knows of
+
+    def go(self, *, resumed: bool) -> None:
+        """Learn all episodes, from the start or from the newest checkpoint."""
+        training = self._restore() if resumed else None
+        if not resumed:
+            self._score()
+            self._keep()
+            self.run.checkpoint()
+        self.run.when_paused = self.feed.stop
+        while training is not None or self._peek() is not None:
+            name = training["task"] if training else self._task_name(self.pending)
+            if training is None:
+                self.arriving.rows, self.reaction = [], replace(self.reaction, end_segment=False)
+            self.run.tasks[name] = self._task(name)
+            self.run.learn(self.run.tasks[name], training["learner"] if training else None)
+            training = None
+            self.run.position += 1
+            self._keep()
+        if self.scored_at < self.n_done:
+            self._score()
+        self.evaluations.append({"type": "end", "seed": self.run.seed, "episode": self.n_done})
+        self._keep()
+        self.run.checkpoint()
+
+    def _peek(self) -> Row | None:
+        """Return the problem that comes next, without beginning it."""
+        if self.run.n_checkpoints > self.n_acknowledged:
+            self.n_acknowledged = self.run.n_checkpoints
+            self.feed.saved()
+        if self.pending is None and self.n_done < self.recipe.episodes:
+            self.pending = self.feed.next()
+            if self.pending is not None:
+                check_row(self.pending, self.held_out)
+            elif self.run.pause_requested:
+                raise Paused(str(self.run.folder))
+        return self.pending
+
+    def _next(self) -> Row | None:
+        """Return the next problem of the present task, or None where the task ends."""
+        row, rows = self._peek(), self.arriving.rows
+        if row is None or (rows and self._is_boundary(rows, row)):
+            return None
+        self.pending = None
+        return row
+
+    def _is_boundary(self, rows: list[Row], row: Row) -> bool:
+        if self.reaction.end_segment:
+            return True
+        if self.recipe.boundary == BY_TYPE:
+            return self._task_name(row) != self._task_name(rows[-1])
+        return len(rows) >= self.recipe.boundary
+
+    def _task_name(self, row: Row) -> str:
+        name = row["type"] if self.recipe.boundary == BY_TYPE else STREAM
+        return f"{name}, {self.reaction.task} drifts on" if self.reaction.task else name
+
+    def _task(self, name: str) -> Task:
+        """Return the task that begins: its rows are still to come."""
+        known = next((task for task in self.to_score if task.name == name), self.to_score[0])
+        return replace(known, name=name, train=self.arriving)
+
+    def _learned(self, episode: Episode) -> None:
+        self.n_done += 1
+        self.feed.answered(episode.row, episode.right_before)
+        if self.response is not None:
+            watched = self.recipe.drift.error_of(episode.right_before, episode.loss)
+            self.reaction = self.response.observe(watched)
+            self.arriving.rate_factor = self.reaction.rate_factor
+        self.episodes.append(self._line(episode), sync=False)
+        self.run.listener.episode(self.n_done, self.recipe.episodes, episode)
+        if self.n_done % self.recipe.evaluation.interval == 0:
+            self._score()
+        self._keep()
+
+    def _line(self, episode: Episode) -> dict[str, Any]:
+        row = episode.row
+        return {
+            "seed": self.run.seed,
+            "episode": self.n_done,
+            "type": row.get("type", ""),
+            "difficulty": row.get("difficulty"),
+            "question": row["prompt"],
+            "answer": row["completion"].strip(),
+            "before": episode.before.strip(),
+            "after": None if episode.after is None else episode.after.strip(),
+            "correct": episode.right_before,
+            "correct_after": episode.right_after,
+            "loss": episode.loss,
+            "learning_rate": episode.learning_rate,
+            "drift": self.reaction.drift,
+            "seconds": round(episode.seconds, 4),
+        }
+
+    def _score(self) -> None:
+        """Score the held-out problems and keep the adapter as it is."""
+        started = time.perf_counter()
+        outcomes = [right for task in self._as_learned() for right in self.run.score(task).outcomes]
+        self.scored_at = self.n_done
+        line = {
+            "type": "evaluation",
+            "seed": self.run.seed,
+            "episode": self.n_done,
+            "outcomes": [int(right) for right in outcomes],
+            "strategy_bytes": {s.name: s.state_bytes() for s in self.run.strategies},
+            "seconds": round(time.perf_counter() - started, 4),
+        }
+        self.evaluations.append(line)
+        self.run.listener.evaluated(self.n_done, sum(outcomes) / len(outcomes))
+        if self.n_done and not unknown_layers(self.run.model.network):
+            self._save_adapter()
+
+    def _as_learned(self) -> list[Task]:
+        """Return the held-out tasks; in a stream of one, under the name of the task that is being learned."""
+        if self.recipe.boundary == BY_TYPE or not self.run.learned:
+            return self.to_score
+        return [replace(self.to_score[0], name=self.run.current or self.run.learned[-1])]
+
+    def _save_adapter(self) -> None:
+        folder = self.run.folder
+        if len(self.recipe.all_seeds()) > 1:
+            folder = folder / f"seed-{self.run.seed}"
+        save_trained(self.run.model, folder / f"checkpoint_ep{self.n_done}")
+        kept = sorted(folder.glob("checkpoint_ep*"), key=lambda path: int(path.name.removeprefix("checkpoint_ep")))
+        for old in kept[: -self.recipe.keep_checkpoints]:
+            shutil.rmtree(old)
+
+    def _keep(self) -> None:
+        """Lay ready what a checkpoint holds besides model, strategies and learner."""
+        self.run.context = {
+            "seed_number": self.seed_number,
+            "n_done": self.n_done,
+            "scored_at": self.scored_at,
+            "rows": self.arriving.rows,
+            "pending": self.pending,
+            "feed": self.feed.state(),
+            "drift": None if self.response is None else [self.response.state(), asdict(self.reaction)],
+            "moments": self.run.learner.moments_,
+            "n_bytes": {name: lines.n_bytes() for name, lines in self._files().items()},
+        }
+
+    def _restore(self) -> dict[str, Any] | None:
+        """Go on where the newest checkpoint stands; return its training, or None between tasks."""
+        training = self.run.restore(self.run.folder)
+        context = self.run.context
+        self.n_done, self.scored_at, self.pending = context["n_done"], context["scored_at"], context["pending"]
+        self.arriving.rows = context["rows"]
+        self.feed.load_state(context["feed"])
+        self.run.learner.moments_ = context["moments"]
+        if self.response is not None:
+            state, reaction = context["drift"]
+            self.response.load_state(state)
+            self.reaction = Reaction(**reaction)
+            self.arriving.rate_factor = self.reaction.rate_factor
+        for name, lines in self._files().items():
+            lines.cut(context["n_bytes"][name])
+        return training
+
+    def _files(self) -> dict[str, JsonLines]:
+        return {EPISODES: self.episodes, EVALUATIONS: self.evaluations}
