@@ -78,16 +78,21 @@ def side_by_side(numbers: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
         "## Side by side",
         "",
-        "Average accuracy at the end, 95% interval over three seeds; – where a method doesn't suit the stream or",
+        "Average accuracy at the end, 95% interval over the seeds; – where a method doesn't suit the stream or",
         "wasn't measured on it. Settings stand with each method, streams in `benchmarks/methods.yaml`.",
         "",
-        f"| | {' | '.join(SUITES[suite]['title'] for suite in numbers)} |",
+        f"| | {' | '.join(f'{SUITES[suite]["title"]} ({seeds(found)} seeds)' for suite, found in numbers.items())} |",
         f"| --- |{' --- |' * len(numbers)}",
     ]
     for name in rows:
         cells = [" ".join(estimate(found.get(name, {}).get("average_accuracy"))).rstrip() for found in numbers.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return [*lines, ""]
+
+
+def seeds(found: dict[str, Any]) -> str:
+    """Return how many seeds the methods of a stream ran."""
+    return " or ".join(str(n) for n in sorted({one["n_seeds"] for one in found.values()}))
 
 
 def measured() -> dict[str, dict[str, Any]]:
