@@ -75,13 +75,14 @@ def results_of(name: str, suites: dict[str, dict[str, Any]]) -> list[str]:
 def side_by_side(numbers: dict[str, dict[str, Any]]) -> list[str]:
     """Return the table of all methods on all the streams that were measured."""
     rows = dict.fromkeys(name for found in numbers.values() for name in found)
+    titles = [f"{SUITES[suite]['title']} ({seeds(found)} seeds)" for suite, found in numbers.items()]
     lines = [
         "## Side by side",
         "",
         "Average accuracy at the end, 95% interval over the seeds; – where a method doesn't suit the stream or",
         "wasn't measured on it. Settings stand with each method, streams in `benchmarks/methods.yaml`.",
         "",
-        f"| | {' | '.join(f'{SUITES[suite]["title"]} ({seeds(found)} seeds)' for suite, found in numbers.items())} |",
+        f"| | {' | '.join(titles)} |",
         f"| --- |{' --- |' * len(numbers)}",
     ]
     for name in rows:
