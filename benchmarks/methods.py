@@ -68,7 +68,8 @@ def main() -> None:
         print(f"{name:20s} {' '.join(score)}, {change[0]}", flush=True)
     done = {name: root / name for name in suite["methods"] if is_finished(root / name)}
     write_report(done, root)
-    config = {"suite": arguments.suite, "recipe": suite["recipe"], "set": suite.get("set", []), "seeds": arguments.seeds}
+    shared = {name: suite[name] for name in ("recipe", "set") if name in suite}
+    config = {"suite": arguments.suite, **shared, "seeds": arguments.seeds}
     path = results_path(f"methods_{arguments.suite}")
     write(path, config, {name: numbers_of(folder, suite["methods"][name]) for name, folder in done.items()})
 
