@@ -74,19 +74,19 @@ def main() -> None:
     peer = Peer(arguments.peer) if arguments.peer else None
     types = (*TYPES, *ADVANCED_TYPES)
     ours: dict[str, list[float]] = {name: [] for name in types}
-    theirs: dict[str, list[float]] = {name: [] for name in types if peer}
+    theirs: dict[str, list[float]] = {name: [] for name in types if peer and name in COUNTERPARTS}
     for number in range(-1, arguments.rounds):  # the first round warms up and doesn't count
         for name in types:
             taken = time_ours(name, max(number, 0) * N_ITEMS)
-            peer_taken = peer.time(COUNTERPARTS[name], max(number, 0) * N_PEER_ITEMS) if peer else None
             if number >= 0:
                 ours[name].append(taken)
-                if peer_taken is not None:
-                    theirs[name].append(peer_taken)
+            if name in theirs:
+                peer_taken = peer.time(COUNTERPARTS[name], max(number, 0) * N_PEER_ITEMS)
+                theirs[name] += [peer_taken] if number >= 0 else []
     numbers = summarise(ours, theirs)
     for name, found in numbers["types"].items():
-        beside = f", {found['counterpart']} {found['peer_us']['median']:.1f}" if peer else ""
-        ratio = f", {found['times_as_fast']['median']:.1f} times as fast" if peer else ""
+        beside = f", {found['counterpart']} {found['peer_us']['median']:.1f}" if name in theirs else ""
+        ratio = f", {found['times_as_fast']['median']:.1f} times as fast" if name in theirs else ""
         print(f"{name}: {found['us']['median']:.1f} µs{beside}{ratio}")
     rate = numbers["problems_per_second"]
     print(f"all types: {rate['median']:,.0f} a second [{rate['low']:,.0f}, {rate['high']:,.0f}], bar {BAR:,}")
@@ -101,7 +101,7 @@ def summarise(ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> d
     types: dict[str, Any] = {}
     for name, taken in ours.items():
         types[name] = {"us": median_with_interval(np.array(taken))}
-        if theirs:
+        if name in theirs:
             peer_taken = np.array(theirs[name])
             types[name] |= {
                 "counterpart": COUNTERPARTS[name],
