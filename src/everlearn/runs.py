@@ -15,7 +15,7 @@ import torch.distributed
 from accelerate import Accelerator
 
 from everlearn.config import CheckpointConfig, Recipe, load_recipe, write_yaml
-from everlearn.errors import ConfigError, Paused, StateError, describe
+from everlearn.errors import Paused, StateError, describe
 from everlearn.evaluation.score import score_task
 from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.models.load import Model, load_model
@@ -23,10 +23,10 @@ from everlearn.record import Recorder, environment
 from everlearn.report.results import write_results
 from everlearn.seeds import seed_for
 from everlearn.state import (
+    check_new_folder,
     checkpoints,
     clear_leftovers,
     clear_unnamed,
-    is_leftover,
     load_state,
     pack,
     read_json,
@@ -313,9 +313,7 @@ def run(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     out = Path(out)
-    if out.exists() and any(not is_leftover(entry) for entry in out.iterdir()):
-        way_out = f"Go on with it: everlearn resume {out}; or name a new folder"
-        raise ConfigError(describe("out", "the folder is not empty", str(out), way_out))
+    check_new_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     return _go(recipe, out, listener or Listener())
 

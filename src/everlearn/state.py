@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from everlearn.errors import StateError, describe
+from everlearn.errors import ConfigError, StateError, describe
 
 TENSORS = "tensors.safetensors"
 VALUES = "values.json"
@@ -216,6 +216,13 @@ def clear_unnamed(folder: Path, states: Iterable[Path]) -> None:
 def is_leftover(path: Path) -> bool:
     """Tell whether a name is one that this module writes under before it renames; a crash can leave it behind."""
     return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def check_new_folder(out: Path) -> None:
+    """Raise ConfigError if a run can't begin in `out`, since something other than leftovers is there."""
+    if out.exists() and any(not is_leftover(entry) for entry in out.iterdir()):
+        way_out = f"Go on with it: everlearn resume {out}; or name a new folder"
+        raise ConfigError(describe("out", "the folder is not empty", str(out), way_out))
 
 
 def clear_leftovers(folder: Path) -> None:

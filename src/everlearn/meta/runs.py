@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from everlearn.config import write_yaml
-from everlearn.errors import ConfigError, Paused, StateError, describe
+from everlearn.errors import Paused, StateError, describe
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.meta.learner import MetaLearner
 from everlearn.meta.recipe import MetaRecipe, load_meta_recipe
@@ -19,9 +19,9 @@ from everlearn.report.meta import draw_meta, summarise_meta
 from everlearn.report.style import save
 from everlearn.runs import Listener, pause_on_interrupt
 from everlearn.state import (
+    check_new_folder,
     checkpoints,
     clear_leftovers,
-    is_leftover,
     load_state,
     pack,
     read_json,
@@ -54,9 +54,7 @@ def run_meta(
     """
     recipe = recipe if isinstance(recipe, MetaRecipe) else load_meta_recipe(recipe, overrides)
     out = Path(out)
-    if out.exists() and any(not is_leftover(entry) for entry in out.iterdir()):
-        way_out = f"Go on with it: everlearn resume {out}; or name a new folder"
-        raise ConfigError(describe("out", "the folder is not empty", str(out), way_out))
+    check_new_folder(out)
     recipe.tasks()  # refuses a recipe whose tasks aren't there before the folder is made
     out.mkdir(parents=True, exist_ok=True)
     write_file(out / RECIPE, write_yaml(asdict(recipe)).encode())

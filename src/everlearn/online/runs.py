@@ -15,8 +15,8 @@ from everlearn.online.recipe import BY_TYPE, OnlineRecipe, load_online_recipe
 from everlearn.online.session import STREAM, Session, check_row
 from everlearn.record import JsonLines, environment
 from everlearn.report.online_results import EPISODES, EVALUATIONS, write_online_results
-from everlearn.runs import Listener, Run, pause_on_interrupt
-from everlearn.state import checkpoints, clear_leftovers, is_leftover, load_state, read_json, write_file
+from everlearn.runs import Listener, Run, is_finished, pause_on_interrupt
+from everlearn.state import check_new_folder, checkpoints, clear_leftovers, load_state, read_json, write_file
 from everlearn.streams.source import Source, content_of
 from everlearn.types import Row, Task
 
@@ -35,9 +35,7 @@ def run_online(recipe: OnlineRecipe, out: str | Path, listener: Listener | None 
         TrainingError: if the loss is not finite. Paused: after SIGINT, the state saved; `resume_online` goes on.
     """
     out = Path(out)
-    if out.exists() and any(not is_leftover(entry) for entry in out.iterdir()):
-        way_out = f"Go on with it: everlearn resume {out}; or name a new folder"
-        raise ConfigError(describe("out", "the folder is not empty", str(out), way_out))
+    check_new_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     return _go(recipe, out, listener or Listener())
 
@@ -48,7 +46,7 @@ def resume_online(out: str | Path, listener: Listener | None = None) -> dict[str
     if not is_online(out):
         way_out = "Name the folder of an online run"
         raise StateError(describe("resume", "there is no online run in the folder", str(out), way_out))
-    if (out / "results.json").exists() and read_json(out / "results.json")["complete"]:
+    if is_finished(out):
         return read_json(out / "results.json")
     return _go(load_online_recipe(out / "recipe.yaml"), out, listener or Listener())
 
