@@ -52,13 +52,21 @@ def test_more_classes_than_room_keep_within_it():
     assert len(greedily_balanced([], list("abcdef"), 3, generator())) == 3
 
 
-def test_classes_are_label_names_else_numbers_else_the_task():
-    assert set(classes_of(classify_task(0), classify_task(0).train)) == {"cat_0", "dog_0"}
-    assert set(classes_of(tensor_task(1), tensor_task(1).train)) == {"no_1", "yes_1"}
+def test_classes_are_those_of_each_task_else_the_task():
     unlabelled = tensor_task(1, labelled=False)
-    assert set(classes_of(unlabelled, unlabelled.train)) == {0, 1}
+    for task in (classify_task(0), tensor_task(1), unlabelled):
+        assert set(classes_of(task, task.train)) == {(task.name, 0), (task.name, 1)}
     for task in (prompt_task(0), regression_task(0)):
-        assert set(classes_of(task, task.train)) == {task.name}
+        assert set(classes_of(task, task.train)) == {(task.name, None)}
+
+
+def test_tasks_with_the_same_classes_share_the_memory_evenly(llama, bert):
+    bench = make_bench("plain", llama, bert, head="shared")
+    bench = replace(bench, tasks=tuple(replace(task, labels=("yes", "no")) for task in bench.tasks))
+    run = bench.learn(bench.run([{"name": "gdumb", "capacity": 8}], epochs=1))
+    (strategy,) = run.strategies
+    kept = {name: Counter(rows_of(stored).y.tolist()) for name, stored in strategy.memory_.items()}
+    assert kept == {task.name: {0: 2, 1: 2} for task in bench.tasks}
 
 
 def test_each_task_trains_from_the_beginning_on_the_memory_alone(llama, bert):

@@ -55,11 +55,8 @@ def greedily_balanced(
 
 
 def classes_of(task: Task, rows: Rows) -> list[Hashable]:
-    """Return the class of each row: its label's name, else its number; the task's name where rows have no class."""
-    groups = groups_of(task, rows)
-    if groups is None:
-        return [task.name] * len(rows)
-    return [task.labels[group] for group in groups] if task.labels else groups
+    """Return the class of each row, (task's name, label); label is None where rows have none."""
+    return [(task.name, group) for group in groups_of(task, rows) or [None] * len(rows)]
 
 
 @register("strategy", "gdumb")
@@ -69,7 +66,7 @@ class GDumb(Strategy):
 
     A measure for other methods that keep a memory: what they lose against it, their way of learning does not earn.
     From the beginning means a plain module's first weights, and a language model as it was loaded, with a fresh
-    adapter. Rows without classes (language models, tagging) are balanced over tasks.
+    adapter. Rows are balanced over tasks and classes; those without classes (language models, tagging) over tasks.
 
     Args:
         capacity: rows kept over all tasks.
@@ -79,7 +76,8 @@ class GDumb(Strategy):
 
     Source: Prabhu et al. 2020, "GDumb: A Simple Approach that Questions Our Progress in Continual Learning" (ECCV),
     algorithm 1. Departs: a task's rows arrive in a shuffled order; training happens at each task's end, by the
-    learner's own schedule, not before each test; no CutMix.
+    learner's own schedule, not before each test; a class of two tasks counts as two, for else nothing would be kept of
+    later tasks where all have the same classes; no CutMix.
     Reproduces: not verified; our results stand in METHODS.md.
     """
 
