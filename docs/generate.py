@@ -1,4 +1,7 @@
-"""Write METHODS.md and docs/cli.md from the registry and the commands; `--check` fails where they are stale."""
+"""Write METHODS.md, docs/cli.md and recipes/methods/ from the registry, the commands and benchmarks/methods.yaml.
+
+`--check` fails where they are stale.
+"""
 
 import json
 import os
@@ -15,12 +18,14 @@ from typer.testing import CliRunner
 
 from everlearn.catalog import SECTIONS, limits, section, summary
 from everlearn.cli import app
+from everlearn.config import apply_override, read_yaml
 from everlearn.registry import find, names
 from everlearn.report.text import estimate
 
 ROOT = Path(__file__).parents[1]
 SUITES = yaml.safe_load((ROOT / "benchmarks" / "methods.yaml").read_text(encoding="utf-8"))
 TOLD = [name for name in SECTIONS if name != "Args"]
+SHOWN_ON = ("arena", "cl15", "split_mnist_class")  # the suite that gives a method its recipe: the first that has it
 
 
 def methods() -> str:
@@ -46,11 +51,53 @@ def methods() -> str:
 def recipes_of(name: str) -> str:
     """Return links to the recipes whose strategies name the method."""
     found = []
-    for path in sorted((ROOT / "recipes").glob("*.yaml")):
+    for path in sorted((ROOT / "recipes").rglob("*.yaml")):
         listed = re.search(r"^strategies:(.*?)(?=^\w|\Z)", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
         if listed and re.search(rf"\b{name}\b", listed.group(1)):
-            found.append(f"[{path.stem}](recipes/{path.name})")
-    return ", ".join(found) or "none yet"
+            found.append(f"[{path.stem}]({path.relative_to(ROOT)})")
+    return ", ".join(found)
+
+
+def method_recipes() -> dict[Path, str]:
+    """Return for each method the recipe that runs it alone, by path: that of a suite with the method put in."""
+    numbers, found = measured(), {}
+    for name in names("strategy"):
+        suite, label = next(
+            (suite, label)
+            for suite in SHOWN_ON
+            for label, strategies in SUITES[suite]["methods"].items()
+            if names_in(strategies) == [name]
+        )
+        source = Path(SUITES[suite]["recipe"])
+        recipe = read_yaml(ROOT / source)
+        for override in SUITES[suite].get("set", ()):
+            apply_override(recipe, override)
+        recipe["strategies"] = SUITES[suite]["methods"][label]
+        if not recipe.get("seeds"):
+            recipe.pop("seed", None)
+            recipe["seeds"] = list(range(5))
+        expected, result = "not measured", numbers.get(suite, {}).get(label)
+        if result:
+            score, change = (
+                " ".join(estimate(result["average_accuracy"])),
+                estimate(result["backward_transfer"], signed=True),
+            )
+            expected = f"average accuracy {score}, backward transfer {change[0]}, {result['n_seeds']} seeds"
+        path = Path("recipes") / "methods" / f"{name}.yaml"
+        head = (
+            f"# {name} on {SUITES[suite]['title']}. Made by `make docs` from {source} and benchmarks/methods.yaml.",
+            f"# everlearn run {path} --out runs/{name}",
+            f"# expected: {expected}. One CPU core, minutes",
+        )
+        found[ROOT / path] = "\n".join(
+            [*head, yaml.safe_dump(recipe, default_flow_style=None, sort_keys=False, width=120)]
+        )
+    return found
+
+
+def names_in(strategies: list[Any]) -> list[str]:
+    """Return the names of the methods in a list of strategies; of an empty one `none`, plain training."""
+    return [entry if isinstance(entry, str) else entry["name"] for entry in strategies] or ["none"]
 
 
 def results_of(name: str, suites: dict[str, dict[str, Any]]) -> list[str]:
@@ -58,8 +105,7 @@ def results_of(name: str, suites: dict[str, dict[str, Any]]) -> list[str]:
     lines = []
     for suite, numbers in suites.items():
         for label, found in numbers.items():
-            used = [entry if isinstance(entry, str) else entry["name"] for entry in found["strategies"]]
-            if (used or ["none"]) != [name]:
+            if names_in(found["strategies"]) != [name]:
                 continue
             published = SUITES[suite].get("published", {}).get(label)
             score = " ".join(estimate(found["average_accuracy"]))
@@ -125,7 +171,11 @@ def main() -> int:
     """Write the files, or with `--check` compare them; return 1 where one differs."""
     check = "--check" in sys.argv[1:]
     stale = []
-    for path, content in ((ROOT / "METHODS.md", methods()), (ROOT / "docs" / "cli.md", commands())):
+    for path, content in [
+        *method_recipes().items(),
+        (ROOT / "METHODS.md", methods()),
+        (ROOT / "docs" / "cli.md", commands()),
+    ]:
         if check and (not path.exists() or path.read_text(encoding="utf-8") != content):
             stale.append(path.name)
         elif not check:

@@ -137,7 +137,7 @@ def test_a_file_that_is_no_recipe(tmp_path, content):
 
 
 def test_every_recipe_of_the_project_that_names_a_stream_is_valid():
-    for path in sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml")):
+    for path in sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml")):
         content = read_yaml(path)
         if "stream" in content and "held_out" not in content:  # those of other commands have tests of their own
             load_recipe(path)
