@@ -4,7 +4,9 @@ import json
 import re
 
 import pytest
+import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from everlearn.errors import ConfigError, StateError, StreamError
@@ -58,6 +60,17 @@ def test_what_a_run_leaves_behind(llama, tmp_path):
     assert kept == ["checkpoint_ep12", "checkpoint_ep4", "checkpoint_ep8"]
     base = AutoModelForCausalLM.from_pretrained(llama)
     assert PeftModel.from_pretrained(base, out / "checkpoint_ep12").peft_config["default"].r == 2
+
+
+def test_at_the_end_of_a_task_is_scored_what_the_strategies_leave_in_the_model(llama, tmp_path):
+    made = recipe(llama, [{"name": "ema", "decay": 1.0}], boundary=4, keep_checkpoints=3)  # an average that never moves
+    run_online(made, tmp_path / "run")
+    early, late = (load_file(tmp_path / "run" / f"checkpoint_ep{n}" / "adapter_model.safetensors") for n in (4, 12))
+    assert_same(early, late)
+    between = recipe(llama, [{"name": "ema", "decay": 1.0}], boundary=5, keep_checkpoints=3)
+    run_online(between, tmp_path / "between")
+    moved = load_file(tmp_path / "between" / "checkpoint_ep4" / "adapter_model.safetensors")
+    assert any(not torch.equal(moved[name], tensor) for name, tensor in early.items())
 
 
 class StopAt(Listener):

@@ -52,6 +52,8 @@ class Session:
             self._keep()
             self.run.checkpoint()
         self.run.when_paused = self.feed.stop
+        if training is None:
+            self._score_when_due()
         while training is not None or self._peek() is not None:
             name = training["task"] if training else self._task_name(self.pending)
             if training is None:
@@ -60,6 +62,7 @@ class Session:
             self.run.learn(self.run.tasks[name], training["learner"] if training else None)
             training = None
             self.run.position += 1
+            self._score_when_due()
             self._keep()
         if self.scored_at < self.n_done:
             self._score()
@@ -89,11 +92,13 @@ class Session:
         return row
 
     def _is_boundary(self, rows: list[Row], row: Row) -> bool:
-        if self.reaction.end_segment:
+        if self.recipe.boundary == BY_TYPE and self._task_name(row) != self._task_name(rows[-1]):
             return True
-        if self.recipe.boundary == BY_TYPE:
-            return self._task_name(row) != self._task_name(rows[-1])
-        return len(rows) >= self.recipe.boundary
+        return self._is_full(rows)
+
+    def _is_full(self, rows: list[Row]) -> bool:
+        """Tell whether the present task ends after these rows, whatever comes next."""
+        return self.reaction.end_segment or (self.recipe.boundary != BY_TYPE and len(rows) >= self.recipe.boundary)
 
     def _task_name(self, row: Row) -> str:
         name = row["type"] if self.recipe.boundary == BY_TYPE else STREAM
@@ -113,8 +118,8 @@ class Session:
             self.arriving.rate_factor = self.reaction.rate_factor
         self.episodes.append(self._line(episode), sync=False)
         self.run.listener.episode(self.n_done, self.recipe.episodes, episode)
-        if self.n_done % self.recipe.evaluation.interval == 0:
-            self._score()
+        if not self._is_full(self.arriving.rows):  # else it is scored as the strategies leave it at the task's end
+            self._score_when_due()
         self._keep()
 
     def _line(self, episode: Episode) -> dict[str, Any]:
@@ -135,6 +140,10 @@ class Session:
             "drift": self.reaction.drift,
             "seconds": round(episode.seconds, 4),
         }
+
+    def _score_when_due(self) -> None:
+        if self.n_done % self.recipe.evaluation.interval == 0 and self.scored_at < self.n_done:
+            self._score()
 
     def _score(self) -> None:
         """Score the held-out problems and keep the adapter as it is."""
