@@ -59,7 +59,7 @@ def main() -> None:
         strategies = suite["methods"][name]
         try:
             method = f"strategies={yaml.safe_dump(strategies, default_flow_style=True)}"
-            run_or_resume(recipe, root / name, [*overrides, method])
+            run_or_resume(recipe, root / name, [*overrides, *suite.get("set_for", {}).get(name, ()), method])
         except ConfigError as error:  # the method doesn't suit this stream, and says why
             print(f"{name}: {error}", flush=True)
             continue
@@ -68,7 +68,7 @@ def main() -> None:
         print(f"{name:20s} {' '.join(score)}, {change[0]}", flush=True)
     done = {name: root / name for name in suite["methods"] if is_finished(root / name)}
     write_report(done, root)
-    shared = {name: suite[name] for name in ("recipe", "set") if name in suite}
+    shared = {name: suite[name] for name in ("recipe", "set", "set_for") if name in suite}
     config = {"suite": arguments.suite, **shared, "seeds": arguments.seeds}
     path = results_path(f"methods_{arguments.suite}")
     write(path, config, {name: numbers_of(folder, suite["methods"][name]) for name, folder in done.items()})
