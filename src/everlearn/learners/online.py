@@ -158,12 +158,15 @@ class OnlineLearner:
                 )
             )
             run.after_step(task, lambda: self._state(progress, optimizer, step))
+        run.model.network.train()
         self.moments_ = _moments(optimizer, step.params)
         return progress
 
     def _answer(self, run: "Run", task: Task, prompt: str) -> str:
         network, objective, device = run.model.network, run.model.objective, run.accelerator.device
-        with torch.no_grad(), run.model.evaluating(), run.accelerator.autocast():
+        if network.training:  # going through all modules takes a millisecond, so it stays so until the next step
+            network.eval()
+        with torch.no_grad(), run.accelerator.autocast():
             return generate_greedily(network, objective, [prompt], task.max_new_tokens, device)[0]
 
     def _scale(self, row: Row) -> float:

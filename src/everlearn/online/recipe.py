@@ -21,7 +21,7 @@ class HeldOutConfig:
 
     n: int = 200
     interval: int = 20
-    batch_size: int = 64
+    batch_size: int = 32
 
     def __post_init__(self) -> None:
         for name in ("n", "interval", "batch_size"):
