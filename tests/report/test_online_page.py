@@ -6,7 +6,7 @@ from PIL import Image
 from everlearn.errors import ConfigError
 from everlearn.report.online_page import accuracy_grid, group_grid, write_online_report
 from everlearn.report.online_views import load_online_views
-from everlearn.report.plot_online import PANELS, draw_learning, draw_six, draw_twelve
+from everlearn.report.plot_online import PANELS, draw_learning, draw_six, draw_twelve, draw_types
 from support.online import write_online_log
 
 RISING = [[0, 0, 0, 1], [1, 1, 0, 1], [1, 1, 1, 1]]
@@ -46,6 +46,23 @@ def test_the_table_tells_the_run_and_its_intervals(runs):
     by_type = group_grid(load_online_views(runs), "by_type")
     assert by_type.columns == ("run", "a", "b")
     assert by_type.rows[1][1].endswith("−1.000")
+
+
+def test_types_one_after_another_have_a_picture_and_a_column(tmp_path):
+    one = write_online_log(tmp_path / "one", {0: RISING, 1: RISING}, types="aabb")
+    two = write_online_log(tmp_path / "two", {0: FALLING}, types="aabb")
+    write_online_report({"one": one, "two": two}, tmp_path / "out")
+    assert (tmp_path / "out" / "types.png").exists()
+    views = load_online_views({"one": one, "two": two})
+    figure = draw_types(views)
+    assert [axes.get_title() for axes in figure.axes] == ["a", "b"]
+    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[0.0, 0.5, 1.0], [1.0, 0.5, 0.0]]
+    grid = accuracy_grid(views)
+    assert grid.columns[5] == "backward transfer"
+    assert [row[5].split("\n")[0] for row in grid.rows] == ["+0.500", "−0.500"]
+    mixed = write_online_log(tmp_path / "mixed", {0: RISING})
+    write_online_report({"one": one, "mixed": mixed}, tmp_path / "other")
+    assert not (tmp_path / "other" / "types.png").exists()
 
 
 def test_the_panels(runs):

@@ -46,6 +46,21 @@ def test_what_is_lost_between_scorings_and_what_a_step_teaches_at_once(tmp_path)
     assert entry["episodes_right_before"]["value"] == 0.5
 
 
+def test_types_that_come_one_after_another_have_curves_and_a_backward_transfer(tmp_path):
+    outcomes = [[0, 0, 0, 0], [1, 0, 1, 0], [1, 1, 0, 1]]  # items are of the types a, b, a, b
+    write_online_log(tmp_path / "apart", {0: outcomes, 1: outcomes}, types="aabb")
+    results = online_results(read_online_run(tmp_path / "apart"))
+    assert [point["value"] for point in results["by_type"]["a"]["curve"]] == [0.0, 1.0, 0.5]
+    assert [point["episode"] for point in results["by_type"]["b"]["curve"]] == [0, 2, 4]
+    assert results["backward_transfer"]["value"] == -0.5  # type a, from 1.0 after its own two episodes
+    (entry, _) = results["seeds"]
+    change = paired_difference([1, 1], [1, 0])
+    assert (entry["backward_transfer"]["low"], entry["backward_transfer"]["n"]) == (change.low, 2)
+    for types in ("ab", "a", "aabba"):
+        write_online_log(tmp_path / types, {0: [*outcomes, outcomes[0]]}, types=types)
+        assert online_results(read_online_run(tmp_path / types))["backward_transfer"] is None
+
+
 def test_a_run_under_way_is_not_complete(tmp_path):
     write_online_log(tmp_path, {0: [[0, 0, 0, 0], [1, 1, 1, 1]]}, ended=False)
     assert not online_results(read_online_run(tmp_path))["complete"]

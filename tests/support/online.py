@@ -6,10 +6,13 @@ from pathlib import Path
 ITEMS = [{"type": "ab"[i % 2], "difficulty": 1 + i // 2} for i in range(4)]
 
 
-def write_online_log(folder: Path, outcomes: dict[int, list[list[int]]], *, ended: bool = True, kept: int = 0) -> Path:
+def write_online_log(
+    folder: Path, outcomes: dict[int, list[list[int]]], *, ended: bool = True, kept: int = 0, types: str = "ab"
+) -> Path:
     """Write the log of a run that is scored every second episode; every second episode is learned at once.
 
-    outcomes: {seed: [outcomes of the four held-out problems at each scoring]}; kept: bytes that a strategy keeps.
+    outcomes: {seed: [outcomes of the four held-out problems at each scoring]}; kept: bytes that a strategy keeps;
+    types: those of the episodes, again and again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text("source: {name: arena}\n")
@@ -22,7 +25,8 @@ def write_online_log(folder: Path, outcomes: dict[int, list[list[int]]], *, ende
             evaluations.append({**line, "strategy_bytes": {"replay": kept} if kept else {}})
         n_episodes = 2 * (len(scorings) - 1)
         for number in range(n_episodes):
-            line = {"seed": seed, "episode": number + 1, "loss": 1.0 / (number + 1), "seconds": 0.1}
+            line = {"seed": seed, "episode": number + 1, "type": types[number % len(types)]}
+            line |= {"loss": 1.0 / (number + 1), "seconds": 0.1}
             episodes.append({**line, "correct": number % 2 == 0, "correct_after": True})
         if ended:
             evaluations.append({"type": "end", "seed": seed, "episode": n_episodes})

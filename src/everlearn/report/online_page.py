@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from everlearn.report.html import folded, picture_section, table_section
 from everlearn.report.online_views import OnlineView, group_names, load_online_views
 from everlearn.report.page import PAGE
-from everlearn.report.plot_online import draw_learning, draw_six, draw_twelve
+from everlearn.report.plot_online import draw_learning, draw_six, draw_twelve, draw_types
 from everlearn.report.plots import Picture
-from everlearn.report.style import fonts, new_figure, save
+from everlearn.report.style import fonts, labels, new_figure, save
 from everlearn.report.table import Grid, markdown_text, to_markdown
 from everlearn.report.text import duration, number, size
 
@@ -45,32 +45,42 @@ def write_online_report(runs: Mapping[str, Path], out: Path) -> None:
 
 
 def _pictures(views: Sequence[OnlineView], out: Path) -> list[Picture]:
+    by_type = []
+    if views[0].stretches() and all(view.stretches() == views[0].stretches() for view in views):
+        caption = "Held-out accuracy of each type over the episodes, with 95% intervals; shaded: while it was learned."
+        by_type = [Picture(out / "types.png", "One type after another", caption)]
+        save(draw_types(views), by_type[0].path)
     if len(views) == 1:
         caption = "Held-out problems are never learned from; bands and whiskers are 95% intervals."
         picture = Picture(out / "learning_curves.png", "How it learned", caption)
         save(draw_learning(views), picture.path)
-        return [picture]
+        return [picture, *by_type]
     caption = "Bands and whiskers are 95% intervals: over the seeds, or with one seed over the held-out problems."
     six = Picture(out / "comparison.png", "Side by side", caption)
     save(draw_six(views), six.path)
     lost = "Forgetting: of the held-out problems right at one scoring, the share wrong at the next."
     twelve = Picture(out / "comparison_all.png", "Side by side, in full", f"{caption} {lost}")
     save(draw_twelve(views), twelve.path)
-    return [six, twelve]
+    return [six, *by_type, twelve]
 
 
 def accuracy_grid(views: Sequence[OnlineView]) -> Grid:
     """Return accuracy at first, in the end and at its peak, and the improvement, a row for each run."""
-    names = ("initial_accuracy", "final_accuracy", "peak_accuracy", "improvement")
-    columns = ("run", "before", "end", "peak", "gain", "episodes", "seeds")
+    columns = {"before": "initial_accuracy", "end": "final_accuracy", "peak": "peak_accuracy", "gain": "improvement"}
+    note = "The peak is the best of the scorings."
+    if any(view.results["backward_transfer"] for view in views):
+        columns["backward transfer"] = "backward_transfer"
+        note += " Backward transfer: change since the end of a type's own episodes, over all types but the last."
     rows = []
     for view in views:
-        cells = [_cell(view.results[name], signed=name == "improvement") for name in names]
+        entries = [view.results[name] for name in columns.values()]
+        signed = [title in ("gain", "backward transfer") for title in columns]
+        cells = [_cell(entry, signed=sign) if entry else "–" for entry, sign in zip(entries, signed, strict=True)]
         n_episodes = max(seed["n_episodes"] for seed in view.results["seeds"])
         rows.append((view.name, *cells, str(n_episodes), str(len(view.results["seeds"]))))
     n = " or ".join(str(n) for n in sorted({view.results["n"] for view in views}))
-    note = f"Share of {n} held-out problems answered rightly, with 95% intervals. The peak is the best of the scorings."
-    return Grid("Held-out accuracy", columns, tuple(rows), note)
+    note = f"Share of {n} held-out problems answered rightly, with 95% intervals. {note}"
+    return Grid("Held-out accuracy", ("run", *columns, "episodes", "seeds"), tuple(rows), note)
 
 
 def group_grid(views: Sequence[OnlineView], key: str) -> Grid:
@@ -106,7 +116,9 @@ def table_figure(grid: Grid) -> Figure:
     figure = new_figure(1.9 * len(grid.columns), 0.62 * len(grid.rows) + 1.0)
     axes = figure.subplots()
     axes.set_axis_off()
-    table = axes.table([list(row) for row in grid.rows], colLabels=list(grid.columns), loc="center", cellLoc="center")
+    names = labels([row[0] for row in grid.rows], "run", 22)
+    rows = [[name, *row[1:]] for name, row in zip(names, grid.rows, strict=True)]
+    table = axes.table(rows, colLabels=list(grid.columns), loc="center", cellLoc="center")
     table.auto_set_font_size(False)
     table.set_fontsize(9)
     table.scale(1, 2.4)

@@ -71,12 +71,15 @@ def write_online_results(folder: Path) -> dict[str, Any]:
 def online_results(run: OnlineRun) -> dict[str, Any]:
     """Return the content of `results.json`.
 
-    `initial_accuracy`, `final_accuracy`, `peak_accuracy` and `improvement` are means over seeds with Student's 95%
-    interval; with one seed, Wilson's over the held-out problems (for the improvement that of the paired difference).
+    `initial_accuracy`, `final_accuracy`, `peak_accuracy`, `improvement` and `backward_transfer` are means over seeds
+    with Student's 95% interval; with one seed, Wilson's over the held-out problems (for the two differences that of the
+    paired difference). `backward_transfer` is null unless the types came one after another: from the scoring at a
+    type's end to the last one, over the held-out problems of all types but the last.
     """
     seeds = [_seed_entry(run, seed) for seed in run.seeds]
-    finals = {name: _over_seeds([entry[name] for entry in seeds]) for name in ("by_type", "by_difficulty")}
+    groups = {name: _over_seeds([entry[name] for entry in seeds]) for name in ("by_type", "by_difficulty")}
     names = ("initial_accuracy", "final_accuracy", "peak_accuracy", "improvement")
+    transfers = [entry["backward_transfer"] for entry in seeds]
     return plain(
         {
             "schema": ONLINE_SCHEMA,
@@ -86,7 +89,8 @@ def online_results(run: OnlineRun) -> dict[str, Any]:
             "env": run.env,
             "n": len(run.items),
             **{name: _combined([entry[name] for entry in seeds]) for name in names},
-            **finals,
+            "backward_transfer": None if None in transfers else _combined(transfers),
+            **groups,
             "curve": _combined_curve([entry["curve"] for entry in seeds]),
             "seeds": seeds,
         }
@@ -96,11 +100,9 @@ def online_results(run: OnlineRun) -> dict[str, Any]:
 def _seed_entry(run: OnlineRun, seed: int) -> dict[str, Any]:
     evaluations, episodes = run.evaluations[seed], run.episodes[seed]
     first, last = evaluations[0]["outcomes"], evaluations[-1]["outcomes"]
-    change = paired_difference(first, last)
     answered_after = [line for line in episodes if line["correct_after"] is not None]
     instant = [line["correct_after"] and not line["correct"] for line in answered_after]
     half = len(evaluations) // 2
-    curve = [{"episode": line["episode"], **_share(line["outcomes"])} for line in evaluations]
     return {
         "seed": seed,
         "complete": seed in run.ended,
@@ -108,10 +110,11 @@ def _seed_entry(run: OnlineRun, seed: int) -> dict[str, Any]:
         "initial_accuracy": _share(first),
         "final_accuracy": _share(last),
         "peak_accuracy": max((_share(line["outcomes"]) for line in evaluations), key=lambda share: share["value"]),
-        "improvement": {"value": change.difference, "low": change.low, "high": change.high, "n": change.n},
-        "by_type": _by(run, "type", first, last),
-        "by_difficulty": _by(run, "difficulty", first, last),
-        "curve": curve,
+        "improvement": _change(first, last),
+        "backward_transfer": _backward_transfer(run, evaluations, stretches_of(episodes)),
+        "by_type": _by(run, "type", evaluations),
+        "by_difficulty": _by(run, "difficulty", evaluations),
+        "curve": _curve(evaluations, range(len(run.items))),
         "lost_early": _lost(evaluations[: half + 1]),
         "lost_late": _lost(evaluations[half:]),
         "episodes_right_before": _share([line["correct"] for line in episodes]) if episodes else None,
@@ -133,15 +136,52 @@ def _lost(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return _share([not after for after in kept]) if kept else None
 
 
-def _by(run: OnlineRun, key: str, first: Sequence[int], last: Sequence[int]) -> dict[str, Any]:
-    """Return accuracy at first and in the end, by the items' type or difficulty."""
+def stretches_of(episodes: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Return the first and last episode of each type, in order; empty unless each type came in one stretch."""
+    stretches = {}
+    for name, lines in itertools.groupby(episodes, key=lambda line: line["type"]):
+        if name in stretches:
+            return {}
+        numbers = [line["episode"] for line in lines]
+        stretches[name] = (numbers[0], numbers[-1])
+    return stretches if len(stretches) > 1 else {}
+
+
+def _backward_transfer(
+    run: OnlineRun, evaluations: Sequence[Mapping[str, Any]], stretches: Mapping[str, tuple[int, int]]
+) -> dict[str, Any] | None:
+    """Return how the types learned earlier changed from the scoring at their end to the last one."""
+    places = _places(run, "type")
+    learned, kept = [], []
+    for name, (_, end) in list(stretches.items())[:-1]:
+        at_end = next((line["outcomes"] for line in evaluations if line["episode"] >= end), None)
+        if at_end is not None and name in places:
+            learned += [at_end[i] for i in places[name]]
+            kept += [evaluations[-1]["outcomes"][i] for i in places[name]]
+    return _change(learned, kept) if learned else None
+
+
+def _change(before: Sequence[int], after: Sequence[int]) -> dict[str, Any]:
+    change = paired_difference(before, after)
+    return {"value": change.difference, "low": change.low, "high": change.high, "n": change.n}
+
+
+def _by(run: OnlineRun, key: str, evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return accuracy at first, in the end and at every scoring, by the items' type or difficulty."""
+    curves = {name: _curve(evaluations, places) for name, places in sorted(_places(run, key).items())}
+    return {name: {"initial": curve[0], "final": curve[-1], "curve": curve} for name, curve in curves.items()}
+
+
+def _places(run: OnlineRun, key: str) -> dict[str, list[int]]:
+    """Return the places of the held-out problems of each type or difficulty."""
     groups: dict[str, list[int]] = {}
     for place, item in enumerate(run.items):
         groups.setdefault(str(item[key]), []).append(place)
-    return {
-        name: {"initial": _share([first[i] for i in places]), "final": _share([last[i] for i in places])}
-        for name, places in sorted(groups.items())
-    }
+    return groups
+
+
+def _curve(evaluations: Sequence[Mapping[str, Any]], places: Sequence[int]) -> list[dict[str, Any]]:
+    return [{"episode": line["episode"], **_share([line["outcomes"][i] for i in places])} for line in evaluations]
 
 
 def _share(outcomes: Sequence[int | bool]) -> dict[str, Any]:
@@ -161,10 +201,15 @@ def _combined(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _over_seeds(by_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if not by_seed:
+        return {}
     return {
-        name: {end: _combined([by_name[name][end] for by_name in by_seed]) for end in ("initial", "final")}
+        name: {
+            **{end: _combined([by_name[name][end] for by_name in by_seed]) for end in ("initial", "final")},
+            "curve": _combined_curve([by_name[name]["curve"] for by_name in by_seed]),
+        }
         for name in by_seed[0]
-    } if by_seed else {}  # fmt: skip
+    }
 
 
 def _combined_curve(curves: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:

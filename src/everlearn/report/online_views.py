@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from everlearn.errors import ConfigError, describe
-from everlearn.report.online_results import OnlineRun, online_results, read_online_run
+from everlearn.report.online_results import OnlineRun, online_results, read_online_run, stretches_of
 
 WINDOW = 20  # episodes that a rolling mean is taken over
 
@@ -44,6 +44,11 @@ class OnlineView:
         ends = np.arange(1, shortest + 1)
         starts = np.maximum(0, ends - WINDOW)
         return (sums[ends] - sums[starts]) / (ends - starts)
+
+    def stretches(self) -> dict[str, tuple[int, int]]:
+        """Return the first and last episode of each type, in order; empty unless types came one after another."""
+        found = [stretches_of(lines) for lines in self.run.episodes.values()]
+        return found[0] if all(one == found[0] for one in found) else {}
 
     @property
     def answers_again(self) -> bool:

@@ -39,6 +39,26 @@ def draw_twelve(views: Sequence[OnlineView]) -> Figure:
     return _panels(views, PANELS)
 
 
+def draw_types(views: Sequence[OnlineView]) -> Figure:
+    """Return a panel for each type, in the order in which they came: each run's held-out accuracy over the episodes.
+
+    The stretch in which the type was learned is shaded.
+    """
+    stretches = views[0].stretches()
+    names = labels([view.name for view in views], "run", 22)
+    figure = new_figure(1.0 + 2.5 * len(stretches), 3.4)
+    panels = figure.subplots(1, len(stretches), sharey=True, squeeze=False).ravel()
+    for axes, (name, (first, last)) in zip(panels, stretches.items(), strict=True):
+        axes.axvspan(first - 1, last, color=GREY, alpha=0.18, linewidth=0)
+        for position, view in enumerate(views):
+            _curve(axes, view.results["by_type"][name]["curve"], position)
+        _as_shares(axes, "held-out accuracy" if axes is panels[0] else "")
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("episodes")
+    _legend(figure, names)
+    return figure
+
+
 def _panels(views: Sequence[OnlineView], panels: Sequence[tuple[str, Panel]]) -> Figure:
     names = labels([view.name for view in views], "run", 22)
     figure = new_figure(13.5, 3.7 * (len(panels) // 3) + 0.6)
@@ -46,10 +66,14 @@ def _panels(views: Sequence[OnlineView], panels: Sequence[tuple[str, Panel]]) ->
     for axes, (title, draw) in zip(figure.subplots(len(panels) // 3, 3).ravel(), panels, strict=True):
         draw(axes, views, names)
         axes.set_title(title, fontsize=10)
+    _legend(figure, names)
+    return figure
+
+
+def _legend(figure: Figure, names: Sequence[str]) -> None:
     handles = [Line2D([], [], label=name, **_line_style(i)) for i, name in enumerate(names)]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(names), 5), frameon=False,
                   prop={"family": fonts(), "size": 9})  # fmt: skip
-    return figure
 
 
 def _line_style(position: int) -> dict[str, Any]:
@@ -58,15 +82,19 @@ def _line_style(position: int) -> dict[str, Any]:
 
 def _curves(axes: Axes, views: Sequence[OnlineView], names: Sequence[str]) -> None:
     """Held-out accuracy over episodes; bands are 95% intervals."""
-    for position, (view, name) in enumerate(zip(views, names, strict=True)):
-        points = view.results["curve"]
-        x = [point["episode"] for point in points]
-        axes.plot(x, [point["value"] for point in points], label=name, **_line_style(position))
-        low, high = ([_or_value(point, end) for point in points] for end in ("low", "high"))
-        axes.fill_between(x, low, high, color=run_style(position)["color"], alpha=0.12, linewidth=0)
+    for position, view in enumerate(views):
+        _curve(axes, view.results["curve"], position)
     _as_shares(axes, "accuracy")
     axes.set_xlabel("episodes")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _curve(axes: Axes, points: Sequence[Mapping[str, Any]], position: int) -> None:
+    """One run's line through its scorings, with a band for the interval."""
+    x = [point["episode"] for point in points]
+    axes.plot(x, [point["value"] for point in points], **_line_style(position))
+    low, high = ([_or_value(point, end) for point in points] for end in ("low", "high"))
+    axes.fill_between(x, low, high, color=run_style(position)["color"], alpha=0.12, linewidth=0)
 
 
 def _or_value(entry: Mapping[str, Any], end: str) -> float:
