@@ -60,6 +60,9 @@ def test_types_one_after_another_have_a_picture_and_a_column(tmp_path):
     grid = accuracy_grid(views)
     assert grid.columns[5] == "backward transfer"
     assert [row[5].split("\n")[0] for row in grid.rows] == ["+0.500", "−0.500"]
+    foreign = write_online_log(tmp_path / "foreign", {0: RISING}, types="aacc")  # c has no held-out problem
+    write_online_report({"foreign": foreign}, tmp_path / "foreign" / "out")
+    assert not (tmp_path / "foreign" / "out" / "types.png").exists()
     mixed = write_online_log(tmp_path / "mixed", {0: RISING})
     write_online_report({"one": one, "mixed": mixed}, tmp_path / "other")
     assert not (tmp_path / "other" / "types.png").exists()

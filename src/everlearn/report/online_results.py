@@ -139,7 +139,7 @@ def _lost(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 def stretches_of(episodes: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
     """Return the first and last episode of each type, in order; empty unless each type came in one stretch."""
     stretches = {}
-    for name, lines in itertools.groupby(episodes, key=lambda line: line["type"]):
+    for name, lines in itertools.groupby(episodes, key=lambda line: str(line["type"])):
         if name in stretches:
             return {}
         numbers = [line["episode"] for line in lines]

@@ -10,6 +10,7 @@ import numpy as np
 from everlearn.errors import ConfigError, describe
 from everlearn.report.online_results import OnlineRun, online_results, read_online_run, stretches_of
 
+MOST_TYPES = 12  # panels in a row that can still be read
 WINDOW = 20  # episodes that a rolling mean is taken over
 
 
@@ -46,9 +47,13 @@ class OnlineView:
         return (sums[ends] - sums[starts]) / (ends - starts)
 
     def stretches(self) -> dict[str, tuple[int, int]]:
-        """Return the first and last episode of each type, in order; empty unless types came one after another."""
+        """Return the first and last episode of each type, in order.
+
+        Empty unless the types came one after another, the same for every seed, and each has held-out problems.
+        """
         found = [stretches_of(lines) for lines in self.run.episodes.values()]
-        return found[0] if all(one == found[0] for one in found) else {}
+        is_told = all(one == found[0] for one in found) and set(found[0]) <= set(self.results["by_type"])
+        return found[0] if is_told and len(found[0]) <= MOST_TYPES else {}
 
     @property
     def answers_again(self) -> bool:
