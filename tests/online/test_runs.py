@@ -88,9 +88,10 @@ class StopAt(Listener):
 PROTECTION = ({"name": "replay", "capacity": 6}, {"name": "ewc", "n_examples": 4})
 
 
-def test_a_run_that_is_stopped_anywhere_ends_like_one_that_never_was(llama, tmp_path):
+@pytest.mark.parametrize("boundary", [4, 5])  # with 4, scorings fall on the ends of tasks
+def test_a_run_that_is_stopped_anywhere_ends_like_one_that_never_was(llama, tmp_path, boundary):
     wanted, out = tmp_path / "whole", tmp_path / "stopped"
-    made = recipe(llama, PROTECTION, seeds=[0, 1])
+    made = recipe(llama, [*PROTECTION, {"name": "ema", "decay": 0.9}], seeds=[0, 1], boundary=boundary)
     run_online(made, wanted)
     stops = 0
     with pytest.raises(Stopped):
