@@ -132,13 +132,14 @@ class Model:
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Put the network into evaluation mode; each module's own training flag comes back afterwards."""
-        flags = [(module, module.training) for module in self.network.modules()]
-        self.network.eval()
+        training = [module for module in self.network.modules() if module.training]
+        for module in training:  # the flags alone: eval() takes half as long again
+            module.training = False
         try:
             yield
         finally:
-            for module, flag in flags:
-                module.training = flag
+            for module in training:
+                module.training = True
 
 
 def load_model(config: ModelConfig | nn.Module, tasks: Sequence[Task], seed: int = 0) -> Model:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -99,7 +100,7 @@ class LwF(Strategy):
         with as_teacher(step.run, self.teacher_):
             before = model.objective.forward(model.network, step.batch, step.run.past_tasks()).past
         losses = [distillation_loss(b, n, self.temperature) for b, n in zip(before, step.outputs.past, strict=True)]
-        return self.strength * torch.stack(losses).sum()
+        return self.strength * reduce(torch.add, losses)
 
     def end_task(self, run: "Run", task: Task) -> None:
         self.teacher_, self.cache_, self._tables = {}, [], []
