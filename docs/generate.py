@@ -20,12 +20,14 @@ from everlearn.catalog import SECTIONS, limits, section, summary
 from everlearn.cli import app
 from everlearn.config import apply_override, read_yaml
 from everlearn.registry import find, names
-from everlearn.report.text import estimate
+from everlearn.report.text import estimate, size
 
 ROOT = Path(__file__).parents[1]
 SUITES = yaml.safe_load((ROOT / "benchmarks" / "methods.yaml").read_text(encoding="utf-8"))
 TOLD = [name for name in SECTIONS if name != "Args"]
 SHOWN_ON = ("arena", "cl15", "split_mnist_class")  # the suite that gives a method its recipe: the first that has it
+MEASURES = ("average_accuracy", "backward_transfer", "learning_accuracy")
+DETAILED = ("arena", "cl15", "permuted_mnist")  # suites whose methods stand in a table of all measures
 
 
 def methods() -> str:
@@ -44,6 +46,8 @@ def methods() -> str:
         lines += [f"- {limit[0].upper()}{limit[1:]}: {reason}." for limit, reason in limits(cls)]
         lines += [f"- Recipes: {recipes_of(name)}", *results_of(name, numbers), ""]
     lines += side_by_side(numbers)
+    for suite in DETAILED:
+        lines += in_detail(suite, numbers.get(suite, {}))
     lines += [(ROOT / "docs" / "results.md").read_text(encoding="utf-8").rstrip(), ""]
     return "\n".join(lines)
 
@@ -134,6 +138,31 @@ def side_by_side(numbers: dict[str, dict[str, Any]]) -> list[str]:
     for name in rows:
         cells = [" ".join(estimate(found.get(name, {}).get("average_accuracy"))).rstrip() for found in numbers.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def in_detail(suite: str, numbers: dict[str, Any]) -> list[str]:
+    """Return the table of a stream's methods, the best first, and its picture where there is one."""
+    if not numbers:
+        return []
+    title, recipe = SUITES[suite]["title"], SUITES[suite]["recipe"]
+    lines = [
+        f"## {title[0].upper()}{title[1:]}",
+        "",
+        f"{seeds(numbers)} seeds, 95% intervals over them; recipe [{Path(recipe).stem}]({recipe}).",
+        "Learning accuracy: of each task right after it was learned. Kept: bytes beside the model at the end.",
+        "",
+        "| | average accuracy | backward transfer | learning accuracy | kept |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    best_first = sorted(numbers.items(), key=lambda entry: -entry[1]["average_accuracy"]["mean"])
+    for name, found in best_first:
+        cells = [" ".join(estimate(found[key], signed=key == "backward_transfer")).rstrip() for key in MEASURES]
+        kept = size(found["bytes_kept"]) if found["bytes_kept"] >= 1024 else "nothing"
+        lines.append(f"| {name} | {' | '.join(cells)} | {kept} |")
+    picture = Path("benchmarks") / "results" / f"methods_{suite}.png"
+    if (ROOT / picture).exists():
+        lines += ["", f"![Retention against plasticity; larger dots keep more bytes]({picture})"]
     return [*lines, ""]
 
 
