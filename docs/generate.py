@@ -59,19 +59,22 @@ def recipes_of(name: str) -> str:
         listed = re.search(r"^strategies:(.*?)(?=^\w|\Z)", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
         if listed and re.search(rf"\b{name}\b", listed.group(1)):
             found.append(f"[{path.stem}]({path.relative_to(ROOT)})")
-    return ", ".join(found)
+    return ", ".join(found) or "none yet"
 
 
 def method_recipes() -> dict[Path, str]:
     """Return for each method the recipe that runs it alone, by path: that of a suite with the method put in."""
     numbers, found = measured(), {}
     for name in names("strategy"):
-        suite, label = next(
+        places = [
             (suite, label)
             for suite in SHOWN_ON
             for label, strategies in SUITES[suite]["methods"].items()
             if names_in(strategies) == [name]
-        )
+        ]
+        if not places:
+            continue
+        suite, label = places[0]
         source = Path(SUITES[suite]["recipe"])
         recipe = read_yaml(ROOT / source)
         for override in SUITES[suite].get("set", ()):
