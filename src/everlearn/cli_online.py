@@ -91,11 +91,9 @@ def finish_online(out: Path) -> None:
 def compare_online(folders: dict[str, Path], out: Path) -> None:
     """Write and show the report of online runs."""
     from everlearn.report.online_page import accuracy_grid, write_online_report
-    from everlearn.report.online_views import load_online_views
     from everlearn.report.table import to_rich
 
-    write_online_report(folders, out)
-    console.print(to_rich(accuracy_grid(load_online_views(folders))))
+    console.print(to_rich(accuracy_grid(write_online_report(folders, out))))
     console.print(f"\nReport: {out / 'report.html'}", highlight=False)
 
 

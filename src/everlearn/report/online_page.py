@@ -20,8 +20,8 @@ from everlearn.report.text import duration, number, size
 TABLE = "results_table.png"
 
 
-def write_online_report(runs: Mapping[str, Path], out: Path) -> None:
-    """Write the report of one online run, or of several side by side.
+def write_online_report(runs: Mapping[str, Path], out: Path) -> list[OnlineView]:
+    """Write the report of one online run, or of several side by side, and return what it shows.
 
     Raises:
         ConfigError: if a run has no episode yet. StateError: if a log is missing or damaged; nothing is written then.
@@ -42,6 +42,7 @@ def write_online_report(runs: Mapping[str, Path], out: Path) -> None:
     parts += [f"## {one.title}\n\n![{one.title}]({one.path.name})\n\n{one.caption}\n" for one in pictures]
     parts += [to_markdown(grid) for grid in grids[1:]]
     (out / "report.md").write_text("\n".join(parts), encoding="utf-8")
+    return views
 
 
 def _pictures(views: Sequence[OnlineView], out: Path) -> list[Picture]:
