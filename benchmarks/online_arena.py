@@ -37,7 +37,7 @@ GROUPS = {  # what stands side by side: the short name there, and the recipe
     "five_types": {"LoRA": "online_five_types"},
     "drift": {"rate raised at drift": "online_drift", "not noticed": "online_drift_unnoticed"},
 }
-PICTURES = {"mixed": "comparison.png", "sequential": "types.png", "drift": "types.png"}
+PICTURES = {"sequential": "types.png", "drift": "types.png"}
 MEASURES = ("initial_accuracy", "final_accuracy", "peak_accuracy", "improvement", "backward_transfer", "by_type")
 
 

@@ -76,6 +76,7 @@ def test_the_panels(runs):
     assert list(curve.lines[0].get_ydata()) == [0.25, 0.75, 1.0]
     final = draw_six(views).axes[0]
     assert [bar.get_height() for bar in final.patches] == [1.0, 0.0]
+    assert not draw_twelve(views).axes[8].texts  # all were answered again
     memory = draw_twelve(views).axes[10]
     assert [bar.get_height() for bar in memory.patches] == [1.0, 0.0]
 

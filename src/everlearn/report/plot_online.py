@@ -234,6 +234,9 @@ def _instant(axes: Axes, views: Sequence[OnlineView], names: Sequence[str]) -> N
     _no_ticks(axes)
     axes.set_ylabel("share of episodes")
     tidy(axes)
+    if not any(view.answers_again for view in views):
+        axes.set_ylim(0, 1)
+        axes.text(0.5, 0.5, "not answered again", ha="center", va="center", transform=axes.transAxes, color="#59636e")
 
 
 def _no_ticks(axes: Axes) -> None:
