@@ -42,8 +42,8 @@ class LwF(Strategy):
 
     Source: Li & Hoiem 2016, arXiv 1606.09282, eq. 2 and 3. Departs: KL in place of cross-entropy (the same gradient),
     T^2 as in Hinton et al. 2015, no warm-up of the new head.
-    Reproduces: split MNIST, a head for each task: van de Ven & Tolias 2019 (arXiv 1904.07734) 0.996 | ours 0.997; one head
-    of ten: 0.239 | 0.311 (3 seeds; METHODS.md).
+    Reproduces: split MNIST, a head for each task: van de Ven & Tolias 2019 (arXiv 1904.07734) 0.996 | ours 0.997; one
+    head of ten: 0.239 | 0.311 (3 seeds; METHODS.md).
     """
 
     strength: float = 1.0

@@ -44,8 +44,8 @@ class SI(Strategy):
     Source: Zenke et al. 2017, arXiv 1703.04200, eq. 3 to 5.
     Departs: an omega below 0 counts as 0, since a negative F would push away. The gradient is read when this method's
     turn comes: put it before methods that edit gradients; `penalty` terms and replayed rows count as the task's loss.
-    Reproduces: split MNIST, a head for each task: van de Ven & Tolias 2019 (arXiv 1904.07734) 0.991 | ours 0.974 [0.945,
-    1.004] over 3 seeds; more in METHODS.md.
+    Reproduces: split MNIST, a head for each task: van de Ven & Tolias 2019 (arXiv 1904.07734) 0.991 | ours 0.974
+    [0.945, 1.004] over 3 seeds; more in METHODS.md.
     """
 
     strength: float = 1.0
