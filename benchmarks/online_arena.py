@@ -41,16 +41,6 @@ PICTURES = {"sequential": "types.png", "drift": "types.png"}
 MEASURES = ("initial_accuracy", "final_accuracy", "peak_accuracy", "improvement", "backward_transfer", "by_type")
 
 
-def run(name: str, folder: Path) -> None:
-    """Begin a recipe's run, or go on with it."""
-    if is_finished(folder):
-        return
-    if is_online(folder):
-        resume_online(folder)
-    else:
-        run_online(load_online_recipe(RECIPES / f"{name}.yaml"), folder)
-
-
 def main() -> None:
     """Run what is asked for, then write the numbers and pictures of all that is done."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -60,7 +50,8 @@ def main() -> None:
     use_one_thread()
     everything = [name for group in GROUPS.values() for name in group.values()]
     for name in arguments.only.split(",") if arguments.only else everything:
-        run(name, arguments.out / name)
+        folder = arguments.out / name
+        resume_online(folder) if is_online(folder) else run_online(load_online_recipe(RECIPES / f"{name}.yaml"), folder)
         print(f"{name}: done", flush=True)
     numbers = {}
     for group, members in GROUPS.items():

@@ -30,7 +30,7 @@ MEASURES = ("average_accuracy", "backward_transfer", "learning_accuracy")
 DETAILED = ("arena", "cl15", "permuted_mnist")  # suites whose methods stand in a table of all measures
 
 
-def methods() -> str:
+def methods(numbers: dict[str, dict[str, Any]]) -> str:
     """Return METHODS.md."""
     lines = [
         "# Methods",
@@ -38,7 +38,6 @@ def methods() -> str:
         "Made by `make docs` from the registry. How each method is checked: `tests/contract/` runs over all of them.",
         "",
     ]
-    numbers = measured()
     for name in names("strategy"):
         cls = find("strategy", name)
         lines += [f"## `{name}`", "", summary(cls), ""]
@@ -62,9 +61,9 @@ def recipes_of(name: str) -> str:
     return ", ".join(found) or "none yet"
 
 
-def method_recipes() -> dict[Path, str]:
+def method_recipes(numbers: dict[str, dict[str, Any]]) -> dict[Path, str]:
     """Return for each method the recipe that runs it alone, by path: that of a suite with the method put in."""
-    numbers, found = measured(), {}
+    found = {}
     for name in names("strategy"):
         places = [
             (suite, label)
@@ -83,13 +82,8 @@ def method_recipes() -> dict[Path, str]:
         if not recipe.get("seeds"):
             recipe.pop("seed", None)
             recipe["seeds"] = list(range(5))
-        expected, result = "not measured", numbers.get(suite, {}).get(label)
-        if result:
-            score, change = (
-                " ".join(estimate(result["average_accuracy"])),
-                estimate(result["backward_transfer"], signed=True),
-            )
-            expected = f"average accuracy {score}, backward transfer {change[0]}, {result['n_seeds']} seeds"
+        result = numbers.get(suite, {}).get(label)
+        expected = f"{outcome(result)}, {result['n_seeds']} seeds" if result else "not measured"
         path = Path("recipes") / "methods" / f"{name}.yaml"
         head = (
             f"# {name} on {SUITES[suite]['title']}. Made by `make docs` from {source} and benchmarks/methods.yaml.",
@@ -100,6 +94,12 @@ def method_recipes() -> dict[Path, str]:
             [*head, yaml.safe_dump(recipe, default_flow_style=None, sort_keys=False, width=120)]
         )
     return found
+
+
+def outcome(found: dict[str, Any]) -> str:
+    """Return in words what a method came to."""
+    score, change = estimate(found["average_accuracy"]), estimate(found["backward_transfer"], signed=True)
+    return f"average accuracy {' '.join(score)}, backward transfer {change[0]}"
 
 
 def names_in(strategies: list[Any]) -> list[str]:
@@ -115,10 +115,8 @@ def results_of(name: str, suites: dict[str, dict[str, Any]]) -> list[str]:
             if names_in(found["strategies"]) != [name]:
                 continue
             published = SUITES[suite].get("published", {}).get(label)
-            score = " ".join(estimate(found["average_accuracy"]))
-            change, _ = estimate(found["backward_transfer"], signed=True)
             lines.append(
-                f"- On {SUITES[suite]['title']}: average accuracy {score}, backward transfer {change}"
+                f"- On {SUITES[suite]['title']}: {outcome(found)}"
                 f" ({found['n_seeds']} seeds, `{settings(found['strategies'])}`)"
                 + (f"; published: {published}" if published else "")
             )
@@ -203,9 +201,10 @@ def main() -> int:
     """Write the files, or with `--check` compare them; return 1 where one differs."""
     check = "--check" in sys.argv[1:]
     stale = []
+    numbers = measured()
     for path, content in [
-        *method_recipes().items(),
-        (ROOT / "METHODS.md", methods()),
+        *method_recipes(numbers).items(),
+        (ROOT / "METHODS.md", methods(numbers)),
         (ROOT / "docs" / "cli.md", commands()),
     ]:
         if check and (not path.exists() or path.read_text(encoding="utf-8") != content):

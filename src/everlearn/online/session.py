@@ -52,8 +52,6 @@ class Session:
             self._keep()
             self.run.checkpoint()
         self.run.when_paused = self.feed.stop
-        if training is None:
-            self._score_when_due()
         while training is not None or self._peek() is not None:
             name = training["task"] if training else self._task_name(self.pending)
             if training is None:

@@ -46,8 +46,8 @@ def write_online_report(runs: Mapping[str, Path], out: Path) -> list[OnlineView]
 
 
 def _pictures(views: Sequence[OnlineView], out: Path) -> list[Picture]:
-    by_type = []
-    if views[0].stretches() and all(view.stretches() == views[0].stretches() for view in views):
+    by_type, stretches = [], [view.stretches() for view in views]
+    if stretches[0] and all(one == stretches[0] for one in stretches):
         caption = "Held-out accuracy of each type over the episodes, with 95% intervals; shaded: while it was learned."
         by_type = [Picture(out / "types.png", "One type after another", caption)]
         save(draw_types(views), by_type[0].path)
