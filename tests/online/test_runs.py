@@ -110,6 +110,27 @@ def test_a_run_that_is_stopped_anywhere_ends_like_one_that_never_was(llama, tmp_
     assert_same(*ends)
 
 
+class StopAtSecondSeed(Listener):
+    """Stops a run, as a crash would, when its second seed is first scored: nothing of that seed is saved yet."""
+
+    def __init__(self):
+        self.begun = 0
+
+    def evaluated(self, done: int, accuracy: float) -> None:
+        self.begun += done == 0
+        if self.begun == 2:
+            raise Stopped
+
+
+def test_a_run_that_is_stopped_between_two_seeds_ends_like_one_that_never_was(llama, tmp_path):
+    wanted, out = tmp_path / "whole", tmp_path / "stopped"
+    run_online(recipe(llama, seeds=[0, 1]), wanted)
+    with pytest.raises(Stopped):
+        run_online(recipe(llama, seeds=[0, 1]), out, StopAtSecondSeed())
+    assert resume_online(out)["complete"]
+    assert lines(out / "evaluations.jsonl") == lines(wanted / "evaluations.jsonl")
+
+
 def test_a_source_that_ends_early_ends_the_run(llama, tmp_path):
     results = run_online(recipe(llama, source={"name": NAME, "n": 5}), tmp_path / "run")
     assert results["complete"]

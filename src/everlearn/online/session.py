@@ -64,9 +64,10 @@ class Session:
             self._keep()
         if self.scored_at < self.n_done:
             self._score()
-        self.evaluations.append({"type": "end", "seed": self.run.seed, "episode": self.n_done})
         self._keep()
         self.run.checkpoint()
+        # behind what the checkpoint knows of: a run that is killed now resumes here and writes it once
+        self.evaluations.append({"type": "end", "seed": self.run.seed, "episode": self.n_done})
 
     def _peek(self) -> Row | None:
         """Return the problem that comes next, without beginning it."""
