@@ -19,9 +19,10 @@ def greedy_by_hand(model, prompt, n):
 def test_a_batch_of_unequal_prompts_answers_as_each_alone_token_by_token(llama, bert):
     model = make_bench("causal_lora", llama, bert).run().model
     prompts = [row["prompt"] for row in prompt_task(0).train[:5]] + ["x" * 30]
+    ids = model.objective.prompt_ids(prompts, 6)
     state = torch.get_rng_state()
     with torch.no_grad(), model.evaluating():
-        found = generate_greedily(model.network, model.objective, prompts, 6, torch.device("cpu"))
+        found = generate_greedily(model.network, model.objective, ids, 6, torch.device("cpu"))
         wanted = [greedy_by_hand(model, prompt, 6) for prompt in prompts]
     assert found == wanted
     assert torch.equal(torch.get_rng_state(), state)
@@ -29,9 +30,9 @@ def test_a_batch_of_unequal_prompts_answers_as_each_alone_token_by_token(llama, 
 
 def test_a_prompt_that_does_not_fit_loses_its_start(llama, bert):
     model = make_bench("causal_lora", llama, bert).run().model
+    (cut,) = model.objective.prompt_ids(["q" * 90 + "end"], 4)
     with torch.no_grad(), model.evaluating():
-        long = generate_greedily(model.network, model.objective, ["q" * 90 + "end"], 4, torch.device("cpu"))
-        cut = model.objective.prompt_ids(["q" * 90 + "end"], 4)[0]
+        long = generate_greedily(model.network, model.objective, [cut], 4, torch.device("cpu"))
     assert len(cut) == 60
     assert model.tokenizer.decode(cut).endswith("end")
     assert len(long) == 1

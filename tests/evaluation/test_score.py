@@ -126,14 +126,14 @@ def test_perplexity_is_over_all_tokens(language):
 
 
 def test_exact_match_strips_white_space_and_a_verifier_replaces_it(language, monkeypatch):
-    task = prompt_task(0)
+    model, task = language.run().model, prompt_task(0)
     answers = [f" {row['completion']}\n" if i % 2 else "wrong" for i, row in enumerate(task.evaluation)]
-    by_prompt = {row["prompt"]: answer for row, answer in zip(task.evaluation, answers, strict=True)}
+    ids = model.objective.prompt_ids([row["prompt"] for row in task.evaluation], task.max_new_tokens)
+    by_prompt = {tuple(prompt): answer for prompt, answer in zip(ids, answers, strict=True)}
     monkeypatch.setattr(
         "everlearn.evaluation.score.generate_greedily",
-        lambda network, objective, prompts, n, device: [by_prompt[prompt] for prompt in prompts],
+        lambda network, objective, prompts, n, device: [by_prompt[tuple(prompt)] for prompt in prompts],
     )
-    model = language.run().model
     score = score_task(model, task, "evaluation", start_accelerator(device="cpu"), 3)
     assert score.outcomes == (0, 1, 0, 1)
     monkeypatch.setitem(registry._entries["verifier"], "is_wrong", lambda completion, row: completion == "wrong")

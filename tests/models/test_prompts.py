@@ -68,7 +68,7 @@ def test_generation_from_left_padded_prompts_takes_the_likeliest_token_of_the_fo
     prompts = [row["prompt"] for row in [*bench.tasks[0].evaluation, *bench.tasks[1].evaluation]]
     assert len({len(prompt) for prompt in prompts}) > 1
     n_new = 6
-    found = generate_greedily(run.model.network, objective, prompts, n_new, CPU)
+    found = generate_greedily(run.model.network, objective, objective.prompt_ids(prompts, n_new), n_new, CPU)
     for prompt, text in zip(prompts, found, strict=True):
         (ids,) = objective.prompt_ids([prompt], n_new)
         question, answer = torch.tensor(ids), []

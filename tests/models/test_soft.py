@@ -73,7 +73,7 @@ def test_text_is_generated_with_the_vectors(llama, name):
         wanted = torch.cat([wanted, token], dim=1)
         if token.item() == model.tokenizer.eos_token_id:
             break
-    answer = generate_greedily(model.network, model.objective, ["3+1="], 4, torch.device("cpu"))[0]
+    answer = generate_greedily(model.network, model.objective, ids.tolist(), 4, torch.device("cpu"))[0]
     assert answer == model.tokenizer.decode(wanted[0, ids.shape[1] :], skip_special_tokens=True)
 
 

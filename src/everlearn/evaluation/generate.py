@@ -11,14 +11,18 @@ from everlearn.models.objectives import CausalObjective
 
 
 def generate_greedily(
-    network: nn.Module, objective: CausalObjective, prompts: Sequence[str], max_new_tokens: int, device: torch.device
+    network: nn.Module,
+    objective: CausalObjective,
+    prompts: Sequence[list[int]],
+    max_new_tokens: int,
+    device: torch.device,
 ) -> list[str]:
     """Return the text that the model puts after each prompt, up to <eos> or `max_new_tokens`.
 
-    Prompts are padded on the left and answered together; cut on the left where they don't fit the context.
+    Args:
+        prompts: token ids, that leave room for the answer in the context; they are answered together.
     """
-    ids = objective.prompt_ids(list(prompts), max_new_tokens)
-    answers = _generate(network, objective, ids, max_new_tokens, device)
+    answers = _generate(network, objective, prompts, max_new_tokens, device)
     return objective.tokenizer.batch_decode(answers, skip_special_tokens=True)
 
 

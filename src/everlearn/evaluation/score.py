@@ -136,11 +136,12 @@ class _Share:
 
 def _exact_match(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:
     texts = [model.objective.prompt_and_completion(row) for row in rows]
-    order = sorted(range(len(rows)), key=lambda i: len(texts[i][0]))  # prompts of like length share a batch
+    prompts = model.objective.prompt_ids([prompt for prompt, _ in texts], task.max_new_tokens)
+    order = sorted(range(len(rows)), key=lambda i: len(prompts[i]))  # those of like length share a batch
     answers = share.over(
-        [texts[i][0] for i in order],
-        lambda prompts: generate_greedily(
-            model.network, model.objective, prompts, task.max_new_tokens, share.accelerator.device
+        [prompts[i] for i in order],
+        lambda batch: generate_greedily(
+            model.network, model.objective, batch, task.max_new_tokens, share.accelerator.device
         ),
     )
     answer_of = dict(zip(order, answers, strict=True))

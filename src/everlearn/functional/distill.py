@@ -4,10 +4,13 @@ import torch
 from torch.nn import functional as F
 
 
-def distillation_loss(teacher: torch.Tensor, student: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+def distillation_loss(
+    teacher: torch.Tensor, student: torch.Tensor, temperature: float = 1.0, strength: float = 1.0
+) -> torch.Tensor:
     """Return the mean over items of KL(teacher || student) at a temperature, times the temperature squared.
 
-    T^2 * mean_n sum_c p_T(c) (log p_T(c) - log p_S(c)), p = softmax(logits / T); T^2 keeps the gradient's size.
+    strength * T^2 * mean_n sum_c p_T(c) (log p_T(c) - log p_S(c)), p = softmax(logits / T); T^2 keeps the gradient's
+    size.
 
     Args:
         teacher: logits [n_items, n_classes]; no gradient flows into them.
@@ -22,7 +25,8 @@ def distillation_loss(teacher: torch.Tensor, student: torch.Tensor, temperature:
         return student.sum()
     log_p_teacher = F.log_softmax(teacher.detach().float() / temperature, dim=-1)
     log_p_student = F.log_softmax(student.float() / temperature, dim=-1)
-    return F.kl_div(log_p_student, log_p_teacher, reduction="batchmean", log_target=True) * temperature**2
+    total = F.kl_div(log_p_student, log_p_teacher, reduction="sum", log_target=True)
+    return total * (strength * temperature**2 / len(student))  # one factor: each product more is felt in a small step
 
 
 def divergences(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:

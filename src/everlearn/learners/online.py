@@ -167,7 +167,8 @@ class OnlineLearner:
         if network.training:  # going through all modules takes a millisecond, so it stays so until the next step
             network.eval()
         with torch.no_grad(), run.accelerator.autocast():
-            return generate_greedily(network, objective, [prompt], task.max_new_tokens, device)[0]
+            ids = objective.prompt_ids([prompt], task.max_new_tokens)
+            return generate_greedily(network, objective, ids, task.max_new_tokens, device)[0]
 
     def _scale(self, row: Row) -> float:
         if not self.rate_by_difficulty:

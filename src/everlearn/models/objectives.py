@@ -298,7 +298,7 @@ class TensorObjective:
 
     def forward(self, network: nn.Module, batch: Batch, past: Sequence[str] = ()) -> Outputs:
         logits, targets = network(batch["x"]), batch["y"]
-        past_logits = [logits[:, columns] for columns in self._past_columns(past)]
+        past_logits = [logits if columns is None else logits[:, columns] for columns in self._past_columns(past)]
         if "allowed" in batch:
             logits = _hide(logits, F.pad(batch["allowed"], (0, logits.shape[1] - batch["allowed"].shape[1])))
         return Outputs(logits, targets, torch.arange(len(targets), device=targets.device), past_logits)
@@ -306,11 +306,12 @@ class TensorObjective:
     def n_items(self, batch: Batch) -> int:
         return len(batch["y"])
 
-    def _past_columns(self, past: Sequence[str]) -> list[list[int] | slice]:
+    def _past_columns(self, past: Sequence[str]) -> list[list[int] | None]:
+        """Return the output columns of each answer that is wanted; None: all of them."""
         labels = [self.adapters.task_labels.get(task, ()) for task in past]
         columns = [[self.adapters.columns[label] for label in names] for names in labels if names]
         if not columns or self.adapters.head_mode == "task":
-            return columns or [slice(None)] * bool(past)
+            return columns or [None] * bool(past)
         return [sorted({column for of_task in columns for column in of_task})]
 
 

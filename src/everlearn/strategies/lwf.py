@@ -100,8 +100,8 @@ class LwF(Strategy):
         model = step.run.model
         with as_teacher(step.run, self.teacher_):
             before = model.objective.forward(model.network, step.batch, step.run.past_tasks()).past
-        losses = [distillation_loss(b, n, self.temperature) for b, n in zip(before, step.outputs.past, strict=True)]
-        return self.strength * reduce(torch.add, losses)
+        pairs = zip(before, step.outputs.past, strict=True)
+        return reduce(torch.add, (distillation_loss(b, n, self.temperature, self.strength) for b, n in pairs))
 
     def end_task(self, run: "Run", task: Task) -> None:
         self.teacher_, self.cache_, self._tables = {}, [], []
