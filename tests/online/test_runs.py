@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from everlearn.errors import ConfigError, StateError, StreamError
+from everlearn.errors import ConfigError, Paused, StateError, StreamError
 from everlearn.learners.online import Episode
 from everlearn.online import load_online_recipe, resume_online, run_online
 from everlearn.registry import find, names
@@ -127,6 +128,25 @@ def test_a_run_that_is_stopped_between_two_seeds_ends_like_one_that_never_was(ll
     run_online(recipe(llama, seeds=[0, 1]), wanted)
     with pytest.raises(Stopped):
         run_online(recipe(llama, seeds=[0, 1]), out, StopAtSecondSeed())
+    assert resume_online(out)["complete"]
+    assert lines(out / "evaluations.jsonl") == lines(wanted / "evaluations.jsonl")
+
+
+class InterruptLastScoring(Listener):
+    """Presses Ctrl-C while the last scoring of a seed is at work."""
+
+    def evaluated(self, done: int, accuracy: float) -> None:
+        if done == 12:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_in_a_seed_s_last_scoring_stops_the_run_before_the_next_seed(llama, tmp_path):
+    wanted, out = tmp_path / "whole", tmp_path / "stopped"
+    made = recipe(llama, seeds=[0, 1], boundary=4)  # so that it comes after the last step
+    run_online(made, wanted)
+    with pytest.raises(Paused):
+        run_online(made, out, InterruptLastScoring())
+    assert {line["seed"] for line in lines(out / "evaluations.jsonl")} == {0}
     assert resume_online(out)["complete"]
     assert lines(out / "evaluations.jsonl") == lines(wanted / "evaluations.jsonl")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from everlearn.config import build_strategies, read_yaml, write_yaml
-from everlearn.errors import ConfigError, StateError, describe
+from everlearn.errors import ConfigError, Paused, StateError, describe
 from everlearn.learners.devices import start_accelerator
 from everlearn.models.load import load_model
 from everlearn.online.recipe import BY_TYPE, OnlineRecipe, load_online_recipe
@@ -95,6 +95,8 @@ def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
         session = Session(one, recipe, source, held_out, number)
         with pause_on_interrupt(one):
             session.go(resumed=bool(saved) and number == done)
+        if one.pause_requested and number + 1 < len(recipe.all_seeds()):
+            raise Paused(str(out))
     return write_online_results(out)
 
 
