@@ -38,5 +38,17 @@ def test_captions_do_not_overlap(make_run):
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
 
 
+def test_many_dots_have_numbers_whose_captions_stand_in_a_list_by_retention(make_run):
+    runs = {f"method {i}": make_run(str(i), TASKS, forget=0.2 + 0.01 * i, kept=1000 * i) for i in range(13)}
+    views = load_views(runs)
+    dots, listed = draw_retention(views).axes
+    assert {str(n) for n in range(1, 14)} <= {text.get_text() for text in dots.texts}
+    lines = [text.get_text() for text in listed.texts]
+    stability = {view.name: view.results["summary"]["stability"]["mean"] for view in views}
+    wanted = sorted(runs, key=lambda name: -stability[name])
+    assert lines[0::2] == [str(n) for n in range(1, 14)]
+    assert [line.split(" (")[0] for line in lines[1::2]] == wanted
+
+
 def test_nothing_to_show(make_run):
     assert draw_retention(load_views({"one": make_run("one", ["only"])})) is None

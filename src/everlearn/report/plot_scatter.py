@@ -14,6 +14,9 @@ from everlearn.report.text import size
 from everlearn.report.views import RunView, joint_scores, kept_bytes, plasticity_of
 
 
+MOST_CAPTIONS = 12  # of more dots each has a number, and the captions stand in a list
+
+
 @dataclass(frozen=True)
 class Point:
     """A dot: the number of its run, where it stands, and the bytes that the run keeps."""
@@ -44,8 +47,9 @@ def draw_retention(views: Sequence[RunView]) -> Figure | None:
             points.append(Point(position, x, y, sum(kept_bytes(views[position]).values())))
     if not points:
         return None
-    figure = new_figure(7.2, 5.6)
-    axes = figure.subplots()
+    numbered = len(points) > MOST_CAPTIONS
+    figure = new_figure(10.4, 6.8) if numbered else new_figure(7.2, 5.6)
+    axes, *beside = figure.subplots(1, 1 + numbered, squeeze=False, width_ratios=(7, 3)[: 1 + numbered])[0]
     _dots(axes, points)
     x_label = "score right after learning, share of joint training" if use_joint else "score right after learning"
     axes.set_xlabel(f"plasticity: {x_label}  →")
@@ -54,7 +58,10 @@ def draw_retention(views: Sequence[RunView]) -> Figure | None:
     frame_points(axes, points, 1.0 if y_name == "stability" else 0.0, use_joint)
     tidy(axes, "both")
     names = labels([view.name for view in views], "run", 32)
-    label_points(figure, axes, points, {point.position: _caption(names[point.position], point) for point in points})
+    captions = {point.position: _caption(names[point.position], point) for point in points}
+    if numbered:
+        captions = _list_captions(beside[0], points, captions)
+    label_points(figure, axes, points, captions)
     return figure
 
 
@@ -64,6 +71,18 @@ def _mean(view: RunView, metric: str) -> float | None:
 
 def _caption(name: str, point: Point) -> str:
     return f"{name} ({size(point.kept)} kept)" if point.kept else name
+
+
+def _list_captions(axes: Axes, points: Sequence[Point], captions: Mapping[int, str]) -> dict[int, str]:
+    """Write the captions below each other, those that retain most on top, and return each one's number."""
+    axes.set_axis_off()
+    axes.set(xlim=(0, 1), ylim=(len(points) - 0.5, -0.5))
+    ordered = sorted(points, key=lambda point: (-point.y, -point.x))
+    for row, point in enumerate(ordered):
+        axes.text(0.06, row, str(row + 1), fontsize=9, va="center", ha="right")
+        axes.scatter(0.12, row, s=40, color=run_style(point.position)["color"], alpha=0.85)
+        axes.text(0.18, row, captions[point.position], fontsize=9, fontfamily=fonts(), va="center")
+    return {point.position: str(row + 1) for row, point in enumerate(ordered)}
 
 
 def dot_area(kept: float, largest: float) -> float:
