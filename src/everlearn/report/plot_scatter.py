@@ -13,7 +13,6 @@ from everlearn.report.style import GREY, fonts, labels, new_figure, run_style, t
 from everlearn.report.text import size
 from everlearn.report.views import RunView, joint_scores, kept_bytes, plasticity_of
 
-
 MOST_CAPTIONS = 12  # of more dots each has a number, and the captions stand in a list
 
 
