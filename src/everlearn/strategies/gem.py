@@ -42,7 +42,8 @@ class GEM(Strategy):
     Departs: all gradients are normalised first, so that the projection and `margin` don't depend on their scale; the
     margin bounds the dual's v from below, as in the authors' code (their text adds it to v); a step sees a sample of
     the memory; rows are drawn from the whole task in place of its last ones.
-    Reproduces: not verified; our results stand in METHODS.md.
+    Reproduces: permuted MNIST, 10 tasks, average accuracy: Avalanche's reference run 0.80 | ours 0.901 (3 seeds;
+    METHODS.md).
     """
 
     capacity: int = 500

@@ -60,7 +60,8 @@ class Replay(Strategy):
     arXiv 1903.08671, algorithm 2. Departs: the memory is filled at the end of a task, not at every step (for the
     reservoir the distribution is the same); balanced fills the rarest class first, where GDumb drops rows of the
     largest; gradient runs within each task, on gradients by the trainable weights, sketched where they are long.
-    Reproduces: not verified; our results stand in METHODS.md.
+    Reproduces: split MNIST, one head of ten, 5,000 rows: Avalanche's reference run 0.92 | ours 0.956 (3 seeds;
+    METHODS.md).
     """
 
     capacity: int | None = None
