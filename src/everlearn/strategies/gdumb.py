@@ -78,7 +78,8 @@ class GDumb(Strategy):
     algorithm 1. Departs: a task's rows arrive in a shuffled order; training happens at each task's end, by the
     learner's own schedule, not before each test; a class of two tasks counts as two, for else nothing would be kept of
     later tasks where all have the same classes; no CutMix.
-    Reproduces: not verified; our results stand in METHODS.md.
+    Reproduces: split MNIST, one head of ten, 4,400 rows: Avalanche's reference run 0.97 | ours 0.956 (3 seeds; a plain
+    loop with that run's settings on such rows: 0.956, one seed).
     """
 
     capacity: int = 500
