@@ -53,7 +53,7 @@ def test_meta_then_resume(tmp_path, capsys):
         "learner": {"inner_lr": 0.5, "adaptation_steps": 2, "meta_batch_size": 2},
         "n_steps": 2,
         "starts": ["plain", "meta"],
-        "evaluation": {"steps": [2], "control_rates": {"sgd": [0.1]}},
+        "evaluation": {"steps": [2], "rates": {"sgd": [0.1]}},
     }
     recipe, out = tmp_path / "meta.yaml", tmp_path / "out"
     recipe.write_text(yaml.safe_dump(content))

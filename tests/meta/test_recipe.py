@@ -47,8 +47,8 @@ def test_the_control_is_plain_training_on_the_same_rows():
         ("starts=[]", "starts: is empty"),
         ("seeds=[1, 1]", "seeds: is empty or repeats"),
         ("evaluation.steps=[5, 1]", r"evaluation\.steps: don't rise"),
-        ("evaluation.control_rates={adam: [0.1]}", "Did you mean 'adamw'"),
-        ("evaluation.control_rates={sgd: []}", "are empty"),
+        ("evaluation.rates={adam: [0.1]}", "Did you mean 'adamw'"),
+        ("evaluation.rates={sgd: []}", "are empty"),
         ("stream.name=digit", "Did you mean 'digits'"),
     ],
 )

@@ -24,7 +24,7 @@ def recipe(llama, tmp_path_factory):
         "held_out": [tasks[1]["name"]],
         "n_steps": 3,
         "starts": ["plain", "joint", "meta"],
-        "evaluation": {"steps": [0, 2], "control_rates": {"sgd": [0.1], "adamw": [0.01]}},
+        "evaluation": {"steps": [0, 2], "rates": {"sgd": [0.1], "adamw": [0.01]}},
         "seeds": [0, 1],
         "checkpoint": {"every_s": None, "every_steps": 1},
         "device": "cpu",

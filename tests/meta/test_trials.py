@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,13 +7,13 @@ from torch.nn import functional as F
 
 from everlearn.learners.meta.learner import MetaLearner
 from everlearn.meta.recipe import MetaEvaluation
-from everlearn.meta.trials import best_rule, evaluation_loss, try_start, tuned
+from everlearn.meta.trials import INNER_LOOP, best_rule, evaluation_loss, try_start, tuned
 from everlearn.models.plain import mlp
 from support.runs import assert_same
 from support.tasks import prompt_task, regression_task
 
 TASK = regression_task(0)
-RULES = MetaEvaluation(steps=[0, 2], n_rows=6, control_rates={"sgd": [1e-6, 0.1, 1e30], "adamw": [1e-6]})
+RULES = MetaEvaluation(steps=[0, 2], n_rows=6, rates={"sgd": [1e-6, 0.1, 1e30], "adamw": [1e-6]})
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_sgd_steps_are_those_of_the_inner_loop(learner):
 
 
 def test_the_best_rule_is_chosen_and_one_that_blows_up_is_not(learner):
-    assert best_rule(learner, TASK, RULES) == {"optimizer": "sgd", "rate": 0.1}
+    assert best_rule(learner, TASK, "plain", RULES) == {"optimizer": "sgd", "rate": 0.1}
     with tuned(learner, TASK, 2, None, "sgd", 1e30) as model:
         assert not math.isfinite(evaluation_loss(model, TASK, learner.device, 4))
 
@@ -66,7 +67,14 @@ def test_evaluation_loss_weighs_targets_alike_at_any_batch_size(llama):
 
 def test_each_start_is_scored_after_each_number_of_steps(learner):
     plain, meta = (try_start(learner, TASK, start, RULES) for start in ("plain", "meta"))
-    assert [(line["start"], line["steps"], line["rate"]) for line in plain] == [("plain", 0, 0.1), ("plain", 2, 0.1)]
-    assert [(line["start"], line["steps"], line["rate"]) for line in meta] == [("meta", 0, 0.05), ("meta", 2, 0.05)]
+    for name, lines in (("plain", plain), ("meta", meta)):
+        assert [(line["start"], line["steps"], line["rate"]) for line in lines] == [(name, 0, 0.1), (name, 2, 0.1)]
     assert plain[0]["outcomes"] == meta[0]["outcomes"]
     assert plain[1]["value"] > plain[0]["value"]
+
+
+def test_the_learned_start_may_take_the_steps_of_its_own_inner_loop(learner):
+    slow = replace(RULES, rates={"sgd": [1e-6]})
+    plain, meta = (try_start(learner, TASK, start, slow)[-1] for start in ("plain", "meta"))
+    assert (plain["optimizer"], meta["optimizer"], meta["rate"]) == ("sgd", INNER_LOOP, 0.05)
+    assert meta["value"] == learner.score(TASK, 2, n_rows=6).value > plain["value"]

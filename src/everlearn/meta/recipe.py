@@ -12,7 +12,7 @@ from everlearn.models.load import ModelConfig
 from everlearn.types import Task
 
 STARTS = ("plain", "joint", "meta")
-CONTROL_OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = ("sgd", "adamw")
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class MetaEvaluation:
     Args:
         steps: numbers of gradient steps after which each start is scored.
         n_rows: training rows of the held-out task that the steps are taken on; null: learner.n_support.
-        control_rates: {sgd or adamw: learning rates} that the steps from the plain and the joint start are tried with.
-            The one whose answers to the evaluation items are likeliest counts: a choice in the controls' favour.
+        rates: {sgd or adamw: learning rates} that the steps from each start are tried with; those from the learned
+            start by its own inner loop as well. What makes the evaluation items' answers likeliest counts.
         batch_size: rows scored at once.
     """
 
     steps: list[int] = field(default_factory=lambda: [0, 1, 5])
     n_rows: int | None = None
-    control_rates: dict[str, list[float]] = field(
+    rates: dict[str, list[float]] = field(
         default_factory=lambda: {"sgd": [0.03, 0.1, 0.3, 1.0], "adamw": [0.001, 0.003, 0.01]}
     )
     batch_size: int = 64
@@ -43,13 +43,13 @@ class MetaEvaluation:
         if self.n_rows is not None:
             check_number("evaluation.n_rows", self.n_rows, low=1)
         check_number("evaluation.batch_size", self.batch_size, low=1)
-        for name, rates in self.control_rates.items():
-            check_choice("evaluation.control_rates", name, CONTROL_OPTIMIZERS)
-            for i, rate in enumerate(rates):
-                check_number(f"evaluation.control_rates.{name}[{i}]", rate, above=0)
-        if not any(self.control_rates.values()):
+        for name, values in self.rates.items():
+            check_choice("evaluation.rates", name, OPTIMIZERS)
+            for i, rate in enumerate(values):
+                check_number(f"evaluation.rates.{name}[{i}]", rate, above=0)
+        if not any(self.rates.values()):
             way_out = "Give at least one rate, such as {sgd: [0.1]}"
-            raise ConfigError(describe("evaluation.control_rates", "are empty", self.control_rates, way_out))
+            raise ConfigError(describe("evaluation.rates", "are empty", self.rates, way_out))
 
 
 @dataclass(frozen=True)

@@ -16,39 +16,35 @@ from everlearn.models.load import Model
 from everlearn.models.objectives import item_losses, mean_loss
 from everlearn.types import Task
 
+INNER_LOOP = "inner loop"
+
 
 def try_start(learner: MetaLearner, task: Task, start: str, evaluation: MetaEvaluation) -> list[dict[str, Any]]:
-    """Return the score after each number of steps, with how the steps were taken, as JSON.
-
-    The meta start takes its own inner loop's steps; the others those of the best of `evaluation.control_rates`.
-    """
+    """Return the score after each number of steps, with how the steps were taken (`best_rule`), as JSON."""
     learner.prepare([task])
-    if start == "meta":
-        rule = {"optimizer": "sgd", "rate": learner.config.inner_lr}
-    else:
-        rule = best_rule(learner, task, evaluation)
+    rule = best_rule(learner, task, start, evaluation)
     lines = []
     for n_steps in evaluation.steps:
-        if start == "meta":
-            ready = learner.adapted(task, n_steps, n_rows=evaluation.n_rows)
-        else:
-            ready = tuned(learner, task, n_steps, evaluation.n_rows, **rule)
-        with ready as model:
+        with tuned(learner, task, n_steps, evaluation.n_rows, **rule) as model:
             score = learner.score_as_is(model, task, batch_size=evaluation.batch_size)
         lines.append({"start": start, "steps": n_steps, **rule, **asdict(score), "outcomes": list(score.outcomes)})
     return lines
 
 
-def best_rule(learner: MetaLearner, task: Task, evaluation: MetaEvaluation) -> dict[str, Any]:
-    """Return the optimizer and the rate after whose steps the loss on the evaluation items is the lowest."""
-    found: list[tuple[float, dict[str, Any]]] = []
-    for optimizer, rates in evaluation.control_rates.items():
-        for rate in rates:
-            rule = {"optimizer": optimizer, "rate": rate}
-            with tuned(learner, task, evaluation.steps[-1], evaluation.n_rows, **rule) as model:
-                loss = evaluation_loss(model, task, learner.device, evaluation.batch_size)
-            found.append((loss if math.isfinite(loss) else math.inf, rule))
-    return min(found, key=lambda one: one[0])[1]
+def best_rule(learner: MetaLearner, task: Task, start: str, evaluation: MetaEvaluation) -> dict[str, Any]:
+    """Return the optimizer and the rate after whose steps the loss on the evaluation items is the lowest.
+
+    Each start is tried with all of `evaluation.rates`; the learned one with its own inner loop as well.
+    """
+    rules = [{"optimizer": name, "rate": rate} for name, rates in evaluation.rates.items() for rate in rates]
+    if start == "meta":
+        rules.insert(0, {"optimizer": INNER_LOOP, "rate": learner.config.inner_lr})
+    losses = []
+    for rule in rules:
+        with tuned(learner, task, evaluation.steps[-1], evaluation.n_rows, **rule) as model:
+            loss = evaluation_loss(model, task, learner.device, evaluation.batch_size)
+        losses.append(loss if math.isfinite(loss) else math.inf)
+    return rules[losses.index(min(losses))]
 
 
 def evaluation_loss(model: Model, task: Task, device: torch.device, batch_size: int) -> float:
@@ -64,7 +60,11 @@ def evaluation_loss(model: Model, task: Task, device: torch.device, batch_size: 
 def tuned(
     learner: MetaLearner, task: Task, n_steps: int, n_rows: int | None, optimizer: str, rate: float
 ) -> Iterator[Model]:
-    """Let the model take ordinary optimizer steps on a task, until the block ends; then it is as before."""
+    """Let the model take steps on a task, an optimizer's or the inner loop's; after the block it is as before."""
+    if optimizer == INNER_LOOP:
+        with learner.adapted(task, n_steps, n_rows=n_rows) as model:
+            yield model
+        return
     batches, model = learner.support_of(task, n_steps, n_rows), learner.model
     parameters = model.adapters.trainable()
     with model.adapters.using({name: p.detach().clone() for name, p in parameters.items()}):
