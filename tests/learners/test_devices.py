@@ -3,6 +3,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,15 @@ def test_it_gives_what_was_asked():
     assert (accelerator.num_processes, accelerator.mixed_precision) == (1, "no")
     assert start_accelerator(device="cpu", precision="bf16").mixed_precision == "bf16"
     assert start_accelerator(device="cpu", precision="no").mixed_precision == "no"
+
+
+@pytest.mark.parametrize(("library", "n_calls"), [("glibc", 2), ("", 0)])
+def test_only_glibc_is_told_to_keep_freed_memory(monkeypatch, library, n_calls):
+    calls = []
+    monkeypatch.setattr("platform.libc_ver", lambda: (library, "2.36"))
+    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace(mallopt=lambda *call: calls.append(call)))
+    start_accelerator(device="cpu")
+    assert len(calls) == n_calls
 
 
 @pytest.mark.parametrize(
