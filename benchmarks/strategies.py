@@ -180,9 +180,11 @@ def main() -> None:
     names = arguments.only.split(",") if arguments.only else [*registry.names("strategy"), "lwf_cached"]
     names = [name for name in names if name not in SKIPPED]
     avalanche = Avalanche(arguments.avalanche) if arguments.avalanche else None
+    peer = avalanche.versions if avalanche else None
     numbers: dict[str, Any] = {"mlp": {}, "avalanche": {}, "lora": {}, "growth": {}}
     if arguments.out.exists() and (arguments.only or arguments.skip_growth):
-        numbers = json.loads(arguments.out.read_text(encoding="utf-8"))["numbers"]
+        kept = json.loads(arguments.out.read_text(encoding="utf-8"))
+        numbers, peer = kept["numbers"], peer or kept["config"]["peer"]
     for name in names:
         unsuited = _class(name).unsuited
         if not {"tensor", "full", "task_head"} & set(unsuited):
@@ -204,7 +206,7 @@ def main() -> None:
         told = {n: (round(found["first_ms"], 3), found["bytes_kept"]) for n, found in numbers["growth"][name].items()}
         print(f"{name}: after so many tasks, (ms a step, bytes kept): {told}", flush=True)
     config = {"rounds": arguments.rounds, "epochs": arguments.epochs, "lora_steps": arguments.lora_steps}
-    config |= {"settings": SETTINGS, "peer": avalanche.versions if avalanche else None}
+    config |= {"settings": SETTINGS, "peer": peer}
     if avalanche:
         avalanche.close()
     write(arguments.out, config, numbers)
