@@ -45,3 +45,12 @@ def test_joint_training_that_repeats_its_scores_is_a_level_too(tmp_path):
     for column, axes in enumerate(figure.axes):
         (level,) = axes.lines[:1]
         assert list(level.get_ydata()) == [view.matrices[0].values[-1, column]] * 2
+
+
+def test_a_long_legend_leaves_the_panel_its_height(make_run):
+    def panel_height(n_runs: int) -> float:
+        figure = draw_mean_curve(load_views({f"method {i}": make_run(str(i), TASKS) for i in range(n_runs)}))
+        figure.draw_without_rendering()
+        return figure.axes[0].get_position().height * figure.get_figheight()
+
+    assert panel_height(24) > 0.9 * panel_height(3)

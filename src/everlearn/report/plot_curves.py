@@ -129,6 +129,8 @@ def _legend(figure: Figure, axes: Axes, views: Sequence[RunView]) -> None:
     names = labels([view.name for view in views], "run", 32)
     entry_width = 0.085 * max(len(name) for name in names) + 0.7
     across = min(len(views), max(1, int(figure.get_figwidth() // entry_width)), MAX_LEGEND_COLUMNS)
+    more_lines = max(0, math.ceil(len(views) / across) - 2)
+    figure.set_figheight(figure.get_figheight() + 0.19 * more_lines)  # so that the panels keep theirs
     legend = figure.legend(handles, names, loc="outside upper center", ncols=across, frameon=False, fontsize=9)
     for text in legend.get_texts():
         text.set_fontfamily(fonts())
