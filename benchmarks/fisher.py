@@ -87,13 +87,19 @@ def check(model: Model, batches: list[Batch], kind: str) -> dict[str, float]:
     numbers = {
         "largest": max(s.max().item() for s in slow.values()),
         "largest_difference": max((ours[name] - s).abs().max().item() for name, s in slow.items()),
-        "relative_difference": _distance(ours, slow),
+        "relative_difference": relative_difference(ours, slow),
     }
     if kind == "empirical":
-        numbers["shortcut_relative_difference"] = _distance(_shortcut(model, batches), slow)
+        numbers["shortcut_relative_difference"] = relative_difference(_shortcut(model, batches), slow)
     if numbers["relative_difference"] > TOLERANCE:
         raise SystemExit(f"{kind}: the result is not that of single examples: {numbers}")
     return numbers
+
+
+def relative_difference(sums: Sums, reference: Sums) -> float:
+    """Return |sums - reference| / |reference| over all weights."""
+    difference = torch.cat([(sums[name] - r).flatten() for name, r in reference.items()])
+    return (difference.norm() / torch.cat([r.flatten() for r in reference.values()]).norm()).item()
 
 
 def main() -> None:
@@ -158,12 +164,6 @@ def _shortcut(model: Model, batches: list[Batch]) -> Sums:
             for name, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):
                 sums[name] += gradient.square() / len(batch["labels"])
     return sums
-
-
-def _distance(sums: Sums, reference: Sums) -> float:
-    """Return |sums - reference| / |reference| over all weights."""
-    difference = torch.cat([(sums[name] - r).flatten() for name, r in reference.items()])
-    return (difference.norm() / torch.cat([r.flatten() for r in reference.values()]).norm()).item()
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ import tempfile
 from pathlib import Path
 
 import torch
+from fisher import relative_difference
 from paired import write
 from torch import nn
-from torch.nn import functional as F
 from workload import results_path, use_one_thread
 
-from everlearn.functional.per_example import add_row_gradients, linear_layers
+from everlearn.functional.fisher import sum_of_squared_gradients
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.models.load import load_model
@@ -33,27 +33,9 @@ N_ROWS, BATCH_SIZES = 64, (1, 8, 64)
 Tensors = dict[str, torch.Tensor]
 
 
-def relative_difference(ours: Tensors, theirs: Tensors) -> float:
-    """Return the norm of the difference over that of theirs, all tensors laid end to end."""
-    ours, theirs = (torch.cat([found[name].flatten() for name in sorted(ours)]) for found in (ours, theirs))
-    return ((ours - theirs).norm() / theirs.norm()).item()
-
-
 def total(found: Tensors) -> float:
     """Return the sum over all weights."""
     return sum(tensor.sum().item() for tensor in found.values())
-
-
-def squares(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Tensors:
-    """Return the sum over rows of each row's squared gradient of the cross-entropy."""
-    parameters = dict(network.named_parameters())
-    sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
-
-    def losses(batch: Tensors, rows: list[int]) -> list[torch.Tensor]:
-        return [F.cross_entropy(network(batch["x"]), batch["y"], reduction="sum")]
-
-    add_row_gradients(parameters, linear_layers(network, parameters), {"x": x, "y": y}, losses, 2, sums)
-    return sums
 
 
 def main() -> None:
@@ -74,12 +56,18 @@ def main() -> None:
         worker = Path(__file__).with_name("importance_worker.py")
         subprocess.run([arguments.peer, str(worker), str(given), str(found)], check=True, stdout=subprocess.DEVNULL)
         theirs = torch.load(found)
-    our_squares = squares(network, x, y)
     task = Task("rows", "tensor", TensorRows(x, y), TensorRows(x, y))
     model = load_model(network, [task])
     si = SI()
     learner = SupervisedLearner(optimizer="sgd", learning_rate=0.1, batch_size=8, epochs=1, clip=None)
     run = Run(model, learner, [si], start_accelerator(device="cpu"), tasks={task.name: task})
+    our_squares, _ = sum_of_squared_gradients(
+        network,
+        model.adapters.trainable(),
+        [{"x": x, "y": y}],
+        lambda batch: model.objective.forward(network, batch),
+        "empirical",
+    )
     our_mas = MAS(n_examples=None).estimate(run, task)
     run.learn(task)
     numbers = {

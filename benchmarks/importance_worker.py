@@ -32,7 +32,7 @@ def mas(network: nn.Module, x: torch.Tensor, y: torch.Tensor, batch_size: int) -
 def si_movement(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return the path integral that Avalanche's SI has after an epoch on the rows, all of it laid end to end."""
     from avalanche.benchmarks import tensors_benchmark
-    from avalanche.training.plugins import EvaluationPlugin
+    from avalanche.training.plugins import EvaluationPlugin, SynapticIntelligencePlugin
     from avalanche.training.supervised import SynapticIntelligence
 
     strategy = SynapticIntelligence(
@@ -41,8 +41,8 @@ def si_movement(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.T
     )  # fmt: skip
     (experience,) = tensors_benchmark(train_tensors=[(x, y)], test_tensors=[(x, y)], task_labels=[0]).train_stream
     strategy.train(experience, num_workers=0)
-    data = next(plugin for plugin in strategy.plugins if hasattr(plugin, "syn_data")).syn_data
-    return torch.cat([found.data.flatten() for found in data["cum_trajectory"].values()])
+    (plugin,) = (plugin for plugin in strategy.plugins if isinstance(plugin, SynapticIntelligencePlugin))
+    return torch.cat([found.data.flatten() for found in plugin.syn_data["cum_trajectory"].values()])
 
 
 def squares(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:

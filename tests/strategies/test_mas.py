@@ -1,6 +1,6 @@
 """Memory aware synapses beside a slow version of the paper's equations (reference/regularisation.py).
 
-Avalanche 0.6 (training/plugins/mas.py) computes it otherwise, and ours is not to be compared with it:
+Avalanche 0.6 (training/plugins/mas.py) computes it otherwise (benchmarks/importance.py has numbers):
 - It takes the absolute value of a batch's mean gradient, in which rows cancel: the importance falls as batches grow,
   and a short last batch weighs as much as a whole one. Ours is the mean of each row's absolute gradient (eq. 2).
 - It leaves the model in training mode meanwhile, with dropout; ours is in evaluation mode.

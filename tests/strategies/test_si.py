@@ -1,6 +1,6 @@
 """Synaptic intelligence beside a slow version of the paper's equations (reference/regularisation.py).
 
-Avalanche 0.6 (training/plugins/synaptic_intelligence.py) computes it otherwise, and ours is not to be compared with it:
+Avalanche 0.6 (training/plugins/synaptic_intelligence.py) computes it otherwise (benchmarks/importance.py has numbers):
 - On the CPU its "old" weights are views of the live ones (`detach().cpu().flatten()`), so that both the path integral
   and the pull are exactly 0; it works on a GPU, where `.cpu()` copies. We copy.
 - Its gradient is that of the loss with the penalty; the paper's, and ours, is of the loss without it.

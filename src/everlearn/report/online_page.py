@@ -13,7 +13,7 @@ from everlearn.report.online_views import OnlineView, group_names, load_online_v
 from everlearn.report.page import PAGE
 from everlearn.report.plot_online import draw_learning, draw_six, draw_twelve, draw_types
 from everlearn.report.plots import Picture
-from everlearn.report.style import fonts, labels, new_figure, save
+from everlearn.report.style import SOFT, fonts, labels, new_figure, save
 from everlearn.report.table import Grid, markdown_text, to_markdown
 from everlearn.report.text import duration, number, size
 
@@ -129,7 +129,7 @@ def table_figure(grid: Grid) -> Figure:
         if line == 0:
             cell.set_facecolor("#f0f3f6")
     axes.set_title(grid.title, fontsize=12)
-    figure.text(0.5, 0.01, grid.note, ha="center", fontsize=8, color="#59636e")
+    figure.text(0.5, 0.01, grid.note, ha="center", fontsize=8, color=SOFT)
     return figure
 
 

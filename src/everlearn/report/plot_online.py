@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from everlearn.report.online_views import WINDOW, OnlineView, group_names
-from everlearn.report.style import COLOURS, GREY, fonts, labels, new_figure, run_style, tidy
+from everlearn.report.style import COLOURS, GREY, SOFT, fonts, labels, new_figure, run_style, tidy
 
 SIX = 6
 Panel = Callable[[Axes, Sequence[OnlineView], Sequence[str]], None]
@@ -236,7 +236,7 @@ def _instant(axes: Axes, views: Sequence[OnlineView], names: Sequence[str]) -> N
     tidy(axes)
     if not any(view.answers_again for view in views):
         axes.set_ylim(0, 1)
-        axes.text(0.5, 0.5, "not answered again", ha="center", va="center", transform=axes.transAxes, color="#59636e")
+        axes.text(0.5, 0.5, "not answered again", ha="center", va="center", transform=axes.transAxes, color=SOFT)
 
 
 def _no_ticks(axes: Axes) -> None:

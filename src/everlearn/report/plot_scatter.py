@@ -47,8 +47,12 @@ def draw_retention(views: Sequence[RunView]) -> Figure | None:
     if not points:
         return None
     numbered = len(points) > MOST_CAPTIONS
-    figure = new_figure(10.4, 6.8) if numbered else new_figure(7.2, 5.6)
-    axes, *beside = figure.subplots(1, 1 + numbered, squeeze=False, width_ratios=(7, 3)[: 1 + numbered])[0]
+    if numbered:
+        figure = new_figure(10.4, 6.8)
+        axes, beside = figure.subplots(1, 2, width_ratios=(7, 3))
+    else:
+        figure = new_figure(7.2, 5.6)
+        axes = figure.subplots()
     _dots(axes, points)
     x_label = "score right after learning, share of joint training" if use_joint else "score right after learning"
     axes.set_xlabel(f"plasticity: {x_label}  →")
@@ -59,7 +63,7 @@ def draw_retention(views: Sequence[RunView]) -> Figure | None:
     names = labels([view.name for view in views], "run", 32)
     captions = {point.position: _caption(names[point.position], point) for point in points}
     if numbered:
-        captions = _list_captions(beside[0], points, captions)
+        captions = _list_captions(beside, points, captions)
     label_points(figure, axes, points, captions)
     return figure
 
