@@ -38,14 +38,14 @@ def test_tuning_takes_the_optimizers_steps_and_gives_the_weights_back(learner):
         optimizer.zero_grad()
         (0.5 * F.mse_loss(by_hand(batch["x"]), batch["y"])).backward()
         optimizer.step()
-    with tuned(learner, TASK, 3, 6, "adamw", 0.01):
+    with tuned(learner, TASK, 3, 6, 0, "adamw", 0.01):
         assert_same(weights_of(learner), {n: p.detach() for n, p in by_hand.named_parameters()})
     assert_same(weights_of(learner), before)
     assert all(p.grad is None for p in learner.model.network.parameters())
 
 
 def test_sgd_steps_are_those_of_the_inner_loop(learner):
-    with tuned(learner, TASK, 3, None, "sgd", 0.05):
+    with tuned(learner, TASK, 3, None, 0, "sgd", 0.05):
         ordinary = weights_of(learner)
     with learner.adapted(TASK, 3):
         assert_same(weights_of(learner), ordinary, 1e-6)
@@ -53,7 +53,7 @@ def test_sgd_steps_are_those_of_the_inner_loop(learner):
 
 def test_the_best_rule_is_chosen_and_one_that_blows_up_is_not(learner):
     assert best_rule(learner, TASK, "plain", RULES) == {"optimizer": "sgd", "rate": 0.1}
-    with tuned(learner, TASK, 2, None, "sgd", 1e30) as model:
+    with tuned(learner, TASK, 2, None, 0, "sgd", 1e30) as model:
         assert not math.isfinite(evaluation_loss(model, TASK, learner.device, 4))
 
 
@@ -78,3 +78,13 @@ def test_the_learned_start_may_take_the_steps_of_its_own_inner_loop(learner):
     plain, meta = (try_start(learner, TASK, start, slow)[-1] for start in ("plain", "meta"))
     assert (plain["optimizer"], meta["optimizer"], meta["rate"]) == ("sgd", INNER_LOOP, 0.05)
     assert meta["value"] == learner.score(TASK, 2, n_rows=6).value > plain["value"]
+
+
+def test_each_draw_takes_other_rows_and_all_take_one_rule(learner):
+    lines = try_start(learner, TASK, "plain", replace(RULES, n_draws=2))
+    assert [(line["draw"], line["steps"]) for line in lines] == [(0, 0), (0, 2), (1, 0), (1, 2)]
+    assert lines[0]["outcomes"] == lines[2]["outcomes"]
+    assert lines[1]["outcomes"] != lines[3]["outcomes"]
+    assert {line["rate"] for line in lines} == {0.1}
+    with tuned(learner, TASK, 2, 6, 1, "sgd", 0.1) as model:
+        assert lines[3]["loss"] == evaluation_loss(model, TASK, learner.device, 64)

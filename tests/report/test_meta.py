@@ -4,9 +4,10 @@ from everlearn.evaluation.stats import mean_interval, paired_difference, wilson_
 from everlearn.report.meta import draw_meta, meta_grid, summarise_meta
 
 
-def line(seed, start, steps, outcomes, task="a"):
+def line(seed, start, steps, outcomes, task="a", draw=0, loss=1.0):
     return {
         "seed": seed, "start": start, "steps": steps, "task": task, "metric": "exact_match", "outcomes": outcomes,
+        "draw": draw, "loss": loss,
     }  # fmt: skip
 
 
@@ -46,12 +47,46 @@ def test_table_and_picture_show_all():
     summary = summarise_meta(lines)
     grid = meta_grid(summary)
     assert grid.columns == ("start", "0 steps", "5 steps")
-    assert [row[0] for row in grid.rows] == ["plain", "meta", "meta - plain"]
+    names = ["plain", "meta", "meta - plain"]
+    assert [row[0] for row in grid.rows] == [*names, *(f"loss: {name}" for name in names)]
     assert "2 seeds" in grid.note
-    axes = draw_meta(summary).axes[0]
+    axes, losses = draw_meta(summary).axes
+    assert list(losses.get_lines()[0].get_ydata()) == [1.0, 1.0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["plain", "meta"]
     assert list(axes.get_lines()[1].get_ydata()) == [0.625, 0.625]
 
 
 def test_runs_without_a_learned_start_have_no_differences():
     assert summarise_meta([one for one in LINES if one["start"] == "plain"])["differences"] == {}
+
+
+def test_draws_of_rows_are_averaged_within_a_seed():
+    again = [line(0, "plain", 5, [1.0, 0.0, 1.0, 0.0], draw=1), line(0, "meta", 5, [1.0, 1.0, 1.0, 0.0], draw=1)]
+    one = summarise_meta([*LINES[:2], *again])
+    wanted = paired_difference([0.5, 0.0, 1.0, 0.0], [1.0, 0.5, 1.0, 0.0])
+    found = one["differences"]["meta - plain"]["5"]
+    assert (found["mean"], found["low"], found["high"]) == (wanted.difference, wanted.low, wanted.high)
+    assert one["n_items"] == 4
+    both = summarise_meta([*LINES, *again])["differences"]["meta - plain"]["5"]
+    assert both["mean"] == pytest.approx((0.25 + 0.75) / 2)
+
+
+def test_losses_have_intervals_over_seeds_alone_and_what_blew_up_is_not_known():
+    lines = [line(seed, start, 5, [1.0], loss=loss) for seed, start, loss in
+             ((0, "plain", 2.0), (1, "plain", 3.0), (0, "meta", 1.0), (1, "meta", 1.5))]  # fmt: skip
+    wanted = mean_interval([-1.0, -1.5])
+    found = summarise_meta(lines)["loss"]["differences"]["meta - plain"]["5"]
+    assert (found["mean"], found["low"], found["high"]) == pytest.approx((wanted.value, wanted.low, wanted.high))
+    one_seed = summarise_meta([lines[0], lines[2]])["loss"]["differences"]["meta - plain"]["5"]
+    assert one_seed == {"mean": -1.0, "low": None, "high": None}
+    summary = summarise_meta([lines[0], lines[1], lines[2], {**lines[3], "loss": None}])
+    assert summary["loss"]["scores"]["meta"]["5"] == {"mean": None, "low": None, "high": None}
+    assert draw_meta(summary).axes[1].get_lines()[1].get_xdata().size == 0
+
+
+def test_each_held_out_task_has_its_own_numbers():
+    more = [*LINES, *({**one, "task": "b", "outcomes": [1.0]} for one in LINES)]
+    summary = summarise_meta(more)
+    assert summary["by_task"]["a"]["differences"] == summarise_meta(LINES)["differences"]
+    assert summary["by_task"]["b"]["scores"]["plain"]["5"]["mean"] == 1.0
+    assert "b: meta - plain" in [row[0] for row in meta_grid(summary).rows]

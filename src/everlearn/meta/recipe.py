@@ -22,6 +22,7 @@ class MetaEvaluation:
     Args:
         steps: numbers of gradient steps after which each start is scored.
         n_rows: training rows of the held-out task that the steps are taken on; null: learner.n_support.
+        n_draws: how often such rows are drawn; the score of a seed is the mean over the draws.
         rates: {sgd or adamw: learning rates} that the steps from each start are tried with; those from the learned
             start by its own inner loop as well. What makes the evaluation items' answers likeliest counts.
         batch_size: rows scored at once.
@@ -29,6 +30,7 @@ class MetaEvaluation:
 
     steps: list[int] = field(default_factory=lambda: [0, 1, 5])
     n_rows: int | None = None
+    n_draws: int = 1
     rates: dict[str, list[float]] = field(
         default_factory=lambda: {"sgd": [0.03, 0.1, 0.3, 1.0], "adamw": [0.001, 0.003, 0.01]}
     )
@@ -42,6 +44,7 @@ class MetaEvaluation:
             raise ConfigError(describe("evaluation.steps", "don't rise", self.steps, way_out))
         if self.n_rows is not None:
             check_number("evaluation.n_rows", self.n_rows, low=1)
+        check_number("evaluation.n_draws", self.n_draws, low=1)
         check_number("evaluation.batch_size", self.batch_size, low=1)
         for name, values in self.rates.items():
             check_choice("evaluation.rates", name, OPTIMIZERS)

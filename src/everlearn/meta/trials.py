@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import product
 from typing import Any
 
 import torch
@@ -20,30 +21,37 @@ INNER_LOOP = "inner loop"
 
 
 def try_start(learner: MetaLearner, task: Task, start: str, evaluation: MetaEvaluation) -> list[dict[str, Any]]:
-    """Return the score after each number of steps, with how the steps were taken (`best_rule`), as JSON."""
+    """Return the scores after each number of steps on each draw of rows, as JSON: how the steps were taken
+    (`best_rule`), the loss of the evaluation items' answers (None: not finite), the score.
+    """  # fmt: skip
     learner.prepare([task])
     rule = best_rule(learner, task, start, evaluation)
     lines = []
-    for n_steps in evaluation.steps:
-        with tuned(learner, task, n_steps, evaluation.n_rows, **rule) as model:
+    for draw, n_steps in product(range(evaluation.n_draws), evaluation.steps):
+        with tuned(learner, task, n_steps, evaluation.n_rows, draw, **rule) as model:
+            loss = evaluation_loss(model, task, learner.device, evaluation.batch_size)
             score = learner.score_as_is(model, task, batch_size=evaluation.batch_size)
-        lines.append({"start": start, "steps": n_steps, **rule, **asdict(score), "outcomes": list(score.outcomes)})
+        line = {"start": start, "steps": n_steps, "draw": draw, **rule, "loss": loss if math.isfinite(loss) else None}
+        lines.append({**line, **asdict(score), "outcomes": list(score.outcomes)})
     return lines
 
 
 def best_rule(learner: MetaLearner, task: Task, start: str, evaluation: MetaEvaluation) -> dict[str, Any]:
     """Return the optimizer and the rate after whose steps the loss on the evaluation items is the lowest.
 
-    Each start is tried with all of `evaluation.rates`; the learned one with its own inner loop as well.
+    Each start is tried with all of `evaluation.rates`; the learned one with its own inner loop as well. The loss is
+    the mean over the draws of rows.
     """
     rules = [{"optimizer": name, "rate": rate} for name, rates in evaluation.rates.items() for rate in rates]
     if start == "meta":
         rules.insert(0, {"optimizer": INNER_LOOP, "rate": learner.config.inner_lr})
     losses = []
     for rule in rules:
-        with tuned(learner, task, evaluation.steps[-1], evaluation.n_rows, **rule) as model:
-            loss = evaluation_loss(model, task, learner.device, evaluation.batch_size)
-        losses.append(loss if math.isfinite(loss) else math.inf)
+        total = 0.0
+        for draw in range(evaluation.n_draws):
+            with tuned(learner, task, evaluation.steps[-1], evaluation.n_rows, draw, **rule) as model:
+                total += evaluation_loss(model, task, learner.device, evaluation.batch_size)
+        losses.append(total if math.isfinite(total) else math.inf)
     return rules[losses.index(min(losses))]
 
 
@@ -58,14 +66,14 @@ def evaluation_loss(model: Model, task: Task, device: torch.device, batch_size: 
 
 @contextmanager
 def tuned(
-    learner: MetaLearner, task: Task, n_steps: int, n_rows: int | None, optimizer: str, rate: float
+    learner: MetaLearner, task: Task, n_steps: int, n_rows: int | None, draw: int, optimizer: str, rate: float
 ) -> Iterator[Model]:
     """Let the model take steps on a task, an optimizer's or the inner loop's; after the block it is as before."""
     if optimizer == INNER_LOOP:
-        with learner.adapted(task, n_steps, n_rows=n_rows) as model:
+        with learner.adapted(task, n_steps, n_rows=n_rows, draw=draw) as model:
             yield model
         return
-    batches, model = learner.support_of(task, n_steps, n_rows), learner.model
+    batches, model = learner.support_of(task, n_steps, n_rows, draw), learner.model
     parameters = model.adapters.trainable()
     with model.adapters.using({name: p.detach().clone() for name, p in parameters.items()}):
         make = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimizer]

@@ -143,27 +143,30 @@ class MetaLearner:
         return losses
 
     @contextmanager
-    def adapted(self, task: Task, n_steps: int | None = None, *, n_rows: int | None = None) -> Iterator[Model]:
+    def adapted(
+        self, task: Task, n_steps: int | None = None, *, n_rows: int | None = None, draw: int = 0
+    ) -> Iterator[Model]:
         """Let the model be what a few gradient steps on a task make of it, until the block ends; then it is as before.
 
         Args:
             n_steps: of gradient descent, by default `adaptation_steps`; 0 for none.
             n_rows: of the task's training rows, drawn by the seed; by default `n_support`, in batches as in training.
+            draw: another number draws other rows.
         """
         self.prepare([task])
         n_steps = self.config.adaptation_steps if n_steps is None else n_steps
-        batches = self.support_of(task, n_steps, n_rows)
+        batches = self.support_of(task, n_steps, n_rows, draw)
         with self.training(task):
             moving = adapted_names(self.model, self.config)
             weights = adapt(self._loss, self._weights(), batches, self.config.inner_lr, moving)
         with self.model.adapters.using(weights):
             yield self.model
 
-    def support_of(self, task: Task, n_steps: int, n_rows: int | None = None) -> tuple[Batch, ...]:
+    def support_of(self, task: Task, n_steps: int, n_rows: int | None = None, draw: int = 0) -> tuple[Batch, ...]:
         """Return the batches that `adapted` learns a task from."""
         encoded = EncodedTask.of(task, self.model.objective)
         n_rows = min(n_rows or self.config.n_support, len(encoded))
-        rows = encoded.draw(n_rows, task.name, generator_for(self.seed, "support", task.name))
+        rows = encoded.draw(n_rows, task.name, generator_for(self.seed, "support", task.name, draw))
         batches = inner_batches(encoded, rows, n_steps, min(self.config.inner_rows, n_rows))
         return tuple(to_device(batch, self.device) for batch in batches)
 

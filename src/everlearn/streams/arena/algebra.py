@@ -61,7 +61,7 @@ class Algebra(NamedTuple):
         """Return the equations with x and y as unknowns."""
         return self._equations("x", "y")
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Choose letters, and the unknown that is asked for."""
         letters = rng.choice(LETTERS)
         which = rng.randrange(len(self.solution))
@@ -74,7 +74,7 @@ class Algebra(NamedTuple):
             answer=str(self.solution[which]),
             choices=(),
             explanation="; ".join(steps),
-            content=self.content(),
+            content=content,
         )
 
     def _equations(self, x: str, y: str) -> str:

@@ -170,7 +170,7 @@ class Analogy(NamedTuple):
         *examples, asked = (f"{first}:{second}" for first, second in self.pairs)
         return " ".join((*sorted(examples), asked))
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Show all pairs but the last, and of that the first part."""
         *examples, (asked, answer) = self.pairs
         options = OPTIONS.format(options=listing(in_any_order(rng, self.offered))) if self.offered else ""
@@ -186,7 +186,7 @@ class Analogy(NamedTuple):
             answer=answer,
             choices=self.offered,
             explanation="; ".join(self.rule.format(a=first, b=second) for first, second in self.pairs),
-            content=self.content(),
+            content=content,
         )
 
 

@@ -108,7 +108,7 @@ class Causal(NamedTuple):
         """Return the rules in alphabetical order."""
         return "; ".join(sorted([f"{_words(premise)} > {_words(result)}" for premise, result in self.rules]))
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Put the rules into words, in any order, with an observation and a claim of either sign."""
         ends = self.rules[0][0], self.rules[self.n_chain - 1][1]
         form, other_holds = FORMS[self.observed, self.observed_holds]
@@ -128,7 +128,7 @@ class Causal(NamedTuple):
             answer=self.answer,
             choices=ANSWERS,
             explanation=f"{form} over {self.n_chain} of {len(self.rules)} rules",
-            content=self.content(),
+            content=content,
         )
 
 

@@ -64,7 +64,7 @@ class Comparison(NamedTuple):
         """Return the people from the most to the least."""
         return " > ".join(self.chain)
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Put the chain into words: one fact for each neighbouring pair."""
         over, under, most, least = rng.choice(RELATIONS)
         facts = []
@@ -73,7 +73,7 @@ class Comparison(NamedTuple):
             facts.append((under if is_reversed else over).format(a=above, b=below))
         shuffle(rng, facts)
         names = sample(rng, self.chain, len(self.chain))
-        from_bottom, content = len(self.chain) - 1 - self.place, self.content()
+        from_bottom = len(self.chain) - 1 - self.place
         place = _ORDINALS[self.place] + most if self.place <= from_bottom else _ORDINALS[from_bottom] + least
         body = rng.choice(TEMPLATES).format(
             facts=" ".join(facts), place=place, names=listing(names), n=_COUNTS[len(self.chain)]

@@ -79,7 +79,7 @@ class Counterfactual(NamedTuple):
         """Return the facts, people in alphabetical order."""
         return "; ".join(sorted(" ".join(row) for row in zip(*self.columns, strict=True)))
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Tell the facts column by column, the rows of each in any order."""
         changes = [self._link(column, *rows, IMAGINED) for column, *rows in self.changes]
         question = QUESTIONS[len(self.columns) - 1].format(name=self.columns[0][self.asked])
@@ -92,7 +92,7 @@ class Counterfactual(NamedTuple):
             answer=answer,
             choices=tuple(sorted(self.columns[-1])),
             explanation="; ".join((*steps, f"so {answer}")),
-            content=self.content(),
+            content=content,
         )
 
     def _facts(self, rng: random.Random) -> str:

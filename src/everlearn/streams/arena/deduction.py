@@ -73,7 +73,7 @@ class Deduction(NamedTuple):
         """Return the rules or the statements in alphabetical order."""
         return self.case.content()
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Tell the facts in any order, and ask for what follows from all of them."""
         told, given, question, steps = self.case.tell(rng)
         answer = "yes" if self.case.holds else "no"
@@ -85,7 +85,7 @@ class Deduction(NamedTuple):
             answer=answer,
             choices=("yes", "no"),
             explanation="; ".join((*steps, f"so {answer}")),
-            content=self.content(),
+            content=content,
         )
 
 

@@ -100,7 +100,7 @@ class Extraction(NamedTuple):
         """Return the whole record, its entries in alphabetical order."""
         return self.record.content()
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Write the record in one of its layouts, and ask."""
         answer, choices, steps = self.record.find(self.asked, self.thing)
         question = QUESTIONS[self.asked].format(thing=self.thing)
@@ -112,7 +112,7 @@ class Extraction(NamedTuple):
             answer=answer,
             choices=choices,
             explanation="; ".join((*steps, f"so {answer}")),
-            content=self.content(),
+            content=content,
         )
 
 

@@ -163,8 +163,9 @@ def _draw(
     rng.seed(seed_of(f"arena\x1f{seed}\x1f{type_name}\x1f{difficulty}\x1f{split}\x1f{index}"))
     while True:
         drawn = puzzle.draw(rng, difficulty)
-        if pool_of(type_name, drawn.content()) == split:
-            return drawn.problem(rng)
+        content = drawn.content()
+        if pool_of(type_name, content) == split:
+            return drawn.problem(rng, content)
 
 
 def _check_split(split: str, where: str) -> None:

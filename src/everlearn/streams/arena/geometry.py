@@ -194,7 +194,7 @@ class Geometry(NamedTuple):
         draw, n_told, _, _ = FIGURES[self.difficulty][self.which]
         return f"{draw.__name__} {self.numbers[:n_told]}"
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Ask for the last measure."""
         _, _, question, steps = FIGURES[self.difficulty][self.which]
         return Problem(
@@ -204,5 +204,5 @@ class Geometry(NamedTuple):
             answer=str(self.numbers[-1]),
             choices=(),
             explanation=steps.format(*self.numbers),
-            content=self.content(),
+            content=content,
         )

@@ -79,22 +79,21 @@ class LogicGrid(NamedTuple):
         columns = (self.people, self.things, self.colours) if self.colours else (self.people, self.things)
         return "; ".join(sorted([": ".join(part) for part in zip(*columns, strict=True)]))
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Choose clues until one solution is left, and ask for something that no clue gives away."""
         clues = self._choose_clues(rng)
         values = (self.things, self.colours)
         attribute = rng.randrange(N_ATTRIBUTES[self.difficulty])
         given = {clue.left for clue in clues if clue.kind == "is" and clue.attribute == attribute}
         person = rng.choice([number for number in range(len(self.people)) if number not in given])
-        solution = self.content()
         return Problem(
             type="logic",
             difficulty=self.difficulty,
             prompt=self._body(rng, clues, QUESTIONS[attribute].format(person=self.people[person])) + CUE,
             answer=values[attribute][person],
             choices=tuple(sorted(values[attribute])),
-            explanation=solution,
-            content=solution,
+            explanation=content,
+            content=content,
         )
 
     def _choose_clues(self, rng: random.Random) -> list[Clue]:

@@ -67,7 +67,7 @@ class MathWord(NamedTuple):
         """Return the calculation, read from left to right."""
         return str(self.start) + "".join([f" {operation} {number}" for operation, number in self.steps])
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Tell the steps one after the other."""
         name, friend = sample(rng, NAMES, 2)
         events = [rng.choice(EVENTS[operation]).format(name=name, friend=friend, k=k) for operation, k in self.steps]
@@ -81,7 +81,7 @@ class MathWord(NamedTuple):
             answer=str(self.total),
             choices=(),
             explanation=f"{self._expression()} = {self.total}",
-            content=self.content(),
+            content=content,
         )
 
     def _expression(self) -> str:

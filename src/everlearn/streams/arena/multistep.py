@@ -155,7 +155,7 @@ class Multistep(NamedTuple):
         """Return the steps with their numbers."""
         return f"{', '.join(self.plan)}: {self.numbers}"
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Tell the steps one after the other, and ask about the last."""
         name, goods, others = rng.choice(NAMES), *rng.choice(PAIRS)
         told, work, before = [], [], 0
@@ -172,5 +172,5 @@ class Multistep(NamedTuple):
             answer=answer,
             choices=(),
             explanation="; ".join(work),
-            content=self.content(),
+            content=content,
         )

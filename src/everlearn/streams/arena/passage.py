@@ -115,7 +115,7 @@ class Passage(NamedTuple):
         """Return the visits in the order of their days."""
         return "; ".join(" ".join(visit) for visit in self.visits)
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Tell the visits in any order, with a remark before or after them."""
         sentences = [
             rng.choice(TOLD).format(day=day, name=name, place=place, thing=thing)
@@ -136,7 +136,7 @@ class Passage(NamedTuple):
             answer=answer,
             choices=tuple(sorted(visit[part] for visit in self.visits)),
             explanation="; ".join((*self._steps(named, visit), f"its {self.asked}: {answer}")),
-            content=self.content(),
+            content=content,
         )
 
     def _named(self, rng: random.Random) -> str:

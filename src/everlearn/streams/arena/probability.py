@@ -90,7 +90,7 @@ class Probability(NamedTuple):
         """Return the event and the balls."""
         return f"{DRAWN[self.difficulty]} {EVENTS[self.difficulty][self.which][0]}: {self.counts}"
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Give the balls their colours, and count the cases."""
         words, _, cases = EVENTS[self.difficulty][self.which]
         drawn, n = DRAWN[self.difficulty], sum(self.counts)
@@ -112,5 +112,5 @@ class Probability(NamedTuple):
             choices=(),
             explanation=f"{' + '.join(map(str, self.counts))} = {n}; {n} * {second} = {n * second}; "
             f"{counted} = {n_ways}; {n_ways} / {n * second} = {answer}",
-            content=self.content(),
+            content=content,
         )

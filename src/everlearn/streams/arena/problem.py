@@ -58,8 +58,8 @@ class Puzzle(Protocol):
     def content(self) -> str:
         """Return what makes two problems the same item."""
 
-    def problem(self, rng: random.Random) -> Problem:
-        """Put the facts into words, drawing the wording from `rng`."""
+    def problem(self, rng: random.Random, content: str) -> Problem:
+        """Put the facts into words, drawing the wording from `rng`. `content`: what `content()` returned."""
 
 
 @register("verifier", "arena")

@@ -123,7 +123,7 @@ class NumberSequence(NamedTuple):
         """Return the terms with the answer."""
         return " ".join(map(str, self.terms))
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Show all terms but the last."""
         shown = self.terms[:-1]
         body = rng.choice(TEMPLATES).format(terms=", ".join(map(str, shown)), last=shown[-1])
@@ -134,5 +134,5 @@ class NumberSequence(NamedTuple):
             answer=str(self.terms[-1]),
             choices=(),
             explanation=self.rule,
-            content=self.content(),
+            content=content,
         )

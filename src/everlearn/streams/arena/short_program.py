@@ -127,18 +127,17 @@ class ShortProgram(NamedTuple):
         """Return the program."""
         return self.skeleton.text.format(**self.constants)
 
-    def problem(self, rng: random.Random) -> Problem:
+    def problem(self, rng: random.Random, content: str) -> Problem:
         """Run the program."""
         printed, trace = self.skeleton.run(self.constants)
-        program = self.content()
         return Problem(
             type="code",
             difficulty=self.difficulty,
-            prompt=rng.choice(TEMPLATES).format(program=program) + CUE,
+            prompt=rng.choice(TEMPLATES).format(program=content) + CUE,
             answer=printed,
             choices=(),
             explanation="; ".join([*trace, f"prints {printed}"]),
-            content=program,
+            content=content,
         )
 
 
