@@ -14,7 +14,6 @@ from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
-from everlearn.streams.arena.sampling import sample
 from everlearn.streams.arena.vocabulary import in_any_order, listing
 
 TEMPLATES = (
@@ -67,7 +66,7 @@ Drawn = tuple[
 def words(rng: random.Random, size: int) -> Drawn:
     """Two pairs of words in one relation; with those of other pairs, 2 + `size` second words are offered."""
     rule, entries = rng.choice(WORDS)
-    chosen = sample(rng, entries, 2 + size)
+    chosen = rng.sample(entries, 2 + size)
     pairs = [(rng.choice(firsts), second) for second, *firsts in chosen[:2]]
     return rule, pairs, tuple(sorted(second for second, *_ in chosen))
 
@@ -75,7 +74,7 @@ def words(rng: random.Random, size: int) -> Drawn:
 def added(rng: random.Random, size: int) -> Drawn:
     """Three pairs of numbers that differ by the same."""
     step = rng.randint(1, 5 * size)
-    low = [(str(start), str(start + step)) for start in sample(rng, range(1, 20 * size), 3)]
+    low = [(str(start), str(start + step)) for start in rng.sample(range(1, 20 * size), 3)]
     if rng.random() < 0.5:
         return f"{{a}} + {step} = {{b}}", low, ()
     return f"{{a}} - {step} = {{b}}", [pair[::-1] for pair in low], ()
@@ -84,7 +83,7 @@ def added(rng: random.Random, size: int) -> Drawn:
 def scaled(rng: random.Random, size: int) -> Drawn:
     """Three pairs of numbers by the same factor."""
     factor = rng.randint(2, 3 + size)
-    low = [(str(start), str(start * factor)) for start in sample(rng, range(1, 10 * size), 3)]
+    low = [(str(start), str(start * factor)) for start in rng.sample(range(1, 10 * size), 3)]
     if rng.random() < 0.5:
         return f"{{a}} * {factor} = {{b}}", low, ()
     return f"{{a}} / {factor} = {{b}}", [pair[::-1] for pair in low], ()
@@ -93,7 +92,7 @@ def scaled(rng: random.Random, size: int) -> Drawn:
 def affine(rng: random.Random, size: int) -> Drawn:
     """Three pairs of numbers by the same factor and constant."""
     factor, constant = rng.randint(2, 5), rng.randint(1, 4 * size)
-    pairs = [(str(start), str(start * factor + constant)) for start in sample(rng, range(1, 4 * size), 3)]
+    pairs = [(str(start), str(start * factor + constant)) for start in rng.sample(range(1, 4 * size), 3)]
     return f"{{a}} * {factor} + {constant} = {{b}}", pairs, ()
 
 
@@ -123,10 +122,10 @@ def turned_and_moved(rng: random.Random, size: int) -> Drawn:
 def labelled(rng: random.Random, size: int) -> Drawn:
     """Three pairs of a letter and a number, both moved by the same."""
     step, letters = _step(rng, size)
-    more, numbers = rng.randint(1, 4 * size), sample(rng, range(1, 10 * size), 3)
+    more, numbers = rng.randint(1, 4 * size), rng.sample(range(1, 10 * size), 3)
     pairs = [
         (f"{letter}{number}", f"{_move(letter, step)}{number + more}")
-        for letter, number in zip(sample(rng, letters, 3), numbers, strict=True)
+        for letter, number in zip(rng.sample(letters, 3), numbers, strict=True)
     ]
     return f"from {{a}} the letter moves by {step} and the number grows by {more}: {{b}}", pairs, ()
 
@@ -197,7 +196,7 @@ def _step(rng: random.Random, size: int) -> tuple[int, str]:
 
 
 def _text(rng: random.Random, letters: str, length: int) -> str:
-    return "".join(sample(rng, letters, length))
+    return "".join(rng.sample(letters, length))
 
 
 def _move(text: str, step: int) -> str:

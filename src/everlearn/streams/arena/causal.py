@@ -18,7 +18,6 @@ from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
-from everlearn.streams.arena.sampling import sample, shuffle
 
 TEMPLATES = (
     "Rule: {rules}\nObservation: {observation}.\nClaim: {claim}.\nReply yes, no or unknown.",
@@ -93,7 +92,7 @@ class Causal(NamedTuple):
         n_chain, n_beside = CHAIN[difficulty], DISTRACTORS[difficulty]
         literals = [
             (thing, rng.choice(states), difficulty < NEGATED_FROM or rng.random() < 0.5)
-            for thing, states in sample(rng, THINGS, n_chain + 1 + n_beside)
+            for thing, states in rng.sample(THINGS, n_chain + 1 + n_beside)
         ]
         chain, beside = literals[: n_chain + 1], literals[n_chain + 1 :]
         rules = list(pairwise(chain))
@@ -115,7 +114,7 @@ class Causal(NamedTuple):
         claim_holds = rng.random() < 0.5 if other_holds is None else other_holds == (self.answer == "yes")
         wording = rng.choice(RULES)
         rules = [wording.format(a=_words(premise), b=_words(result)) for premise, result in self.rules]
-        shuffle(rng, rules)
+        rng.shuffle(rules)
         body = rng.choice(TEMPLATES).format(
             rules=" ".join(rules),
             observation=_words(ends[self.observed], self.observed_holds),

@@ -15,7 +15,6 @@ from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
-from everlearn.streams.arena.sampling import sample, shuffle
 from everlearn.streams.arena.vocabulary import NAMES, listing
 
 TEMPLATES = (
@@ -58,7 +57,7 @@ class Comparison(NamedTuple):
     def draw(cls, rng: random.Random, difficulty: int) -> Self:
         """Draw the chain and the place asked for."""
         n_people = PEOPLE[difficulty]
-        return cls(difficulty, tuple(sample(rng, NAMES, n_people)), rng.randrange(n_people))
+        return cls(difficulty, tuple(rng.sample(NAMES, n_people)), rng.randrange(n_people))
 
     def content(self) -> str:
         """Return the people from the most to the least."""
@@ -71,8 +70,8 @@ class Comparison(NamedTuple):
         for above, below in pairwise(self.chain):
             is_reversed = self.difficulty >= REVERSED_FROM and rng.random() < 0.5
             facts.append((under if is_reversed else over).format(a=above, b=below))
-        shuffle(rng, facts)
-        names = sample(rng, self.chain, len(self.chain))
+        rng.shuffle(facts)
+        names = rng.sample(self.chain, len(self.chain))
         from_bottom = len(self.chain) - 1 - self.place
         place = _ORDINALS[self.place] + most if self.place <= from_bottom else _ORDINALS[from_bottom] + least
         body = rng.choice(TEMPLATES).format(

@@ -16,7 +16,6 @@ from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
-from everlearn.streams.arena.sampling import sample
 from everlearn.streams.arena.vocabulary import COLOURS, NAMES, in_any_order, listing
 
 TEMPLATES = (
@@ -64,7 +63,7 @@ class Counterfactual(NamedTuple):
         """Draw the facts, and the changes along the way from the one who is asked for."""
         n_rows, n_links = N_ROWS[difficulty], N_LINKS[difficulty]
         pools = (NAMES, COLOURS, ROOMS, MEALS)[: n_links + 1]
-        columns = tuple(tuple(sample(rng, pool, n_rows)) for pool in pools)
+        columns = tuple(tuple(rng.sample(pool, n_rows)) for pool in pools)
         asked = row = rng.randrange(n_rows)
         changes = []
         for column in rng.choice(CHANGED[n_links, N_CHANGES[difficulty]]):

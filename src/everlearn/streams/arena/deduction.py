@@ -16,7 +16,6 @@ from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
-from everlearn.streams.arena.sampling import sample
 from everlearn.streams.arena.vocabulary import NAMES, in_any_order, listing
 
 TEMPLATES = (
@@ -100,7 +99,7 @@ class Groups(NamedTuple):
     def draw(cls, rng: random.Random, difficulty: int) -> Self:
         """Draw a chain of groups, and others: no one is known to be in these, so that they decide nothing."""
         n_chain = N_CHAIN[difficulty]
-        groups = sample(rng, GROUPS, n_chain + 1 + N_BESIDE[difficulty])
+        groups = rng.sample(GROUPS, n_chain + 1 + N_BESIDE[difficulty])
         chain, beside, holds = groups[: n_chain + 1], groups[n_chain + 1 :], rng.random() < 0.5
         rules = [(group, other, True) for group, other in pairwise(chain[:-1])]
         rules += [(chain[-2], chain[-1], holds), (beside[0], chain[-1], not holds)]
@@ -138,7 +137,7 @@ class Liars(NamedTuple):
         if about_both is not None:
             truthful[1] = ABOUT_BOTH[about_both][1]
         forward = rng.random() < 0.5, rng.random() < 0.5
-        return cls(tuple(sample(rng, NAMES, n_people)), tuple(truthful), forward, about_both)
+        return cls(tuple(rng.sample(NAMES, n_people)), tuple(truthful), forward, about_both)
 
     @property
     def holds(self) -> bool:

@@ -14,7 +14,6 @@ from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
-from everlearn.streams.arena.sampling import sample, shuffle
 from everlearn.streams.arena.vocabulary import NAMES, THINGS
 
 ORDERS = (  # how an order is written, each of its lines, and what stands between them
@@ -130,10 +129,10 @@ class Order(NamedTuple):
     def draw(cls, rng: random.Random, difficulty: int) -> Self:
         """Draw an order."""
         n = rng.randint(*N_LINES[difficulty])
-        sender, receiver = sample(rng, NAMES, 2)
-        numbers, prices = sample(rng, range(2, 10), n), sample(rng, range(1, 4 + 4 * difficulty), n)
+        sender, receiver = rng.sample(NAMES, 2)
+        numbers, prices = rng.sample(range(2, 10), n), rng.sample(range(1, 4 + 4 * difficulty), n)
         date = f"{rng.choice(MONTHS)} {rng.randint(1, 30)}"
-        return cls(sender, receiver, date, tuple(sample(rng, THINGS, n)), tuple(numbers), tuple(prices))
+        return cls(sender, receiver, date, tuple(rng.sample(THINGS, n)), tuple(numbers), tuple(prices))
 
     def content(self) -> str:
         """Return people, date and lines."""
@@ -191,7 +190,7 @@ class Poll(NamedTuple):
     def draw(cls, rng: random.Random, difficulty: int) -> Self:
         """Draw the frequencies, then the presents."""
         votes = rng.choice(SHAPES[difficulty])
-        return cls(tuple(sample(rng, THINGS, len(votes))), votes)
+        return cls(tuple(rng.sample(THINGS, len(votes))), votes)
 
     def content(self) -> str:
         """Return the presents with their frequencies."""
@@ -200,7 +199,7 @@ class Poll(NamedTuple):
     def text(self, rng: random.Random) -> str:
         """List the votes in any order."""
         entries = [thing for thing, votes in zip(self.things, self.votes, strict=True) for _ in range(votes)]
-        shuffle(rng, entries)
+        rng.shuffle(entries)
         return rng.choice(POLLS).format(entries=", ".join(entries), lines="\n".join(entries))
 
     def find(self, asked: str, thing: str) -> Found:

@@ -4,12 +4,12 @@ Every item belongs to one pool, by the hash of its type and content: 70% of all 
 validation, 20% for evaluation, in all seeds and at all difficulties. So the pools can't share an item.
 """
 
-import random
 from collections.abc import Iterator, Sequence
 
 from everlearn.errors import ConfigError, StreamError, describe
 from everlearn.registry import find
 from everlearn.seeds import seed_of
+from everlearn.streams.arena.draws import Draws
 from everlearn.streams.arena.problem import DIFFICULTIES, Problem, Puzzle
 
 TYPES = ("comparison", "sequence", "causal", "math", "logic")
@@ -48,7 +48,7 @@ def problem_at(type_name: str, index: int, *, difficulty: int, seed: int = 0, sp
     levels_of(difficulty, "problem_at: difficulty")
     _check_split(split, "problem_at: split")
     _check_count(index, "problem_at: index")
-    return _draw(random.Random(), puzzle, type_name, index, difficulty, seed, split)
+    return _draw(Draws(), puzzle, type_name, index, difficulty, seed, split)
 
 
 def generate_batch(
@@ -86,7 +86,7 @@ def generate_batch(
     chosen = check_types(TYPES if types is None else types, "generate_batch: types")
     levels = levels_of(difficulty, "generate_batch: difficulty")
     puzzles = [find("problem", name) for name in chosen]
-    rng, problems = random.Random(), []
+    rng, problems = Draws(), []
     for position in range(start, start + n):
         index, which = divmod(position, len(chosen))
         item, level = divmod(index, len(levels))
@@ -150,14 +150,14 @@ def levels_of(difficulty: int | Sequence[int] | None, where: str) -> tuple[int, 
 
 
 def _unlimited(puzzle: type[Puzzle], type_name: str, level: int, seed: int, split: str) -> Iterator[Problem]:
-    rng, index = random.Random(), 0
+    rng, index = Draws(), 0
     while True:
         yield _draw(rng, puzzle, type_name, index, level, seed, split)
         index += 1
 
 
 def _draw(
-    rng: random.Random, puzzle: type[Puzzle], type_name: str, index: int, difficulty: int, seed: int, split: str
+    rng: Draws, puzzle: type[Puzzle], type_name: str, index: int, difficulty: int, seed: int, split: str
 ) -> Problem:
     """Seed `rng` for the item and draw until the content is in the split's pool: 1.4, 10 or 5 times on average."""
     rng.seed(seed_of(f"arena\x1f{seed}\x1f{type_name}\x1f{difficulty}\x1f{split}\x1f{index}"))

@@ -15,7 +15,6 @@ from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
-from everlearn.streams.arena.sampling import sample, shuffle
 from everlearn.streams.arena.solver import Clue, ClueKind, enough, true_clues
 from everlearn.streams.arena.vocabulary import COLOURS, NAMES, THINGS, listing
 
@@ -70,8 +69,8 @@ class LogicGrid(NamedTuple):
     def draw(cls, rng: random.Random, difficulty: int) -> Self:
         """Draw the people and the solution."""
         n_people = N_PEOPLE[difficulty]
-        colours = sample(rng, COLOURS, n_people) if N_ATTRIBUTES[difficulty] == 2 else []
-        people, things = sample(rng, NAMES, n_people), sample(rng, THINGS, n_people)
+        colours = rng.sample(COLOURS, n_people) if N_ATTRIBUTES[difficulty] == 2 else []
+        people, things = rng.sample(NAMES, n_people), rng.sample(THINGS, n_people)
         return cls(difficulty, tuple(people), tuple(things), tuple(colours))
 
     def content(self) -> str:
@@ -99,15 +98,15 @@ class LogicGrid(NamedTuple):
     def _choose_clues(self, rng: random.Random) -> list[Clue]:
         shape = N_PEOPLE[self.difficulty], N_ATTRIBUTES[self.difficulty]
         known = true_clues(*shape)
-        candidates = [clue for kind, n in FIRST[self.difficulty].items() for clue in sample(rng, known[kind], n)]
+        candidates = [clue for kind, n in FIRST[self.difficulty].items() for clue in rng.sample(known[kind], n)]
         others = list(chain.from_iterable([known[kind] for kind in THEN[self.difficulty]]))
-        shuffle(rng, others)
+        rng.shuffle(others)
         clues = enough(candidates + others, *shape)
-        shuffle(rng, clues)
+        rng.shuffle(clues)
         return clues
 
     def _body(self, rng: random.Random, clues: list[Clue], question: str) -> str:
-        shuffled = [sample(rng, words, len(words)) for words in (self.people, self.things, self.colours)]
+        shuffled = [rng.sample(words, len(words)) for words in (self.people, self.things, self.colours)]
         colours = COLOUR_LIST.format(colours=listing(shuffled[2])) if self.colours else ""
         return rng.choice(TEMPLATES).format(
             people=listing(shuffled[0]),

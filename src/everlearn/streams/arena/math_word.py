@@ -14,7 +14,6 @@ from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
-from everlearn.streams.arena.sampling import sample
 from everlearn.streams.arena.vocabulary import NAMES
 
 TEMPLATES = (
@@ -69,7 +68,7 @@ class MathWord(NamedTuple):
 
     def problem(self, rng: random.Random, content: str) -> Problem:
         """Tell the steps one after the other."""
-        name, friend = sample(rng, NAMES, 2)
+        name, friend = rng.sample(NAMES, 2)
         events = [rng.choice(EVENTS[operation]).format(name=name, friend=friend, k=k) for operation, k in self.steps]
         body = rng.choice(TEMPLATES).format(
             name=name, start=self.start, things=rng.choice(THINGS_COUNTED), events=" ".join(events)

@@ -15,7 +15,6 @@ from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
-from everlearn.streams.arena.sampling import sample
 from everlearn.streams.arena.vocabulary import NAMES, THINGS, in_any_order
 
 TEMPLATES = (
@@ -107,8 +106,8 @@ class Passage(NamedTuple):
     def draw(cls, rng: random.Random, difficulty: int) -> Self:
         """Draw the visits, and which of them is asked about."""
         n = N_VISITS[difficulty]
-        days, names = rng.choice(SETS_OF_DAYS[n]), sample(rng, NAMES, n)
-        visits = tuple(zip(days, names, sample(rng, PLACES, n), sample(rng, THINGS, n), strict=True))
+        days, names = rng.choice(SETS_OF_DAYS[n]), rng.sample(NAMES, n)
+        visits = tuple(zip(days, names, rng.sample(PLACES, n), rng.sample(THINGS, n), strict=True))
         return cls(difficulty, visits, *rng.choice(POSSIBLE[difficulty]), rng.choice(PARTS))
 
     def content(self) -> str:

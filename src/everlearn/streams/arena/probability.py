@@ -15,7 +15,6 @@ from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
-from everlearn.streams.arena.sampling import sample, shuffle
 from everlearn.streams.arena.vocabulary import COLOURS, listing
 
 TEMPLATES = (
@@ -94,9 +93,9 @@ class Probability(NamedTuple):
         """Give the balls their colours, and count the cases."""
         words, _, cases = EVENTS[self.difficulty][self.which]
         drawn, n = DRAWN[self.difficulty], sum(self.counts)
-        colours = sample(rng, COLOURS, len(self.counts))
+        colours = rng.sample(COLOURS, len(self.counts))
         balls = [f"{count} {colour}" for count, colour in zip(self.counts, colours, strict=True)]
-        shuffle(rng, balls)
+        rng.shuffle(balls)
         body = rng.choice(TEMPLATES).format(balls=listing(balls), drawn=drawn, event=words.format(*colours))
         kept = int(drawn == KEPT)
         ways = cases(self.counts, n, kept)
