@@ -37,6 +37,15 @@ def test_the_control_is_plain_training_on_the_same_rows():
     assert control.inner_lr == recipe.learner.inner_lr
 
 
+@pytest.mark.parametrize("learner", [{"algorithm": "oml"}, {"inner_batch_size": 2}, {"algorithm": "mer"}, {}])
+def test_each_start_takes_its_steps_on_the_same_rows(learner):
+    recipe = load_meta_recipe({**RECIPE, "held_out": ["a"], "learner": learner})
+    for start in ("plain", "joint"):
+        control = recipe.learner_of(start)
+        assert control.inner_rows == recipe.learner.inner_rows
+        assert control.n_learned == recipe.learner.n_learned
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -1,4 +1,5 @@
 import json
+import signal
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from everlearn.errors import ConfigError, Paused, StateError
 from everlearn.learners.meta import MetaLearner
 from everlearn.meta.recipe import load_meta_recipe
 from everlearn.meta.runs import is_meta_run, resume_meta, run_meta
+from everlearn.runs import Listener
 from everlearn.state import load_state, unpack
 from support.recipes import language_recipe
 from support.runs import StopAfter, Stopped, assert_same
@@ -71,19 +73,32 @@ def test_a_run_that_was_killed_ends_as_if_it_never_was(n_steps, recipe, whole, t
     assert_same(final(tmp_path / "run"), final(whole))
 
 
-def test_a_pause_saves_and_goes_on(recipe, whole, tmp_path, monkeypatch):
-    from everlearn.meta import runs
+class InterruptAt(Listener):
+    """Sends this process SIGINT, as Ctrl-C does, at one of the outer steps or scorings."""
 
-    class PausedAtOnce(runs._Course):
-        def _after_step(self, learner):
-            self.pause_requested = learner.n_steps == 2
-            super()._after_step(learner)
+    def __init__(self, event):
+        self.left = event
 
-    monkeypatch.setattr(runs, "_Course", PausedAtOnce)
+    def step(self, done, loss):
+        self._count()
+
+    def scoring(self, task):
+        self._count()
+
+    def _count(self):
+        self.left -= 1
+        if not self.left:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("event", [1, 3, 5, 8])  # a scoring, a step, the last step, the last scoring of a seed
+def test_ctrl_c_pauses_and_resume_goes_on_to_the_same_end(event, recipe, whole, tmp_path):
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(Paused):
-        run_meta({**recipe, "checkpoint": {"every_s": None}}, tmp_path / "run")
-    monkeypatch.undo()
-    assert resume_meta(tmp_path / "run")["scores"] == resume_meta(whole)["scores"]
+        run_meta({**recipe, "checkpoint": {"every_s": None}}, tmp_path / "run", listener=InterruptAt(event))
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert resume_meta(tmp_path / "run")["scores"] == json.loads(json.dumps(resume_meta(whole)["scores"]))
+    assert_same(final(tmp_path / "run"), final(whole))
 
 
 def test_a_used_folder_is_refused(recipe, tmp_path):

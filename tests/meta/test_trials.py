@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 from everlearn.learners.meta.learner import MetaLearner
 from everlearn.meta.recipe import MetaEvaluation
-from everlearn.meta.trials import INNER_LOOP, best_rule, evaluation_loss, try_start, tuned
+from everlearn.meta.trials import INNER_LOOP, best_rule, mean_target_loss, try_start, tuned
 from everlearn.models.plain import mlp
+from everlearn.types import TensorRows
 from support.runs import assert_same
 from support.tasks import prompt_task, regression_task
 
@@ -54,14 +55,14 @@ def test_sgd_steps_are_those_of_the_inner_loop(learner):
 def test_the_best_rule_is_chosen_and_one_that_blows_up_is_not(learner):
     assert best_rule(learner, TASK, "plain", RULES) == {"optimizer": "sgd", "rate": 0.1}
     with tuned(learner, TASK, 2, None, 0, "sgd", 1e30) as model:
-        assert not math.isfinite(evaluation_loss(model, TASK, learner.device, 4))
+        assert not math.isfinite(mean_target_loss(model, TASK, TASK.evaluation, learner.device, 4))
 
 
-def test_evaluation_loss_weighs_targets_alike_at_any_batch_size(llama):
+def test_the_loss_weighs_targets_alike_at_any_batch_size(llama):
     task = prompt_task(0)
     learner = MetaLearner({"name": str(llama), "adapter": {"rank": 2}})
     learner.prepare([task])
-    whole, single = (evaluation_loss(learner.model, task, learner.device, size) for size in (4, 1))
+    whole, single = (mean_target_loss(learner.model, task, task.evaluation, learner.device, size) for size in (4, 1))
     assert whole == pytest.approx(single, rel=1e-5)
 
 
@@ -87,4 +88,12 @@ def test_each_draw_takes_other_rows_and_all_take_one_rule(learner):
     assert lines[1]["outcomes"] != lines[3]["outcomes"]
     assert {line["rate"] for line in lines} == {0.1}
     with tuned(learner, TASK, 2, 6, 1, "sgd", 0.1) as model:
-        assert lines[3]["loss"] == evaluation_loss(model, TASK, learner.device, 64)
+        assert lines[3]["loss"] == mean_target_loss(model, TASK, TASK.evaluation, learner.device, 64)
+
+
+def test_the_rule_is_chosen_on_validation_rows_where_there_are_any(learner):
+    rows_alike = replace(TASK, validation=TASK.evaluation)
+    upside_down = replace(TASK, validation=TensorRows(TASK.evaluation.x, -1000 * TASK.evaluation.y))
+    rules = replace(RULES, rates={"sgd": [1e-6, 0.1]})
+    assert best_rule(learner, rows_alike, "plain", rules)["rate"] == 0.1
+    assert best_rule(learner, upside_down, "plain", rules)["rate"] == 1e-6

@@ -24,7 +24,8 @@ class MetaEvaluation:
         n_rows: training rows of the held-out task that the steps are taken on; null: learner.n_support.
         n_draws: how often such rows are drawn; the score of a seed is the mean over the draws.
         rates: {sgd or adamw: learning rates} that the steps from each start are tried with; those from the learned
-            start by its own inner loop as well. What makes the evaluation items' answers likeliest counts.
+            start by its own inner loop as well. What makes the answers of the task's validation rows likeliest counts
+            (where it has none, of its evaluation rows).
         batch_size: rows scored at once.
     """
 
@@ -103,7 +104,8 @@ class MetaRecipe:
             return self.learner
         same = ("inner_lr", "adaptation_steps", "meta_batch_size", "n_support", "n_query")
         shared = {name: vars(self.learner)[name] for name in same}
-        return MetaConfig(algorithm="joint", outer_lr=self.joint_lr, **shared)
+        rows = self.learner.inner_rows  # of a step on a held-out task: the same from every start
+        return MetaConfig(algorithm="joint", outer_lr=self.joint_lr, inner_batch_size=rows, **shared)
 
 
 def load_meta_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> MetaRecipe:

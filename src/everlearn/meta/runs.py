@@ -1,7 +1,7 @@
 """A meta-learning recipe from start to end: for each seed and start, learn, then try it on the held-out tasks."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,7 @@ class _Course:
     done: list[list[Any]] = field(default_factory=list)
     scores: list[dict[str, Any]] = field(default_factory=list)
     pause_requested: bool = False
+    when_paused: Callable[[], None] = lambda: None  # what Ctrl-C calls; a step ends soon by itself
     _saved_at: float = field(default_factory=time.monotonic)
     _steps_since_save: int = 0
 

@@ -15,21 +15,21 @@ from everlearn.learners.meta.learner import MetaLearner
 from everlearn.meta.recipe import MetaEvaluation
 from everlearn.models.load import Model
 from everlearn.models.objectives import item_losses, mean_loss
-from everlearn.types import Task
+from everlearn.types import Rows, Task
 
 INNER_LOOP = "inner loop"
 
 
 def try_start(learner: MetaLearner, task: Task, start: str, evaluation: MetaEvaluation) -> list[dict[str, Any]]:
     """Return the scores after each number of steps on each draw of rows, as JSON: how the steps were taken
-    (`best_rule`), the loss of the evaluation items' answers (None: not finite), the score.
+    (`best_rule`), the loss of the evaluation rows' answers (None: not finite), the score.
     """  # fmt: skip
     learner.prepare([task])
     rule = best_rule(learner, task, start, evaluation)
     lines = []
     for draw, n_steps in product(range(evaluation.n_draws), evaluation.steps):
         with tuned(learner, task, n_steps, evaluation.n_rows, draw, **rule) as model:
-            loss = evaluation_loss(model, task, learner.device, evaluation.batch_size)
+            loss = mean_target_loss(model, task, task.evaluation, learner.device, evaluation.batch_size)
             score = learner.score_as_is(model, task, batch_size=evaluation.batch_size)
         line = {"start": start, "steps": n_steps, "draw": draw, **rule, "loss": loss if math.isfinite(loss) else None}
         lines.append({**line, **asdict(score), "outcomes": list(score.outcomes)})
@@ -37,11 +37,12 @@ def try_start(learner: MetaLearner, task: Task, start: str, evaluation: MetaEval
 
 
 def best_rule(learner: MetaLearner, task: Task, start: str, evaluation: MetaEvaluation) -> dict[str, Any]:
-    """Return the optimizer and the rate after whose steps the loss on the evaluation items is the lowest.
+    """Return the optimizer and the rate after whose steps the loss on the validation rows is the lowest.
 
     Each start is tried with all of `evaluation.rates`; the learned one with its own inner loop as well. The loss is
-    the mean over the draws of rows.
+    the mean over the draws of rows; of the evaluation rows where the task has none for validation.
     """
+    rows = task.validation or task.evaluation
     rules = [{"optimizer": name, "rate": rate} for name, rates in evaluation.rates.items() for rate in rates]
     if start == "meta":
         rules.insert(0, {"optimizer": INNER_LOOP, "rate": learner.config.inner_lr})
@@ -50,16 +51,16 @@ def best_rule(learner: MetaLearner, task: Task, start: str, evaluation: MetaEval
         total = 0.0
         for draw in range(evaluation.n_draws):
             with tuned(learner, task, evaluation.steps[-1], evaluation.n_rows, draw, **rule) as model:
-                total += evaluation_loss(model, task, learner.device, evaluation.batch_size)
+                total += mean_target_loss(model, task, rows, learner.device, evaluation.batch_size)
         losses.append(total if math.isfinite(total) else math.inf)
     return rules[losses.index(min(losses))]
 
 
-def evaluation_loss(model: Model, task: Task, device: torch.device, batch_size: int) -> float:
-    """Return the mean loss of the targets of a task's evaluation rows; of a model that steps blew up, NaN."""
+def mean_target_loss(model: Model, task: Task, rows: Rows, device: torch.device, batch_size: int) -> float:
+    """Return the mean loss of the targets of a task's rows; of a model that steps blew up, NaN."""
     losses = []
     with torch.no_grad(), model.evaluating():
-        for _, batch in row_batches(model.objective, task.evaluation, task, batch_size):
+        for _, batch in row_batches(model.objective, rows, task, batch_size):
             losses.append(item_losses(model.objective.forward(model.network, to_device(batch, device))))
     return torch.cat(losses).mean().item()
 

@@ -89,10 +89,37 @@ def test_a_trajectory_goes_through_its_tasks_row_by_row(algorithm, objective):
     tasks = [rows[0] // 100 for rows in learned]
     assert tasks == [tasks[0]] * 3 + [tasks[3]] * 3
     assert tasks[0] != tasks[3]
-    judged = set(rows_of(episode.query))
-    assert {row // 100 for row in judged} == set(tasks)
-    known = {rows[0] for rows in learned} & judged
-    assert len(known) == (6 if algorithm == "anml" else 0)
+    judges = rows_of(episode.query)
+    known = {rows[0] for rows in learned} & set(judges)
+    if algorithm == "anml":
+        assert judges[:6] == [rows[0] for rows in learned]
+        assert [row // 100 for row in judges[6:8]] != [row // 100 for row in judges[8:]]
+    else:
+        assert {row // 100 for row in judges} == set(tasks)
+        assert not known
+
+
+def test_anml_is_judged_by_rows_of_all_tasks_too(objective):
+    config = MetaConfig(algorithm="anml", n_query=2, meta_batch_size=1, adaptation_steps=3)
+    trajectories = Trajectories(TASKS, objective, config, 0)
+    pairs = set()
+    for step in range(40):
+        (episode,) = trajectories.at(step)
+        judges = rows_of(episode.query)
+        assert len(judges) == 3 + 2
+        pairs.add((judges[0] // 100, judges[-1] // 100))
+    n_tasks = len(TASKS)
+    assert len(pairs) == n_tasks * n_tasks
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "reptile", "oml"])
+def test_rows_that_the_steps_do_not_reach_are_not_drawn(algorithm, objective):
+    config = MetaConfig(
+        algorithm=algorithm, n_support=9, n_query=1, meta_batch_size=1, adaptation_steps=3, inner_batch_size=2
+    )
+    (episode,) = episodes_of(TASKS, objective, config, 0).at(0)
+    assert [len(rows_of(batch)) for batch in episode.support] == [2, 2, 2]
+    assert len({row for batch in episode.support for row in rows_of(batch)}) == config.n_learned == 6
 
 
 def test_mer_sees_each_row_once_among_rows_of_the_past(objective):

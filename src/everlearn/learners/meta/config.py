@@ -13,7 +13,7 @@ FOREIGN = {  # settings that mean nothing to an algorithm
     "oml": ("within_lr", "memory_size"),
     "anml": ("within_lr", "memory_size"),
     "mer": (*EPISODIC, "first_order", "adapted"),
-    "joint": ("within_lr", "memory_size", "first_order", "adapted", "inner_batch_size"),
+    "joint": ("within_lr", "memory_size", "first_order", "adapted"),
 }
 
 
@@ -30,7 +30,8 @@ class MetaConfig:
         adaptation_steps: gradient steps on a task (MER's k: rows in a batch).
         first_order: leave second derivatives out.
         meta_batch_size: tasks in an outer step; for OML and ANML tasks that follow each other in it; MER's s: batches.
-        n_support: rows that a task is learned from. n_query: rows that the result is judged by.
+        n_support: rows that a task is learned from, at most as many as the steps reach. n_query: rows that the result
+            is judged by.
         inner_batch_size: rows of an inner step; null: all `n_support`, and 1 for OML and ANML. Dealt in turn.
         adapted: what moves in the inner loop: parts of parameter names, or auto: all; for OML the last linear layer
             (LoRA: the last block's adapters); for ANML all but modules named `gate`.
@@ -87,3 +88,8 @@ class MetaConfig:
     def inner_rows(self) -> int:
         """Rows of an inner step."""
         return self.inner_batch_size or (1 if self.is_online else self.n_support)
+
+    @property
+    def n_learned(self) -> int:
+        """Rows of a task that the inner steps reach."""
+        return min(self.n_support, self.adaptation_steps * self.inner_rows)

@@ -91,18 +91,18 @@ class TaskEpisodes:
         return [self._episode(task, generator) for task in draw_tasks(len(self.tasks), self.config, generator)]
 
     def _episode(self, task: int, generator: torch.Generator) -> Episode:
-        encoded, n_support = self._encoded[task], self.config.n_support
-        rows = encoded.draw(n_support + self.config.n_query, self.tasks[task].name, generator)
+        encoded, n_learned = self._encoded[task], self.config.n_learned
+        rows = encoded.draw(n_learned + self.config.n_query, self.tasks[task].name, generator)
         if self.config.algorithm == "joint":
             return Episode((), encoded.batch(rows))
-        support = inner_batches(encoded, rows[:n_support], self.config.adaptation_steps, self.config.inner_rows)
-        return Episode(support, encoded.batch(rows[n_support:]))
+        support = inner_batches(encoded, rows[:n_learned], self.config.adaptation_steps, self.config.inner_rows)
+        return Episode(support, encoded.batch(rows[n_learned:]))
 
 
 class Trajectories:
-    """Each outer step has one episode: several tasks, one after another, judged on all of them at the end.
+    """Each outer step has one episode: several tasks, one after another, then rows that judge what is left.
 
-    Judged by rows that weren't learned; for ANML, as in its paper, by the learned ones too.
+    For OML rows of these tasks that weren't learned. For ANML those that were, and rows of tasks drawn from all.
     """
 
     def __init__(self, tasks: Sequence[Task], objective: Objective, config: MetaConfig, seed: int):
@@ -117,10 +117,15 @@ class Trajectories:
         judging = []
         for task in draw_tasks(len(self.tasks), config, generator):
             encoded = self._encoded[task]
-            rows = encoded.draw(config.n_support + config.n_query, self.tasks[task].name, generator)
-            support += inner_batches(encoded, rows[: config.n_support], config.adaptation_steps, config.inner_rows)
-            judges = rows if config.algorithm == "anml" else rows[config.n_support :]
-            judging += self._objective.take(encoded.features, judges)
+            rows = encoded.draw(config.n_learned + config.n_query, self.tasks[task].name, generator)
+            learned, others = rows[: config.n_learned], rows[config.n_learned :]
+            support += inner_batches(encoded, learned, config.adaptation_steps, config.inner_rows)
+            judging += self._objective.take(encoded.features, learned if config.algorithm == "anml" else others)
+        if config.algorithm == "anml":
+            for task in draw_tasks(len(self.tasks), config, generator):
+                encoded = self._encoded[task]
+                rows = encoded.draw(config.n_query, self.tasks[task].name, generator)
+                judging += self._objective.take(encoded.features, rows)
         return [Episode(tuple(support), self._objective.collate(judging))]
 
 
