@@ -97,7 +97,6 @@ class Run:
     pause_requested: bool = False
     when_paused: Callable[[], None] = lambda: None  # wakes whatever waits
     n_logged: int = 0
-    n_checkpoints: int = 0  # written since the run was built
     until_scored: ExitStack = field(default_factory=ExitStack)
     _saved_at: float = field(default_factory=time.monotonic)
     _steps_since_save: int = 0
@@ -191,8 +190,8 @@ class Run:
             self.model.adapters.do("labels", task=task.name, labels=list(task.labels), seed=self.seed)
 
     def past_tasks(self) -> list[str]:
-        """Return the names of the tasks learned before the present one, without it."""
-        return [name for name in dict.fromkeys(self.learned) if name != self.current]
+        """Return the names of the tasks learned before: the present one is among them where it is learned again."""
+        return list(dict.fromkeys(self.learned))
 
     def after_step(self, task: Task, learner_state: Callable[[], dict[str, Any]]) -> None:
         """Save in mid-task when it is due, or when a pause was asked for; then stop."""
@@ -210,6 +209,13 @@ class Run:
         if self.pause_requested:
             raise Paused(str(self.folder))
 
+    def unsaved_for(self) -> float | None:
+        """Return the seconds until steps that were taken are to be saved by time; None where there are none, or never
+        by time."""  # fmt: skip
+        if self.folder is None or self.checkpointing.every_s is None or not self._steps_since_save:
+            return None
+        return max(0.0, self._saved_at + self.checkpointing.every_s - time.monotonic())
+
     def checkpoint(self, training: dict[str, Any] | None = None) -> None:
         """Save all that a resumed run needs. `training`: the task in progress and its learner's state."""
         self._saved_at, self._steps_since_save = time.monotonic(), 0
@@ -218,7 +224,6 @@ class Run:
         tensors: dict[str, torch.Tensor] = {}
         values = pack({**self.state(), "training": training, "context": self.context}, tensors, "run")
         save_checkpoint(self.folder / "checkpoints", tensors, values)
-        self.n_checkpoints += 1
 
     def restore(self, folder: Path) -> dict[str, Any] | None:
         """Load the newest checkpoint below `folder`; return its `training`, or None between tasks.

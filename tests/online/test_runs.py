@@ -176,14 +176,47 @@ def works_online(name: str) -> bool:
     return "online" not in find("strategy", name).unsuited
 
 
+def entry_of(name: str) -> dict:
+    return {"name": name, **({"capacity": 6} if name in ("der", "derpp", "gem", "agem") else {})}
+
+
+def final_weights(out):
+    return load_state(checkpoints(out / "checkpoints")[-1])[0]
+
+
+def run_without_dropout(llama, strategies, out, **changes):
+    model = {"name": str(llama), "adapter": {"rank": 2}}
+    return run_online(recipe(llama, strategies, **{"boundary": 4, "model": model, **changes}), out)
+
+
+@pytest.fixture(scope="module")
+def plain(llama, tmp_path_factory):
+    out = tmp_path_factory.mktemp("plain") / "run"
+    run_without_dropout(llama, [], out)
+    return {name: tensor for name, tensor in final_weights(out).items() if "lora" in name}
+
+
 @pytest.mark.parametrize(
     "name", [n for n in names("strategy") if suits(find("strategy", n), "causal_lora") and works_online(n)]
 )
-def test_every_method_works_online(llama, tmp_path, name):
-    entry = {"name": name, **({"capacity": 6} if name in ("der", "derpp", "gem", "agem") else {})}
-    results = run_online(recipe(llama, [entry]), tmp_path / "run")
+def test_every_method_works_online_and_does_something(llama, plain, tmp_path, name):
+    needs_types = "one_stream" in find("strategy", name).unsuited
+    changes = {"boundary": "type"} if needs_types else {}
+    results = run_without_dropout(llama, [entry_of(name)], tmp_path / "run", **changes)
     assert results["complete"]
     assert results["seeds"][0]["n_episodes"] == 12
+    found = final_weights(tmp_path / "run")
+    same = [torch.equal(found[key], tensor) for key, tensor in plain.items() if key in found]
+    if name == "none":
+        assert len(same) == len(plain) > 0
+        assert all(same)
+    else:
+        assert not same or not all(same)  # none is left where the method has its own layers
+
+
+def test_a_method_that_must_know_tasks_apart_is_refused_where_all_problems_are_one(llama, tmp_path):
+    with pytest.raises(ConfigError, match="set boundary: type"):
+        run_online(recipe(llama, ["hat"]), tmp_path / "run")
 
 
 def suits_prompt(name: str) -> bool:
@@ -193,8 +226,7 @@ def suits_prompt(name: str) -> bool:
 
 @pytest.mark.parametrize("name", [n for n in names("strategy") if suits_prompt(n)])
 def test_methods_that_need_no_layers_work_with_a_soft_prompt(llama, tmp_path, name):
-    entry = {"name": name, **({"capacity": 6} if name in ("der", "derpp", "gem", "agem") else {})}
-    made = recipe(llama, [entry], model={"name": str(llama), "adapter": {"name": "prompt", "soft_tokens": 2}})
+    made = recipe(llama, [entry_of(name)], model={"name": str(llama), "adapter": {"name": "prompt", "soft_tokens": 2}})
     assert run_online(made, tmp_path / "run")["complete"]
 
 

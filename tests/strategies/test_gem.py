@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from everlearn.functional.projection import project_against_all
 from everlearn.learners.grouped import grouped_gradients
-from everlearn.memory.rows import rows_of
+from everlearn.memory.rows import n_rows, rows_of
 from everlearn.strategies import gem
 from everlearn.strategy import Strategy
 from support.runs import Bench, assert_same, assert_unused_heads_stay, first_task_loss, make_bench, weights
@@ -96,14 +98,28 @@ def test_heads_that_are_not_used_are_left_alone(llama, bert):
     assert_unused_heads_stay(make_bench("classify", llama, bert), "gem", epochs=1)
 
 
-def test_a_task_that_comes_again_is_not_held_against_itself(four_tasks):
-    run = four_tasks.run(["gem"], epochs=1)
+def test_a_task_that_comes_again_is_held_against_its_rows_of_before(four_tasks):
+    run = four_tasks.run([{"name": "gem", "capacity": 12}], epochs=1)
     strategy = run.strategies[0]
     for position, number in enumerate((0, 1, 0)):
         run.position = position
         run.learn(four_tasks.tasks[number])
-        assert len(strategy._encode(run, four_tasks.tasks[number]).sizes) == min(position, 1)
-    assert len(strategy.memory_) == 2
+        assert len(strategy._encode(run).sizes) == position
+    first, second = (four_tasks.tasks[number].name for number in (0, 1))
+    assert {name: n_rows(stored) for name, stored in strategy.memory_.items()} == {first: 6, second: 6}
+    assert strategy.n_seen_[first] == 2 * len(four_tasks.tasks[0].train)
+
+
+def test_the_memory_of_one_stream_holds_rows_of_all_its_stretches(four_tasks):
+    run, task = four_tasks.run([{"name": "gem", "capacity": 8}], epochs=1), four_tasks.tasks[0]
+    n = len(task.train) // 4
+    for position in range(4):
+        run.position = position
+        run.learn(replace(task, train=task.train[position * n : (position + 1) * n]))
+    kept = rows_of(run.strategies[0].memory_[task.name])
+    places = [next(i for i, x in enumerate(task.train.x) if torch.equal(x, row)) for row in kept.x]
+    assert len(set(places)) == 8
+    assert len({place // n for place in places}) > 1
 
 
 def test_it_forgets_less_than_plain_training(llama, bert):

@@ -20,14 +20,14 @@ from everlearn.evaluation.score import is_right
 from everlearn.learners.devices import PRECISIONS
 from everlearn.learners.loader import EncodedMixture, endless_rows
 from everlearn.learners.sft import Hooks, Progress, n_tokens, take_step
-from everlearn.models.objectives import Batch
+from everlearn.models.objectives import Batch, losses_at
 from everlearn.state import rng_state, set_rng_state
-from everlearn.types import Mixture, Row, Step, Task
+from everlearn.types import Mixture, Outputs, Row, Step, Task
 
 if TYPE_CHECKING:
     from everlearn.runs import Run
 
-EASIEST, STEP_DOWN = 1, 0.1  # the rate is multiplied by 1.0 at difficulty 1, by 0.6 at 5
+EASIEST, HARDEST, STEP_DOWN = 1, 5, 0.1  # the rate is multiplied by 1.0 at difficulty 1, by 0.6 from 5 on
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Arriving(Sequence):
         next_row: returns the next problem, or None where the task ends. n_expected: how many will come, at most.
         learned: is told about each episode when it is over.
         rate_factor: of the next step, beside the learner's own rate; whoever reacts to drift sets it.
+        learner_state: returns what the learner's loop needs to go on from here, while it runs.
     """
 
     next_row: Callable[[], Row | None]
@@ -62,6 +63,7 @@ class Arriving(Sequence):
     n_expected: int = 1
     rows: list[Row] = field(default_factory=list)
     rate_factor: float = 1.0
+    learner_state: Callable[[], dict[str, Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -128,6 +130,7 @@ class OnlineLearner:
             set_rng_state(saved["rng"])
         self._set_moments(optimizer, step.params)
         hooks = Hooks.of(run)
+        task.train.learner_state = lambda: self._state(progress, optimizer, step)
         for row in task.train.arriving():
             episode_started = time.perf_counter()
             prompt, completion = run.model.objective.prompt_and_completion(row)
@@ -135,11 +138,13 @@ class OnlineLearner:
             rate = self.learning_rate * task.train.rate_factor * self._scale(row)
             optimizer.param_groups[0]["lr"] = step.learning_rate = rate
             run.model.network.train()
-            batch, rows = batches.take(batches.add(row))
+            addresses = batches.add(row)
+            batch, rows = batches.take(addresses)
             losses = []
             for _ in range(self.updates):
                 step.index = progress.index
-                losses.append(take_step(run, step, [batch], [rows], optimizer, hooks, self.clip))
+                take_step(run, step, [batch], [rows], optimizer, hooks, self.clip)
+                losses.append(_loss_of(step.outputs, rows.index(addresses[0])))
                 progress.n_tokens += n_tokens(batch)
                 progress.index += 1
             after = self._answer(run, task, prompt) if self.answer_after else None
@@ -157,7 +162,8 @@ class OnlineLearner:
                     seconds=time.perf_counter() - episode_started,
                 )
             )
-            run.after_step(task, lambda: self._state(progress, optimizer, step))
+            run.after_step(task, task.train.learner_state)
+        task.train.learner_state = None
         run.model.network.train()
         self.moments_ = _moments(optimizer, step.params)
         return progress
@@ -176,7 +182,7 @@ class OnlineLearner:
         if "difficulty" not in row:
             way_out = "Give each row its difficulty, or leave rate_by_difficulty out"
             raise StreamError(describe("learner.rate_by_difficulty", "a row has no difficulty", dict(row), way_out))
-        return 1.0 - STEP_DOWN * (row["difficulty"] - EASIEST)
+        return 1.0 - STEP_DOWN * (min(max(row["difficulty"], EASIEST), HARDEST) - EASIEST)
 
     def _set_moments(self, optimizer: torch.optim.Optimizer, params: dict[str, torch.nn.Parameter]) -> None:
         """Give each weight the moments that it had; one that is new begins without."""
@@ -192,6 +198,12 @@ class OnlineLearner:
             "moments": _moments(optimizer, step.params),
             "rng": rng_state(),
         }
+
+
+def _loss_of(outputs: Outputs, row: int) -> float:
+    """Return the mean loss of the targets of one row of the batch."""
+    with torch.no_grad():
+        return losses_at(outputs, outputs.owners == row).mean().item()
 
 
 def _moments(optimizer: torch.optim.Optimizer, params: dict[str, torch.nn.Parameter]) -> dict[str, dict[str, Any]]:

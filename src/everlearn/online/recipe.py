@@ -13,6 +13,7 @@ from everlearn.models.load import ModelConfig
 from everlearn.streams.source import Source
 
 BY_TYPE = "type"
+STANDARD_INPUT = "-"  # as a source's path
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class OnlineRecipe:
             raise ConfigError(describe("seeds", "stands beside seed", self.seeds, "Write one of the two"))
         if len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(describe("seeds", "repeat", self.seeds, "Give each seed once"))
+        if len(self.all_seeds()) > 1 and self.source.get("path") == STANDARD_INPUT:
+            way_out = "Give one seed, or a file"
+            raise ConfigError(describe("seeds", "standard input can be read once only", self.all_seeds(), way_out))
         self.build_source()
         build_strategies(self.strategies)
 
@@ -83,7 +87,10 @@ class OnlineRecipe:
     def build_learner(self) -> OnlineLearner:
         """Return a new learner, which has seen nothing yet."""
         options = {name: value for name, value in vars(self.learner).items() if not name.endswith("_")}
-        return OnlineLearner(**options)
+        learner = OnlineLearner(**options)
+        if self.boundary != BY_TYPE:
+            learner.traits = (*learner.traits, "one_stream")
+        return learner
 
 
 def load_online_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> OnlineRecipe:

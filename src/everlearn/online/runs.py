@@ -3,7 +3,9 @@
 The engine is that of `everlearn.runs`: a stretch of episodes is a task, with the hooks of every strategy around it.
 """
 
+import os
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,12 @@ from everlearn.errors import ConfigError, Paused, StateError, describe
 from everlearn.learners.devices import start_accelerator
 from everlearn.models.load import load_model
 from everlearn.online.recipe import BY_TYPE, OnlineRecipe, load_online_recipe
-from everlearn.online.session import STREAM, Session, check_row
+from everlearn.online.session import STREAM, Session, check_row, names_of_all, type_of
 from everlearn.record import JsonLines, environment
 from everlearn.report.online_results import EPISODES, EVALUATIONS, write_online_results
 from everlearn.runs import Listener, Run, is_finished, pause_on_interrupt
 from everlearn.state import check_new_folder, checkpoints, clear_leftovers, load_state, read_json, write_file
-from everlearn.streams.source import Source, content_of
+from everlearn.streams.source import Source
 from everlearn.types import Row, Task
 
 
@@ -58,10 +60,11 @@ def is_online(folder: Path) -> bool:
 
 
 def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
+    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if n_processes > 1:
+        raise ConfigError(describe("online", "learns in one process", n_processes, "Start it without torchrun"))
     accelerator = start_accelerator(precision=recipe.learner.precision, device=recipe.device)
-    if accelerator.num_processes > 1:
-        way_out = "Start it without torchrun"
-        raise ConfigError(describe("online", "learns in one process", accelerator.num_processes, way_out))
+    scale = None if accelerator.scaler is None else accelerator.scaler.state_dict()
     clear_leftovers(out)
     saved = checkpoints(out / "checkpoints")
     done = load_state(saved[-1])[1]["context"]["seed_number"] if saved else 0
@@ -92,8 +95,10 @@ def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
             eval_batch_size=recipe.evaluation.batch_size,
             listener=listener,
         )
+        if scale is not None:  # of fp16: each seed begins as the first did
+            accelerator.scaler.load_state_dict(scale)
         session = Session(one, recipe, source, held_out, number)
-        with pause_on_interrupt(one):
+        with pause_on_interrupt(one), closing(session.feed):
             session.go(resumed=bool(saved) and number == done)
         if one.pause_requested and number + 1 < len(recipe.all_seeds()):
             raise Paused(str(out))
@@ -105,17 +110,17 @@ def check_separate(source: Source, held_out: Sequence[Row], seed: int, n_episode
 
     Every problem is looked at again when it comes.
     """
-    contents = {content_of(row) for row in held_out}
+    names = names_of_all(held_out)
     feed = source.feed(seed, n_episodes)
     for row in feed.known(n_episodes):
-        check_row(row, contents)
+        check_row(row, names)
 
 
 def _tasks(recipe: OnlineRecipe, source: Source, held_out: Sequence[Row]) -> list[Task]:
     """Return the held-out problems as tasks: one a type where the stream is divided by type, else one."""
     by_name: dict[str, list[Row]] = {}
     for row in held_out:
-        by_name.setdefault(row["type"] if recipe.boundary == BY_TYPE else STREAM, []).append(row)
+        by_name.setdefault(type_of(row) if recipe.boundary == BY_TYPE else STREAM, []).append(row)
     return [
         Task(
             name=name, kind="prompt", train=[], evaluation=rows,

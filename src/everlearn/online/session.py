@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -14,17 +14,30 @@ from everlearn.online.recipe import BY_TYPE, OnlineRecipe
 from everlearn.record import JsonLines
 from everlearn.report.online_results import EPISODES, EVALUATIONS
 from everlearn.runs import Run
-from everlearn.streams.source import Source, content_of
+from everlearn.streams.source import Source, names_of
 from everlearn.types import Row, Task
 
 STREAM = "stream"  # the task's name where the stream isn't divided by type
 
 
-def check_row(row: Row, held_out: set[str]) -> None:
-    """Raise StreamError if a row to be learned is the same problem as one of those held out."""
-    if content_of(row) in held_out:
+def check_row(row: Row, held_out: set[tuple[str, str]]) -> None:
+    """Raise StreamError if a row to be learned is the same problem as one of those held out: `names_of` them all."""
+    if names_of(row) & held_out:
         way_out = "Take it out of the problems to learn from, or hold out others"
         raise StreamError(describe("online", "a held-out problem comes up for learning", row["prompt"], way_out))
+
+
+def names_of_all(rows: Iterable[Row]) -> set[tuple[str, str]]:
+    """Return the names of all problems."""
+    return {name for row in rows for name in names_of(row)}
+
+
+def type_of(row: Row) -> str:
+    """Return the problem's type, by which tasks are divided."""
+    if row.get("type") is None:
+        way_out = "Give each row its type, or make boundary a number of episodes"
+        raise StreamError(describe("boundary", "a row has no type", row["prompt"], way_out))
+    return row["type"]
 
 
 class Session:
@@ -36,71 +49,96 @@ class Session:
         self.to_score = list(run.tasks.values())
         self.response = recipe.drift.response(run.seed) if recipe.drift is not None else None
         self.reaction = Reaction()
-        self.held_out = {content_of(row) for row in held_out}
+        self.held_out = names_of_all(held_out)
         self.episodes, self.evaluations = JsonLines(run.folder / EPISODES), JsonLines(run.folder / EVALUATIONS)
         n_expected = recipe.episodes if recipe.boundary == BY_TYPE else min(recipe.boundary, recipe.episodes)
         self.arriving = Arriving(self._next, self._learned, n_expected)
         self.pending: Row | None = None  # given by the feed, and not begun yet
         self.n_done = self.scored_at = 0
-        self.n_acknowledged = 0  # checkpoints that the feed knows of
+        self._episodes_s = 0.0  # of the present task, since it began or was resumed
 
     def go(self, *, resumed: bool) -> None:
         """Learn all episodes, from the start or from the newest checkpoint."""
+        self.run.when_paused = self.feed.stop
         training = self._restore() if resumed else None
         if not resumed:
             self._score()
-            self._keep()
-            self.run.checkpoint()
-        self.run.when_paused = self.feed.stop
+            self._save()
         while training is not None or self._peek() is not None:
+            if training is None:
+                self._pause_if_asked()
             name = training["task"] if training else self._task_name(self.pending)
             if training is None:
                 self.arriving.rows, self.reaction = [], replace(self.reaction, end_segment=False)
             self.run.tasks[name] = self._task(name)
-            self.run.learn(self.run.tasks[name], training["learner"] if training else None)
+            self._learn(self.run.tasks[name], training["learner"] if training else None)
             training = None
             self.run.position += 1
             self._score_when_due()
-            self._keep()
         if self.scored_at < self.n_done:
             self._score()
-        self._keep()
-        self.run.checkpoint()
+        self._save()
         # behind what the checkpoint knows of: a run that is killed now resumes here and writes it once
         self.evaluations.append({"type": "end", "seed": self.run.seed, "episode": self.n_done})
 
+    def _learn(self, task: Task, training: dict[str, Any] | None) -> None:
+        """Learn the problems of a task, and note what its begin and end took beside them."""
+        self._episodes_s, started = 0.0, time.perf_counter()
+        self.run.learn(task, training)
+        seconds = time.perf_counter() - started - self._episodes_s
+        line = {"type": "task", "seed": self.run.seed, "episode": self.n_done, "seconds": round(seconds, 4)}
+        self.evaluations.append(line)
+
     def _peek(self) -> Row | None:
         """Return the problem that comes next, without beginning it."""
-        if self.run.n_checkpoints > self.n_acknowledged:
-            self.n_acknowledged = self.run.n_checkpoints
-            self.feed.saved()
         if self.pending is None and self.n_done < self.recipe.episodes:
+            self._pause_if_asked()
+            due = self.run.unsaved_for()
+            if due is not None and not self.feed.wait(due):
+                self._save()
             self.pending = self.feed.next()
             if self.pending is not None:
                 check_row(self.pending, self.held_out)
-            elif self.run.pause_requested:
-                raise Paused(str(self.run.folder))
+            else:
+                self._pause_if_asked()
         return self.pending
 
     def _next(self) -> Row | None:
-        """Return the next problem of the present task, or None where the task ends."""
+        """Return the next problem of the present task, or None where the task ends.
+
+        Scorings wait for it: one on a task's end sees what the strategies leave in the model then.
+        """
         row, rows = self._peek(), self.arriving.rows
         if row is None or (rows and self._is_boundary(rows, row)):
             return None
+        if rows:
+            self._score_when_due()
+            self._pause_if_asked()
         self.pending = None
         return row
 
-    def _is_boundary(self, rows: list[Row], row: Row) -> bool:
-        if self.recipe.boundary == BY_TYPE and self._task_name(row) != self._task_name(rows[-1]):
-            return True
-        return self._is_full(rows)
+    def _pause_if_asked(self) -> None:
+        if self.run.pause_requested:
+            self._save()
+            raise Paused(str(self.run.folder))
 
-    def _is_full(self, rows: list[Row]) -> bool:
-        """Tell whether the present task ends after these rows, whatever comes next."""
-        return self.reaction.end_segment or (self.recipe.boundary != BY_TYPE and len(rows) >= self.recipe.boundary)
+    def _save(self) -> None:
+        """Save all that was learned, in a task or between two."""
+        self._keep()
+        training = None
+        if self.arriving.learner_state is not None:
+            training = {"task": self.run.current, "learner": self.arriving.learner_state()}
+        self.run.checkpoint(training)
+
+    def _is_boundary(self, rows: list[Row], row: Row) -> bool:
+        if self.reaction.end_segment:
+            return True
+        if self.recipe.boundary == BY_TYPE:
+            return self._task_name(row) != self._task_name(rows[-1])
+        return len(rows) >= self.recipe.boundary
 
     def _task_name(self, row: Row) -> str:
-        name = row["type"] if self.recipe.boundary == BY_TYPE else STREAM
+        name = type_of(row) if self.recipe.boundary == BY_TYPE else STREAM
         return f"{name}, {self.reaction.task} drifts on" if self.reaction.task else name
 
     def _task(self, name: str) -> Task:
@@ -116,9 +154,8 @@ class Session:
             self.reaction = self.response.observe(watched)
             self.arriving.rate_factor = self.reaction.rate_factor
         self.episodes.append(self._line(episode), sync=False)
+        self._episodes_s += episode.seconds
         self.run.listener.episode(self.n_done, self.recipe.episodes, episode)
-        if not self._is_full(self.arriving.rows):  # else it is scored as the strategies leave it at the task's end
-            self._score_when_due()
         self._keep()
 
     def _line(self, episode: Episode) -> dict[str, Any]:
@@ -188,6 +225,7 @@ class Session:
             "feed": self.feed.state(),
             "drift": None if self.response is None else [self.response.state(), asdict(self.reaction)],
             "moments": self.run.learner.moments_,
+            "scaler": None if self.run.accelerator.scaler is None else self.run.accelerator.scaler.state_dict(),
             "n_bytes": {name: lines.n_bytes() for name, lines in self._files().items()},
         }
 
@@ -199,6 +237,8 @@ class Session:
         self.arriving.rows = context["rows"]
         self.feed.load_state(context["feed"])
         self.run.learner.moments_ = context["moments"]
+        if self.run.accelerator.scaler is not None:
+            self.run.accelerator.scaler.load_state_dict(context["scaler"])
         if self.response is not None:
             state, reaction = context["drift"]
             self.response.load_state(state)

@@ -26,7 +26,7 @@ class Cumulative(Strategy):
     conflicts: ClassVar[dict[str, str]] = {"joint": _REASON, "replay": _REASON, "agem": _REASON}
 
     def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
-        past = [run.tasks[name] for name in run.past_tasks()]
+        past = [run.tasks[name] for name in run.past_tasks() if name != run.current]
         lost = [task.name for task in past if len(task.train) == 0]
         if lost:
             way_out = "Use replay, which keeps its own rows"

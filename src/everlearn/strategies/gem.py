@@ -9,7 +9,7 @@ from everlearn.errors import check_number
 from everlearn.functional.projection import project_against_all
 from everlearn.learners.grouped import grouped_gradients
 from everlearn.learners.loader import EncodedMixture
-from everlearn.memory.rows import Memory, add_sample, parts, pick, rows_of
+from everlearn.memory.rows import Memory, add_by_reservoir, add_sample, n_rows, parts, pick, rows_of
 from everlearn.memory.selection import even_shares
 from everlearn.models.objectives import item_losses
 from everlearn.registry import register
@@ -51,6 +51,7 @@ class GEM(Strategy):
     margin: float = 0.0
 
     memory_: Memory = learned(dict)
+    n_seen_: dict[str, int] = learned(dict)  # rows of each task so far
 
     neutral: ClassVar[dict] = {"capacity": 0}
 
@@ -61,7 +62,7 @@ class GEM(Strategy):
         self._encoded: tuple[int, EncodedMixture] | None = None
 
     def edit_grads(self, step: Step) -> None:
-        encoded = self._encode(step.run, step.task)
+        encoded = self._encode(step.run)
         moving = {name: p for name, p in step.params.items() if p.grad is not None}
         if not encoded.sizes or not moving:
             return
@@ -82,17 +83,23 @@ class GEM(Strategy):
         if self.capacity == 0:
             return
         generator = generator_for(run.seed, "gem", run.position, task.name)
-        memory = add_sample(self.memory_, task.name, task.train, self.capacity, generator)
+        n_seen = self.n_seen_.get(task.name, 0)
+        if n_seen:  # learned again: its rows of then and of now weigh alike
+            own = {task.name: self.memory_[task.name]}
+            share = max(n_rows(own[task.name]), self.capacity // len(self.memory_))
+            memory = {**self.memory_, **add_by_reservoir(own, task.name, task.train, n_seen, share, generator)}
+        else:
+            memory = add_sample(self.memory_, task.name, task.train, self.capacity, generator)
+        self.n_seen_[task.name] = n_seen + len(task.train)
         shares = even_shares(self.capacity, len(memory))
         self.memory_ = {
             name: pick(rows_of(stored), range(min(share, len(rows_of(stored)))))
             for (name, stored), share in zip(memory.items(), shares, strict=True)
         }
 
-    def _encode(self, run: "Run", task: Task) -> EncodedMixture:
-        """Encode the memory of all tasks but the present one, a group for each, once a task."""
+    def _encode(self, run: "Run") -> EncodedMixture:
+        """Encode the memory, a group for each task, once a task."""
         if self._encoded is None or self._encoded[0] != run.position:
-            kept = [part for part in parts(self.memory_, run.tasks) if part.task.name != task.name]
-            mixture = Mixture(tuple(Group((part,)) for part in kept))
+            mixture = Mixture(tuple(Group((part,)) for part in parts(self.memory_, run.tasks)))
             self._encoded = (run.position, EncodedMixture(mixture, run.model.objective))
         return self._encoded[1]

@@ -65,6 +65,7 @@ class HAT(Strategy):
     isolates: ClassVar[bool] = True
     unsuited: ClassVar[dict[str, str]] = {
         "prompt": NO_LAYERS,
+        "one_stream": "its gates are those of a task, and here all problems are one: set boundary: type",
         "shared_head": "later tasks add classes to the head that all tasks answer by",
         "causal+full": "its units are those of a LoRA, or of an MLP",
         "classify+full": "its units are those of a LoRA, or of an MLP",

@@ -25,13 +25,17 @@ COLUMNS = ("prompt", "completion", "messages", "choices", "text", "text_pair", "
 
 @dataclass(frozen=True)
 class Rules:
-    """How the rows of one source are read. `shape` is a key of `REQUIRED`; `columns` maps our name to the file's."""
+    """How the rows of one source are read. `shape` is a key of `REQUIRED`; `columns` maps our name to the file's.
+
+    `extra_columns` are taken over as they are, None where a row has none; `notes` where a row has them, checked.
+    """
 
     shape: str
     book: LabelBook
     columns: Mapping[str, str] = field(default_factory=dict)
     choices: tuple[str, ...] = ()
     extra_columns: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # of `NOTES`
     untyped: bool = False
 
 
@@ -65,7 +69,8 @@ def check_row(row: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
             theirs = rules.columns.get(name)
             raise BadRow(f"column {theirs!r} (for {name!r}) is missing" if theirs else f"column {name!r} is missing")
     extra = {name: row.get(name) for name in rules.extra_columns}
-    return extra | _CHECKS[rules.shape](row, rules)
+    notes = {name: NOTES[name](row[name], name) for name in rules.notes if row.get(name) is not None}
+    return extra | notes | _CHECKS[rules.shape](row, rules)
 
 
 def content_of(row: Mapping[str, Any]) -> str:
@@ -163,6 +168,13 @@ def _text(value: object, name: str) -> str:
     return value
 
 
+def _number(value: object, name: str) -> float:
+    _present(value, name)
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise BadRow(f"{name} is {type(value).__name__} ({value!r}), not a number")
+    return value
+
+
 def _list(value: object, name: str, rules: Rules) -> list[Any]:
     _present(value, name)
     if rules.untyped and isinstance(value, str):
@@ -196,3 +208,6 @@ _CHECKS: dict[str, Callable[[dict[str, Any], Rules], dict[str, Any]]] = {
     "classify": _classify,
     "text": _plain,
 }
+
+# what a row may say of its problem beside question and answer
+NOTES: dict[str, Callable[[object, str], Any]] = {"type": _text, "difficulty": _number, "content": _text}

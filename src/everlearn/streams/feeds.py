@@ -9,16 +9,21 @@ from everlearn.errors import ConfigError, check_choice, check_number, describe
 from everlearn.registry import find, register
 from everlearn.seeds import seed_for
 from everlearn.streams.arena.stream import MAX_NEW_TOKENS
+from everlearn.streams.checking import NOTES, Rules
 from everlearn.streams.drift import DriftStream
+from everlearn.streams.labels import LabelBook
 from everlearn.streams.live import LiveRows, arrivals_of
 from everlearn.streams.source import Feed
 from everlearn.types import Row
+
+PROBLEMS = Rules("prompt", LabelBook(), notes=tuple(NOTES))
 
 
 @register("source", "rows")
 @dataclass(frozen=True)
 class RowsSource:
-    """Rows with `prompt` and `completion` (and, if you like, `choices`, `type`, `difficulty`), one JSON object a line.
+    """Rows with `prompt` and `completion`, and if you like `choices`, `type`, `difficulty`, `content`; a JSON object a
+    line.
 
     Args:
         path: a JSONL file, or `-` for standard input; held_out_path: a JSONL file of problems never learned from.
@@ -50,7 +55,7 @@ class RowsSource:
 
     def held_out(self, n: int) -> list[Row]:
         """Return the first `n` held-out rows, or all that there are."""
-        with LiveRows(arrivals_of(self.held_out_path), on_bad_row=self.on_bad_row) as rows:
+        with LiveRows(arrivals_of(self.held_out_path), on_bad_row=self.on_bad_row, rules=PROBLEMS) as rows:
             found = [live.row for live, _ in zip(rows, range(n), strict=False)]
         if not found:
             raise ConfigError(describe("source.held_out_path", "holds no row", self.held_out_path, "Give it some"))
@@ -68,13 +73,10 @@ class RowsFeed(Feed):
     source: RowsSource
     position: dict[str, Any] | None = None  # behind the last row given
     rows: LiveRows | None = None
+    stopped: bool = False
 
     def next(self) -> Row | None:
-        if self.rows is None:
-            options = {"ahead": self.source.ahead, "idle_s": self.source.idle_s, "on_bad_row": self.source.on_bad_row}
-            arrivals = arrivals_of(self.source.path, follow=self.source.follow)
-            self.rows = LiveRows(arrivals, position=self.position, **options)
-        live = next(self.rows, None)
+        live = next(self._open(), None)
         if live is None:
             return None
         self.position = live.position
@@ -84,13 +86,32 @@ class RowsFeed(Feed):
         """Return the rows that are in the file already."""
         if self.source.path == "-":
             return []
-        with LiveRows(arrivals_of(self.source.path), on_bad_row="skip") as rows, warnings.catch_warnings():
+        arrivals = arrivals_of(self.source.path)
+        with LiveRows(arrivals, on_bad_row="skip", rules=PROBLEMS) as rows, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a bad row is told of when it is to be learned
             return [live.row for live, _ in zip(rows, range(n), strict=False)]
 
+    def wait(self, seconds: float) -> bool:
+        return self._open().wait(seconds)
+
     def stop(self) -> None:
+        self.stopped = True
         if self.rows is not None:
             self.rows.stop()
+
+    def close(self) -> None:
+        if self.rows is not None:
+            self.rows.close()
+
+    def _open(self) -> LiveRows:
+        """Return the rows, from the first call on read ahead."""
+        if self.rows is None:
+            options = {"ahead": self.source.ahead, "idle_s": self.source.idle_s, "on_bad_row": self.source.on_bad_row}
+            arrivals = arrivals_of(self.source.path, follow=self.source.follow)
+            self.rows = LiveRows(arrivals, position=self.position, rules=PROBLEMS, **options)
+            if self.stopped:  # before there was anything to stop
+                self.rows.stop()
+        return self.rows
 
     def state(self) -> dict[str, Any]:
         return {"position": self.position}
@@ -112,8 +133,10 @@ class DriftSource(DriftStream):
 
     def held_out(self, n: int) -> list[Row]:
         """Return `n` problems, of all concepts alike."""
-        each = replace(self, n_eval=-(-n // len(self.concepts)))
-        return [self.row_of(row, number) for number in range(len(self.concepts)) for row in each.evaluation(number)]
+        n_concepts = len(self.concepts)
+        each = replace(self, n_eval=-(-n // n_concepts))
+        sizes = [n // n_concepts + (number < n % n_concepts) for number in range(n_concepts)]
+        return [self.row_of(row, number) for number, size in enumerate(sizes) for row in each.evaluation(number)[:size]]
 
     def feed(self, seed: int, n_episodes: int) -> "DriftFeed":
         """Return the stream's rows; another seed draws other problems."""

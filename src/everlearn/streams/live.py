@@ -10,9 +10,11 @@ than once a row, acknowledge when it is; or save `rows.position` in the same fil
 `position`: then no crash can part the two.
 """
 
+import math
 import queue
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -102,6 +104,8 @@ class LiveRows:
         self.ended: Literal["end", "idle", "stopped"] | None = None
         self.n_bad = 0
         self._waiter = Waiter()
+        self._held: list[Arrival | Exception | None] = []  # what `wait` found, at most one
+        self._waited_s = 0.0  # for the row that comes next
         # SimpleQueue, since its put may be called in a signal handler: Semaphore and Queue could lock themselves out
         self._arrived: queue.SimpleQueue[Arrival | Exception | None] = queue.SimpleQueue()
         self._permits: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -121,13 +125,13 @@ class LiveRows:
             StreamError: on a bad row, with file, line and reason, or if the source can't be read on.
         """
         while self.ended is None:
-            try:
-                arrival = self._arrived.get(timeout=self.idle_s)
-            except queue.Empty:
+            if not self._held and not self.wait(math.inf if self.idle_s is None else self.idle_s - self._waited_s):
                 self.ended = "idle"
                 break
             if self.ended is not None:  # stopped while waiting
                 break
+            arrival = self._held.pop()
+            self._waited_s = 0.0
             if not isinstance(arrival, Arrival):
                 self.ended = "end"
                 if arrival is not None:
@@ -138,6 +142,20 @@ class LiveRows:
             if row is not None:
                 return LiveRow(row, arrival.number, arrival.position)
         raise StopIteration
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, at most so long, until the next row is there (or there is none); tell whether it is.
+
+        It counts towards `idle_s`.
+        """
+        if self._held or self.ended is not None:
+            return True
+        started = time.monotonic()
+        try:
+            self._held.append(self._arrived.get(timeout=None if seconds == math.inf else max(0.0, seconds)))
+        except queue.Empty:
+            self._waited_s += time.monotonic() - started
+        return bool(self._held)
 
     def acknowledge(self, live: LiveRow) -> None:
         """Note that this row, and all before it, need not come again.

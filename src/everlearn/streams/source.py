@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from everlearn.streams.checking import content_of
 from everlearn.types import Row
 
 
@@ -20,11 +21,15 @@ class Feed:
         """Return up to `n` problems that are known to come, without taking them; empty where none is."""
         return ()
 
-    def saved(self) -> None:
-        """Learn that all problems given so far are learned and the run's state is on the disk."""
+    def wait(self, seconds: float) -> bool:
+        """Wait, at most so long, until `next` would return at once; tell whether it would."""
+        return True
 
     def stop(self) -> None:
-        """End, from a signal handler, a `next` that waits."""
+        """End, from a signal handler, a `next` or `wait` that waits, and all later ones."""
+
+    def close(self) -> None:
+        """Give back what the feed holds; it is used no more."""
 
     def state(self) -> dict[str, Any]:
         """Return what `load_state` needs."""
@@ -38,8 +43,8 @@ class Feed:
 class Source(Protocol):
     """What `@register("source", NAME)` expects: a frozen dataclass of options.
 
-    Rows have `prompt` and `completion`, and optionally `choices`, `type`, `difficulty` and `content`: what makes two
-    rows the same problem, by default the prompt.
+    Rows have `prompt` and `completion`, and optionally `choices`, `type`, `difficulty`, and `content`: what makes two
+    rows the same problem, beside the prompt.
     """
 
     verifier: str | None
@@ -54,6 +59,9 @@ class Source(Protocol):
         ...
 
 
-def content_of(row: Row) -> str:
-    """Return what makes two rows the same problem: `content`, or the prompt without its case and spacing."""
-    return row["content"] if "content" in row else " ".join(row["prompt"].split()).casefold()
+def names_of(row: Row) -> set[tuple[str, str]]:
+    """Return what names a problem: its prompt, and its `content` if it has one. Two rows are the same problem if they
+    share a name; case, spacing and Unicode compatibility forms of a prompt make no difference.
+    """  # fmt: skip
+    prompt = ("prompt", content_of({"prompt": row["prompt"]}))
+    return {prompt, ("content", row["content"])} if row.get("content") is not None else {prompt}
