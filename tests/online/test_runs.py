@@ -74,6 +74,35 @@ def test_at_the_end_of_a_task_is_scored_what_the_strategies_leave_in_the_model(l
     assert any(not torch.equal(moved[name], tensor) for name, tensor in early.items())
 
 
+def test_the_end_of_a_type_and_of_the_run_are_scored_behind_the_task_s_end(llama, tmp_path):
+    still = [{"name": "ema", "decay": 1.0}]  # at a task's end the weights of its begin come back
+    source = {"name": NAME, "by_type": True}
+    for name, changes in {"type": {"boundary": "type", "source": source}, "short": {"boundary": 8}}.items():
+        made = recipe(llama, still, evaluation={"n": 4, "interval": 2}, keep_checkpoints=9, **changes)
+        run_online(made, tmp_path / name)
+        out = tmp_path / name
+        ends = (6, 12) if name == "type" else (8, 12)  # six even ones, six odd ones; eight and four
+        first, last = (load_file(out / f"checkpoint_ep{n}" / "adapter_model.safetensors") for n in ends)
+        assert_same(first, last)
+        assert not any(tensor.any() for key, tensor in last.items() if "lora_B" in key)
+        middle = load_file(out / "checkpoint_ep4" / "adapter_model.safetensors")
+        assert any(tensor.any() for key, tensor in middle.items() if "lora_B" in key)
+
+
+def test_the_loss_is_that_of_the_new_problem_whatever_is_learned_with_it(llama, tmp_path):
+    found = {}
+    for name, strategies in {
+        "plain": [],
+        "more": [{"name": "replay", "ratio": 3}, {"name": "l2", "strength": 9.0}],
+    }.items():
+        made = recipe(
+            llama, strategies, learner={"learning_rate": 1e-9}, model={"name": str(llama), "adapter": {"rank": 2}}
+        )
+        run_online(made, tmp_path / name)
+        found[name] = [line["loss"] for line in lines(tmp_path / name / "episodes.jsonl")]
+    assert found["more"] == pytest.approx(found["plain"], rel=1e-4)
+
+
 class StopAt(Listener):
     """Stops a run, as a crash would, at an episode before it is saved."""
 

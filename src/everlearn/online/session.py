@@ -55,7 +55,8 @@ class Session:
         self.arriving = Arriving(self._next, self._learned, n_expected)
         self.pending: Row | None = None  # given by the feed, and not begun yet
         self.n_done = self.scored_at = 0
-        self._episodes_s = 0.0  # of the present task, since it began or was resumed
+        self._asked_at: float | None = None  # when the present task's first problem was asked for
+        self._ended_at: float | None = None  # when there was none left
 
     def go(self, *, resumed: bool) -> None:
         """Learn all episodes, from the start or from the newest checkpoint."""
@@ -83,9 +84,9 @@ class Session:
 
     def _learn(self, task: Task, training: dict[str, Any] | None) -> None:
         """Learn the problems of a task, and note what its begin and end took beside them."""
-        self._episodes_s, started = 0.0, time.perf_counter()
+        began, self._asked_at, self._ended_at = time.perf_counter(), None, None
         self.run.learn(task, training)
-        seconds = time.perf_counter() - started - self._episodes_s
+        seconds = self._asked_at - began + time.perf_counter() - self._ended_at
         line = {"type": "task", "seed": self.run.seed, "episode": self.n_done, "seconds": round(seconds, 4)}
         self.evaluations.append(line)
 
@@ -108,8 +109,11 @@ class Session:
 
         Scorings wait for it: one on a task's end sees what the strategies leave in the model then.
         """
+        if self._asked_at is None:
+            self._asked_at = time.perf_counter()
         row, rows = self._peek(), self.arriving.rows
         if row is None or (rows and self._is_boundary(rows, row)):
+            self._ended_at = time.perf_counter()
             return None
         if rows:
             self._score_when_due()
@@ -154,7 +158,6 @@ class Session:
             self.reaction = self.response.observe(watched)
             self.arriving.rate_factor = self.reaction.rate_factor
         self.episodes.append(self._line(episode), sync=False)
-        self._episodes_s += episode.seconds
         self.run.listener.episode(self.n_done, self.recipe.episodes, episode)
         self._keep()
 

@@ -19,13 +19,15 @@ ONLINE_SCHEMA = 1
 
 @dataclass(frozen=True)
 class OnlineRun:
-    """What an online run's folder says. evaluations, episodes: {seed: lines in order}; ended: seeds that came to it."""
+    """What an online run's folder says. evaluations, tasks, episodes: {seed: lines in order}; ended: seeds that came to
+    it."""  # fmt: skip
 
     folder: Path
     recipe: Mapping[str, Any]
     env: Mapping[str, Any]
     items: Sequence[Mapping[str, Any]]  # type and difficulty of each held-out problem
     evaluations: Mapping[int, list[dict[str, Any]]]
+    tasks: Mapping[int, list[dict[str, Any]]]
     episodes: Mapping[int, list[dict[str, Any]]]
     ended: Sequence[int]
 
@@ -50,12 +52,14 @@ def read_online_run(folder: Path) -> OnlineRun:
         raise StateError(describe(str(folder / EVALUATIONS), "begins with no header", header, "Start the run again"))
     recipe = header["recipe"]
     seeds = recipe["seeds"] or [recipe["seed"] or 0]
-    scored = [line for line in lines if line["type"] == "evaluation"]
-    evaluations = {seed: [line for line in scored if line["seed"] == seed] for seed in seeds}
+    evaluations, tasks = (
+        {seed: [line for line in lines if (line["type"], line["seed"]) == (kind, seed)] for seed in seeds}
+        for kind in ("evaluation", "task")
+    )
     episodes = _read(folder / EPISODES)
     begun = {seed: found for seed, found in evaluations.items() if found}
     return OnlineRun(
-        folder, recipe, header["env"], header["items"], begun,
+        folder, recipe, header["env"], header["items"], begun, tasks,
         {seed: [line for line in episodes if line["seed"] == seed] for seed in begun},
         [line["seed"] for line in lines if line["type"] == "end"],
     )  # fmt: skip
@@ -73,8 +77,9 @@ def online_results(run: OnlineRun) -> dict[str, Any]:
 
     `initial_accuracy`, `final_accuracy`, `peak_accuracy`, `improvement` and `backward_transfer` are means over seeds
     with Student's 95% interval; with one seed, Wilson's over the held-out problems (for the two differences that of the
-    paired difference). `backward_transfer` is null unless the types came one after another: from the scoring at a
-    type's end to the last one, over the held-out problems of all types but the last.
+    paired difference). `backward_transfer` is null unless the types came one after another, and all but the last were
+    scored at their end: from then to the last scoring, over the held-out problems of these types. A seed's `episode_s`
+    is the time of its episodes, `task_s` that of the strategies' work where tasks begin and end.
     """
     seeds = [_seed_entry(run, seed) for seed in run.seeds]
     groups = {name: _over_seeds([entry[name] for entry in seeds]) for name in ("by_type", "by_difficulty")}
@@ -120,6 +125,7 @@ def _seed_entry(run: OnlineRun, seed: int) -> dict[str, Any]:
         "episodes_right_before": _share([line["correct"] for line in episodes]) if episodes else None,
         "instant_learning": _share(instant) if instant else None,
         "episode_s": sum(line["seconds"] for line in episodes),
+        "task_s": sum(line["seconds"] for line in run.tasks[seed]),
         "evaluation_s": sum(line["seconds"] for line in evaluations),
         "strategy_bytes": evaluations[-1]["strategy_bytes"],
     }
@@ -154,8 +160,10 @@ def _backward_transfer(
     places = _places(run, "type")
     learned, kept = [], []
     for name, (_, end) in list(stretches.items())[:-1]:
-        at_end = next((line["outcomes"] for line in evaluations if line["episode"] >= end), None)
-        if at_end is not None and name in places:
+        at_end = next((line["outcomes"] for line in evaluations if line["episode"] == end), None)
+        if at_end is None:
+            return None
+        if name in places:
             learned += [at_end[i] for i in places[name]]
             kept += [evaluations[-1]["outcomes"][i] for i in places[name]]
     return _change(learned, kept) if learned else None

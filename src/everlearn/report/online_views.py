@@ -28,9 +28,9 @@ class OnlineView:
         return [value["value"] if isinstance(value, Mapping) else value for value in values if value is not None]
 
     def seconds_per_episode(self) -> float:
-        """Return what an episode took, in seconds, over all seeds."""
+        """Return what an episode took, in seconds, over all seeds, with its share of the begins and ends of tasks."""
         n = sum(self.over_seeds("n_episodes"))
-        return sum(self.over_seeds("episode_s")) / n if n else 0.0
+        return sum((*self.over_seeds("episode_s"), *self.over_seeds("task_s"))) / n if n else 0.0
 
     def kept_bytes(self) -> float:
         """Return what the strategies keep at the end, mean over the seeds."""
