@@ -74,6 +74,70 @@ def test_online_runs_are_compared_with_online_runs_only(tmp_path, capsys):
     assert "compare: runs of two kinds" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("source", "options", "wanted"),
+    [
+        (None, ["--data", "a.jsonl", "--held-out", "h.jsonl"], {"path": "a.jsonl", "held_out_path": "h.jsonl"}),
+        ({"name": "rows", "path": "r.jsonl", "idle_s": 3.0}, ["--data", "a.jsonl"], {"path": "a.jsonl", "idle_s": 3.0}),
+        ({"name": "rows", "path": "r.jsonl"}, ["--follow"], {"path": "r.jsonl", "follow": True}),
+        (
+            {"name": "rows", "path": "r.jsonl", "follow": True},
+            ["--held-out", "h"],
+            {"held_out_path": "h", "follow": True},
+        ),
+    ],
+)
+def test_options_for_rows_change_a_recipe_of_rows(source, options, wanted, tmp_path, monkeypatch):
+    taken = {}
+    monkeypatch.setattr("everlearn.online.load_online_recipe", lambda content, settings: taken.update(content))
+    monkeypatch.setattr("everlearn.online.run_online", lambda *_: None)
+    monkeypatch.setattr("everlearn.cli_online.finish_online", lambda out: None)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"source": source} if source else {"seed": 1}))
+    assert main(["online", str(tmp_path / "recipe.yaml"), *options]) == 0
+    assert wanted.items() <= taken["source"].items()
+    assert taken["source"]["name"] == "rows"
+
+
+@pytest.mark.parametrize(
+    ("adapter", "options", "wanted"),
+    [
+        ({"name": "lora_prompt"}, ["--soft-tokens", "3"], {"name": "lora_prompt", "soft_tokens": 3}),
+        ({"name": "prefix"}, ["--soft-tokens", "3"], {"name": "prefix", "soft_tokens": 3}),
+        ({"name": "prompt"}, ["--lora-r", "3"], "error: model.adapter.name: has no LoRA. Got 'prompt'"),
+        ({}, ["--follow"], "error: --follow: needs rows to learn from"),
+        ({}, ["--held-out", "h.jsonl"], "error: --held-out: needs rows to learn from. Got 'h.jsonl'"),
+    ],
+)
+def test_options_that_can_not_apply_are_refused(adapter, options, wanted, tmp_path, capsys, monkeypatch):
+    taken = {}
+    monkeypatch.setattr("everlearn.online.load_online_recipe", lambda content, settings: taken.update(content))
+    monkeypatch.setattr("everlearn.online.run_online", lambda *_: None)
+    monkeypatch.setattr("everlearn.cli_online.finish_online", lambda out: None)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"model": {"adapter": adapter}}))
+    code = main(["online", str(tmp_path / "recipe.yaml"), *options])
+    if isinstance(wanted, str):
+        assert code == 1
+        assert wanted in capsys.readouterr().err
+    else:
+        assert taken["model"]["adapter"] == wanted
+
+
+def test_a_comparison_does_not_overwrite_a_run(command, tmp_path, capsys):
+    assert main([*command, "--out", str(tmp_path / "a")]) == 0
+    before = (tmp_path / "a" / "report.html").read_bytes()
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "a"), "--out", str(tmp_path / "a")]) == 1
+    assert "error: --out: is the folder of a run" in capsys.readouterr().err
+    assert (tmp_path / "a" / "report.html").read_bytes() == before
+
+
+def test_a_start_that_fails_leaves_the_folder_free(command, tmp_path, capsys):
+    for wrong in (["--model", str(tmp_path / "nothing")], ["--strategies", "joint"], ["--lr", "inf"]):
+        assert main([*command, *wrong, "--out", str(tmp_path / "a")]) == 1
+        assert capsys.readouterr().err.startswith("error: ")
+    assert main([*command, "--out", str(tmp_path / "a")]) == 0
+
+
 def test_errors_are_one_sentence(command, tmp_path, capsys):
     assert main([*command, "--fp16", "--out", str(tmp_path / "a")]) == 1
     assert "error: learner.precision: fp16 needs a GPU" in capsys.readouterr().err

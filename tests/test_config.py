@@ -121,6 +121,9 @@ def test_set_overrides_values_read_as_yaml(override, path, value):
         ("strategies.5.strength=3", "is no place in the list.*0 to 1"),
         ("strategies.0.capacity=3", "--set strategies.0.capacity.*'replay'"),
         ("processes.a=3", "is no mapping"),
+        ("processes=2024-13-45", "is no YAML value"),
+        ("learner.learning_rate=.inf", r"learner.learning_rate: is out of range. Got inf"),
+        ("learner.learning_rate=1" + "0" * 400, "learner.learning_rate: is out of range"),
     ],
 )
 def test_a_wrong_override_is_one_sentence(override, message):
@@ -128,7 +131,17 @@ def test_a_wrong_override_is_one_sentence(override, message):
         load_recipe({**RECIPE, "processes": 1}, [override])
 
 
-@pytest.mark.parametrize("content", [None, b"a: [", b"- 1", b"\xff"])
+LAUGHS = "\n".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]" for i in range(9))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None, b"a: [", b"- 1", b"\xff", b"seed: 2024-13-45", b"seed: !!int foo", b"seed: !!timestamp foo",
+        b"seed: " + b"7" * 5000, b"[" * 5000, b"stream: &o {a: *o}", f"a0: &a0 [1]\n{LAUGHS}".encode(),
+    ],
+    ids=range(11),
+)  # fmt: skip
 def test_a_file_that_is_no_recipe(tmp_path, content):
     if content is not None:
         (tmp_path / "a.yaml").write_bytes(content)

@@ -50,9 +50,14 @@ def test_unknown_names_and_kinds():
 
 
 def test_code_from_outside_the_tree(tmp_path, monkeypatch):
-    (tmp_path / "outside_module.py").write_text("class Thing:\n    pass\n")
+    code = "import dataclasses as d\n@d.dataclass\nclass Thing: pass\nclass Other: pass\ndef judge(): pass\n"
+    (tmp_path / "outside_module.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     assert registry.find("strategy", "outside_module:Thing") is sys.modules["outside_module"].Thing
-    for name in ("outside_module:Nothing", "no_such_module:Thing"):
+    for name in ("outside_module:Nothing", "no_such_module:Thing", ":Thing"):
         with pytest.raises(ConfigError, match="can't be imported"):
             registry.find("strategy", name)
+    assert registry.find("verifier", "outside_module:judge")
+    for kind, name in (("strategy", "Other"), ("source", "judge"), ("problem", "Thing"), ("verifier", "__doc__")):
+        with pytest.raises(ConfigError, match=f"can't be a {kind}"):
+            registry.find(kind, f"outside_module:{name}")

@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from everlearn import state
-from everlearn.errors import StateError
+from everlearn.errors import ConfigError, StateError
 from everlearn.state import (
+    check_new_folder,
     checkpoints,
     clear_leftovers,
     clear_unnamed,
     load_state,
+    make_folder,
     named_file,
     named_files,
     pack,
@@ -214,6 +216,18 @@ def test_killed_while_writing_the_last_good_checkpoint_is_what_is_found(step, tm
     assert [path.name for path in tmp_path.iterdir()] == ["000000"]
     save_checkpoint(tmp_path, TENSORS, {"n": 1})
     assert load_state(checkpoints(tmp_path)[-1])[1]["n"] == 1
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "link", "n" * 300])
+def test_a_folder_that_can_not_be_is_one_clear_error(tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    if name in ("file", "n" * 300):
+        with pytest.raises(ConfigError, match="out: can't be used"):
+            check_new_folder(tmp_path / name)
+    with pytest.raises(ConfigError, match="out: can't be used"):
+        make_folder(tmp_path / name)
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_random_numbers_go_on_where_they_were():

@@ -131,12 +131,13 @@ def compare(
     from everlearn.online import is_online
     from everlearn.report.html import write_report
 
+    if any((out / name).exists() for name in ("recipe.yaml", "meta.yaml")):
+        raise ConfigError(describe("--out", "is the folder of a run", str(out), "Name another for the comparison"))
     online = [run for run in runs if is_online(run)]
     folders = _named(runs, online)
     if online:
         compare_online(folders, out)
         return
-    out.mkdir(parents=True, exist_ok=True)
     write_report(folders, out)
     _print_runs(folders)
     console.print(f"\nReport: {out / 'report.html'}", highlight=False)

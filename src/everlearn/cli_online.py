@@ -54,13 +54,8 @@ def online(
     _put(content, ("learner", "precision"), "fp16" if fp16 else None)
     _put(content, ("model", "adapter", "rank"), lora_r)
     _put(content, ("model", "adapter", "alpha"), lora_alpha)
-    if soft_tokens is not None:
-        with_lora = lora_r is not None or lora_alpha is not None
-        _put(content, ("model", "adapter", "name"), "lora_prompt" if with_lora else "prompt")
-        _put(content, ("model", "adapter", "soft_tokens"), soft_tokens)
-    if data is not None:
-        content["source"] = {"name": "rows", "path": data, "follow": follow}
-        _put(content, ("source", "held_out_path"), held_out)
+    _put_adapter(content, lora_r is not None or lora_alpha is not None, soft_tokens)
+    _put_rows(content, data, held_out, follow)
     if curriculum is not None:
         _put(content, ("source", "curriculum"), {"name": curriculum})
     if strategies is not None:
@@ -95,6 +90,34 @@ def compare_online(folders: dict[str, Path], out: Path) -> None:
 
     console.print(to_rich(accuracy_grid(write_online_report(folders, out))))
     console.print(f"\nReport: {out / 'report.html'}", highlight=False)
+
+
+def _put_adapter(content: dict[str, Any], with_lora: bool, soft_tokens: int | None) -> None:
+    """Choose the adapter that the options speak of, where the recipe names none that has it all."""
+    named = ((content.get("model") or {}).get("adapter") or {}).get("name")
+    if soft_tokens is not None:
+        with_lora = with_lora or named == "lora_prompt"
+        if named != "prefix" or with_lora:
+            _put(content, ("model", "adapter", "name"), "lora_prompt" if with_lora else "prompt")
+        _put(content, ("model", "adapter", "soft_tokens"), soft_tokens)
+    elif with_lora and named not in (None, "lora", "lora_prompt"):
+        way_out = "Leave --lora-r and --lora-alpha out, or choose lora or lora_prompt"
+        raise ConfigError(describe("model.adapter.name", "has no LoRA", named, way_out))
+
+
+def _put_rows(content: dict[str, Any], data: str | None, held_out: str | None, follow: bool) -> None:
+    """Let the problems come from a file; what the recipe says of such rows besides stays."""
+    given = content.get("source")
+    is_rows = isinstance(given, dict) and given.get("name") == "rows"
+    if data is None and not is_rows:
+        for option, value in (("--held-out", held_out), ("--follow", follow or None)):
+            if value is not None:
+                raise ConfigError(describe(option, "needs rows to learn from", value, "Name them with --data"))
+        return
+    if data is not None:
+        content["source"] = {**(given if is_rows else {"name": "rows"}), "path": data}
+    _put(content, ("source", "held_out_path"), held_out)
+    _put(content, ("source", "follow"), follow or None)
 
 
 def _put(content: dict[str, Any], path: tuple[str, ...], value: Any) -> None:

@@ -18,6 +18,7 @@ from everlearn.registry import find
 from everlearn.strategy import Strategy
 
 T = TypeVar("T")
+MOST_VALUES = 100_000  # in a recipe
 SCHEDULE_KEYS = ("order", "shuffle", "rounds", "split_rounds", "per_task", "per_task_eval")
 
 
@@ -137,15 +138,45 @@ def write_yaml(content: Mapping[str, Any]) -> str:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(describe(str(path), f"can't be read ({error})", path.name, "Name a YAML file")) from error
+    try:
+        content = _parse(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(describe(str(path), f"is no YAML ({reason})", path.name, "Correct that line")) from error
     if not isinstance(content, dict):
         raise ConfigError(describe(str(path), "is no mapping", content, "Write keys such as stream: and model:"))
     return content
+
+
+def _parse(text: str) -> Any:
+    """Return what YAML text says.
+
+    Raises:
+        yaml.YAMLError: also where PyYAML raises other errors (a date that isn't one, a number too long, too deep a
+            nesting), where aliases make a value part of itself, and where they make it larger than any recipe.
+    """
+    try:
+        value = yaml.load(text, _Loader)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise yaml.YAMLError(str(error)) from error
+    if _n_values(value, (), {}) > MOST_VALUES:
+        raise yaml.YAMLError(f"with its aliases it has more than {MOST_VALUES} values")
+    return value
+
+
+def _n_values(value: Any, above: tuple[int, ...], known: dict[int, int]) -> int:
+    """Return how many values there are, those of aliases counted each time."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) in above:
+        raise yaml.YAMLError("an alias names what it is part of")
+    if id(value) not in known:
+        below = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_n_values(one, (*above, id(value)), known) for one in below)
+    return known[id(value)]
 
 
 def build(kind: str, options: Mapping[str, Any], where: str, also: Sequence[str] = ()) -> Any:
@@ -227,7 +258,14 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         )
     if origin in (dict, Mapping):
         return {_convert(arguments[0], k, path): _convert(arguments[1], v, f"{path}.{k}") for k, v in value.items()}
-    return float(value) if hint is float else value
+    return _as_float(value, path) if hint is float else value
+
+
+def _as_float(value: int | float, path: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ConfigError(describe(path, "is out of range", value, "Give a smaller number")) from error
 
 
 def _convert_to_one_of(hint: Any, value: Any, path: str) -> Any:
@@ -280,7 +318,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     if not equals or not path:
         raise ConfigError(describe("--set", "is no assignment", override, "Write --set learner.epochs=5"))
     try:
-        value = yaml.load(text, _Loader)
+        value = _parse(text)
     except yaml.YAMLError as error:
         raise ConfigError(describe(f"--set {path}", "is no YAML value", text, "Quote it")) from error
     *parents, last = path.split(".")

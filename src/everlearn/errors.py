@@ -52,10 +52,11 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 def check_number(
     where: str, value: object, *, low: float = -float("inf"), high: float = float("inf"), above: float | None = None
 ) -> None:
-    """Raise ConfigError unless `value` is a number with low <= value <= high (and value > above, where given)."""
+    """Raise ConfigError unless `value` is a finite number with low <= value <= high (and > above, where given)."""
     bounds = f"at least {low:g}" if above is None else f"above {above:g}"
     way_out = f"Give a number {bounds}" + (f" and at most {high:g}" if high != float("inf") else "")
     good = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    good = good and abs(value) < float("inf")
     if not good or (above is not None and not value > above):
         raise ConfigError(describe(where, "is out of range", value, way_out))
 

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from typing import Any, TypeVar
 
 from everlearn.errors import ConfigError, describe, nearest
@@ -20,6 +21,12 @@ PACKAGES = {
     "problem": "everlearn.streams.arena",
     "curriculum": "everlearn.streams.arena",
     "source": "everlearn.streams",  # of episodes, for learning online
+}
+PUZZLE = ("draw", "content", "problem")  # what a kind of problem has
+WANTED = {
+    "verifier": "a function (completion, row) -> bool",
+    "operation": "a function",
+    "problem": f"a class with {', '.join(PUZZLE)}",
 }
 _entries: dict[str, dict[str, Any]] = {kind: {} for kind in PACKAGES}
 _imported: set[str] = set()
@@ -62,14 +69,25 @@ def find(kind: str, name: str, where: str = "") -> Any:
     if ":" in str(name):
         module_name, _, attribute = name.partition(":")
         try:
-            return vars(importlib.import_module(module_name))[attribute]
-        except (ImportError, KeyError) as error:
+            thing = vars(importlib.import_module(module_name))[attribute]
+        except (ImportError, KeyError, ValueError) as error:
             way_out = "Write package.module:Class of something importable"
             raise ConfigError(describe(where, f"can't be imported ({error})", name, way_out)) from error
+        if not _can_be(kind, thing):
+            raise ConfigError(describe(where, f"can't be a {kind}", name, f"Name {WANTED.get(kind, 'a dataclass')}"))
+        return thing
     known = names(kind)
     if name not in _entries[kind]:
         raise ConfigError(describe(where, f"is no {kind}", name, f"{nearest(name, known)}Known: {', '.join(known)}"))
     return _entries[kind][name]
+
+
+def _can_be(kind: str, thing: Any) -> bool:
+    if kind in ("verifier", "operation"):
+        return callable(thing)
+    if kind == "problem":
+        return isinstance(thing, type) and set(PUZZLE) <= set(dir(thing))
+    return isinstance(thing, type) and is_dataclass(thing)
 
 
 def _check_kind(kind: str) -> None:

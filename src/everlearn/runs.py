@@ -28,6 +28,7 @@ from everlearn.state import (
     clear_leftovers,
     clear_unnamed,
     load_state,
+    make_folder,
     pack,
     read_json,
     save_checkpoint,
@@ -319,7 +320,7 @@ def run(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     out = Path(out)
     check_new_folder(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     return _go(recipe, out, listener or Listener())
 
 

@@ -220,9 +220,25 @@ def is_leftover(path: Path) -> bool:
 
 def check_new_folder(out: Path) -> None:
     """Raise ConfigError if a run can't begin in `out`, since something other than leftovers is there."""
-    if out.exists() and any(not is_leftover(entry) for entry in out.iterdir()):
+    try:
+        is_used = out.exists() and any(not is_leftover(entry) for entry in out.iterdir())
+    except OSError as error:
+        raise _no_folder(out, error) from error
+    if is_used:
         way_out = f"Go on with it: everlearn resume {out}; or name a new folder"
         raise ConfigError(describe("out", "the folder is not empty", str(out), way_out))
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder that results go to, with those above it; raise ConfigError if it can't be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_folder(out, error) from error
+
+
+def _no_folder(out: Path, error: OSError) -> ConfigError:
+    return ConfigError(describe("out", f"can't be used ({error.strerror})", str(out), "Name a folder to write to"))
 
 
 def clear_leftovers(folder: Path) -> None:

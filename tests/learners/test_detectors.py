@@ -64,6 +64,7 @@ def test_in_both_directions_it_tells_what_river_tells(method, river):
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 @pytest.mark.parametrize("horizon", [100, 4096])
 def test_stopped_anywhere_it_goes_on_bit_for_bit(method, horizon):
+    horizon = max(horizon, 2 * method.window_size) if isinstance(method, Kswin) else horizon
     rng = random.Random("stop")
     values = [min(1.0, max(0.0, rng.gauss(mean, 0.2))) for mean in (0.2, 0.8, 0.4, 0.9) for _ in range(250)]
     whole = DriftDetector(method, direction="both", horizon=horizon)
@@ -82,6 +83,14 @@ def test_stopped_anywhere_it_goes_on_bit_for_bit(method, horizon):
 
 def test_a_detector_of_a_short_horizon_still_notices():
     assert detections(DriftDetector(PageHinkley(threshold=10.0), horizon=100), coin(2000, 0.1, 0.9))[0] < 2100
+
+
+def test_a_window_that_the_horizon_never_fills_is_refused():
+    with pytest.raises(ConfigError, match=r"detector.horizon: is out of range. Got 399"):
+        DriftDetector(Kswin(), horizon=399)
+    with pytest.raises(ConfigError, match=r"kswin.window_size: is out of range. Got 3000"):
+        Kswin(window_size=3000)
+    assert detections(DriftDetector(Kswin(alpha=1e-4), horizon=400), [0.0] * 1000 + [1.0] * 300)
 
 
 def test_samples_depend_on_the_seed():

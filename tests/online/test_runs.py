@@ -17,7 +17,7 @@ from everlearn.registry import find, names
 from everlearn.runs import Listener
 from everlearn.state import checkpoints, load_state
 from support.runs import Stopped, assert_same, suits
-from support.sources import NAME
+from support.sources import NAME, Sums, SumsFeed, sum_row
 
 
 def recipe(llama, strategies=(), **changes):
@@ -263,6 +263,51 @@ def test_methods_that_need_no_layers_work_with_a_soft_prompt(llama, tmp_path, na
 def test_methods_that_need_a_whole_task_are_refused_with_the_reason(llama, tmp_path, name):
     with pytest.raises(ConfigError, match=re.escape(find("strategy", name).unsuited["online"])):
         run_online(recipe(llama, [name]), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("rows", "held_out", "message"),
+    [
+        ([{"completion": "1"}], [sum_row(90)], "source: a row that it gave is bad: column 'prompt' is missing"),
+        (["text"], [sum_row(90)], "source: a row that it gave is no mapping. Got 'text'"),
+        ([{**sum_row(1), "difficulty": "hard"}], [sum_row(90)], "difficulty is str"),
+        ([sum_row(1)], [], "source: holds no problem out"),
+        ([], [sum_row(90)], "source: gave no problem to learn from"),
+    ],
+)
+def test_what_a_source_gives_is_checked(llama, tmp_path, monkeypatch, rows, held_out, message):
+    monkeypatch.setattr(Sums, "held_out", lambda self, n: held_out)
+    monkeypatch.setattr(SumsFeed, "known", lambda self, n: [])
+    given = iter(rows)
+    monkeypatch.setattr(SumsFeed, "next", lambda self: next(given, None))
+    with pytest.raises((StreamError, ConfigError), match=re.escape(message)):
+        run_online(recipe(llama), tmp_path / "run")
+
+
+def test_what_was_learned_before_a_bad_row_is_kept(llama, tmp_path, monkeypatch):
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    run_online(recipe(llama), whole)
+    proper = SumsFeed.next
+
+    def failing(self):
+        if self.place == 7:
+            raise StreamError("a bad row")
+        return proper(self)
+
+    monkeypatch.setattr(SumsFeed, "next", failing)
+    made = recipe(llama, checkpoint={"every_s": None})
+    with pytest.raises(StreamError, match="a bad row"):
+        run_online(made, out)
+    assert load_state(checkpoints(out / "checkpoints")[-1])[1]["context"]["n_done"] == 7
+    monkeypatch.undo()
+    resume_online(out)
+    assert lines(out / "episodes.jsonl") == lines(whole / "episodes.jsonl")
+
+
+def test_an_answer_that_leaves_no_room_for_the_prompt_is_refused(llama, tmp_path, monkeypatch):
+    monkeypatch.setattr(Sums, "max_new_tokens", 100_000)
+    with pytest.raises(ConfigError, match="max_new_tokens: leaves no room for a prompt"):
+        run_online(recipe(llama), tmp_path / "run")
 
 
 def test_a_folder_in_use_and_a_foreign_folder_are_refused(llama, tmp_path):

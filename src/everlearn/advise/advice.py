@@ -24,7 +24,7 @@ from everlearn.errors import ConfigError, Paused, describe
 from everlearn.report.advice import Advice, read_advice, recipe_header, write_advice
 from everlearn.report.text import duration
 from everlearn.runs import is_finished
-from everlearn.state import read_json, write_file, write_json
+from everlearn.state import make_folder, read_json, write_file, write_json
 from everlearn.streams.schedule import Schedule, apply_schedule
 
 PLAN = "advise.json"
@@ -65,7 +65,7 @@ def advise(
     else:
         timing, sizes = Timing(**plan["timing"]), Sizes(**plan["sizes"])
     plan |= {"timing": asdict(timing), "sizes": asdict(sizes), "budget_s": budget_s, "strategies": strategies}
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_json(out / PLAN, plan)
     trial["stream"] |= limits(schedule, sizes)
     volume = Volume.of(schedule).within(sizes)

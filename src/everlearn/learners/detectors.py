@@ -13,6 +13,7 @@ from everlearn.errors import StateError, check_choice, check_number, describe
 from everlearn.registry import register
 from everlearn.seeds import seed_for
 
+HORIZON = 4096  # values that a detector keeps at most
 DIRECTIONS = ("up", "both")
 
 
@@ -130,7 +131,7 @@ class Kswin:
     def __post_init__(self) -> None:
         check_number("kswin.alpha", self.alpha, above=0, high=1)
         check_number("kswin.n_compared", self.n_compared, low=2)
-        check_number("kswin.window_size", self.window_size, low=2 * self.n_compared)
+        check_number("kswin.window_size", self.window_size, low=2 * self.n_compared, high=HORIZON // 2)
 
     def make(self, seed: int, direction: str) -> Any:
         """Return river's detector, which draws its samples by `seed`."""
@@ -162,9 +163,11 @@ class DriftDetector:
     Departs: from the ADWIN paper as river does: a detection empties the whole window, not its older part.
     """
 
-    def __init__(self, method: Method, *, direction: str = "up", horizon: int = 4096, seed: int = 0) -> None:
+    def __init__(self, method: Method, *, direction: str = "up", horizon: int = HORIZON, seed: int = 0) -> None:
         check_choice("detector.direction", direction, DIRECTIONS)
         check_number("detector.horizon", horizon, low=100)
+        if isinstance(method, Kswin):  # made anew from half of it, it must still have values to compare
+            check_number("detector.horizon", horizon, low=2 * method.window_size)
         self.method, self.direction, self.horizon = method, direction, horizon
         self.seed = seed_for("drift detector", repr(method), seed)
         self.n_values = 0

@@ -23,6 +23,7 @@ from everlearn.state import (
     checkpoints,
     clear_leftovers,
     load_state,
+    make_folder,
     pack,
     read_json,
     save_checkpoint,
@@ -56,7 +57,7 @@ def run_meta(
     out = Path(out)
     check_new_folder(out)
     recipe.tasks()  # refuses a recipe whose tasks aren't there before the folder is made
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_file(out / RECIPE, write_yaml(asdict(recipe)).encode())
     return _Course(recipe, out, listener or Listener()).go()
 

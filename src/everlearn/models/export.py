@@ -82,7 +82,8 @@ def save_trained(model: Model, folder: Path) -> None:
     """Write what is trained of a language model as it is now; the model stays as it is and in use.
 
     A LoRA, prompt or prefix becomes a peft adapter (`PeftModel.from_pretrained(base, folder)`), a LoRA with a prompt
-    two of them, in `folder/lora` and `folder/prompt`; full fine-tuning a whole model. The folder appears whole.
+    two of them, in `folder/lora` and `folder/prompt`; full fine-tuning a whole model with its tokenizer. The folder
+    appears whole.
 
     Raises:
         ModelError: if a strategy's layers stand in the network. StateError: if it can't be written.
@@ -101,6 +102,8 @@ def save_trained(model: Model, folder: Path) -> None:
             _save_adapter(model, lora, None, None)
         elif is_peft(model.network) or prompt is None:
             model.network.save_pretrained(aside)
+            if not is_peft(model.network):
+                model.tokenizer.save_pretrained(aside)
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(aside, folder)
 

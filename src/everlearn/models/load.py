@@ -161,6 +161,9 @@ def load_model(config: ModelConfig | nn.Module, tasks: Sequence[Task], seed: int
         return _plain(network, config, tasks, seed)
     path = _path(config.name)
     tokenizer = _load(config.name, AutoTokenizer.from_pretrained, path, **_source(config))
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes where there are no files of one
+        way_out = "Save the model's tokenizer beside its weights"
+        raise ModelError(describe(f"model {config.name!r}", "has no tokenizer", str(path), way_out))
     if kind == "causal":
         network, _ = _network(AutoModelForCausalLM, config, path, seed)
         adapters = Adapters(network)

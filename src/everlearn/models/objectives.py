@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from everlearn.errors import StreamError, describe
+from everlearn.errors import ConfigError, StreamError, describe
 from everlearn.models.adapters import Adapters
 from everlearn.models.heads import column_mask
 from everlearn.types import Outputs, Row, Rows, Task
@@ -113,8 +113,15 @@ class CausalObjective:
         return prompt, messages[-1]["content"]
 
     def prompt_ids(self, prompts: list[str], room: int) -> list[list[int]]:
-        """Return the token ids to generate from, cut on the left to leave `room` tokens for the answer."""
-        return [ids[-max(1, self.max_length - room) :] for ids in self._ids(prompts, special=True)]
+        """Return the token ids to generate from, cut on the left to leave `room` tokens for the answer.
+
+        Raises:
+            ConfigError: if the context has no room for a prompt beside it.
+        """
+        if room >= self.max_length:
+            way_out = f"Give at most {self.max_length - 1}, of which the prompt needs its part"
+            raise ConfigError(describe("max_new_tokens", "leaves no room for a prompt in the context", room, way_out))
+        return [ids[room - self.max_length :] for ids in self._ids(prompts, special=True)]
 
     def take(self, features: Features, indices: list[int]) -> list[dict[str, Any]]:
         return [features[i] for i in indices]

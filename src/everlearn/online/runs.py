@@ -18,8 +18,16 @@ from everlearn.online.session import STREAM, Session, check_row, names_of_all, t
 from everlearn.record import JsonLines, environment
 from everlearn.report.online_results import EPISODES, EVALUATIONS, write_online_results
 from everlearn.runs import Listener, Run, is_finished, pause_on_interrupt
-from everlearn.state import check_new_folder, checkpoints, clear_leftovers, load_state, read_json, write_file
-from everlearn.streams.source import Source
+from everlearn.state import (
+    check_new_folder,
+    checkpoints,
+    clear_leftovers,
+    load_state,
+    make_folder,
+    read_json,
+    write_file,
+)
+from everlearn.streams.source import Source, check_problem
 from everlearn.types import Row, Task
 
 
@@ -38,7 +46,7 @@ def run_online(recipe: OnlineRecipe, out: str | Path, listener: Listener | None 
     """
     out = Path(out)
     check_new_folder(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     return _go(recipe, out, listener or Listener())
 
 
@@ -70,15 +78,13 @@ def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
     done = load_state(saved[-1])[1]["context"]["seed_number"] if saved else 0
     source = recipe.build_source()
     held_out = source.held_out(recipe.evaluation.n)
+    if not held_out:
+        way_out = "Let its held_out return some"
+        raise ConfigError(describe("source", "holds no problem out", recipe.source, way_out))
+    for row in held_out:
+        check_problem(row)
     for seed in recipe.all_seeds():
         check_separate(source, held_out, seed, recipe.episodes)
-    if not saved:
-        write_file(out / "recipe.yaml", write_yaml(recipe.as_mapping()).encode())
-        for name in (EPISODES, EVALUATIONS):
-            write_file(out / name, b"")
-        header = {"recipe": recipe.as_mapping(), "env": environment(accelerator.device)}
-        items = [{"type": row.get("type", ""), "difficulty": row.get("difficulty")} for row in held_out]
-        JsonLines(out / EVALUATIONS).append({"type": "header", **header, "items": items})
     for number, seed in enumerate(recipe.all_seeds()):
         if number < done:
             continue
@@ -95,6 +101,8 @@ def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
             eval_batch_size=recipe.evaluation.batch_size,
             listener=listener,
         )
+        if number == 0 and not saved:  # the folder is taken once all that may be refused is built
+            _begin(recipe, out, held_out, environment(accelerator.device))
         if scale is not None:  # of fp16: each seed begins as the first did
             accelerator.scaler.load_state_dict(scale)
         session = Session(one, recipe, source, held_out, number)
@@ -105,6 +113,15 @@ def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
     return write_online_results(out)
 
 
+def _begin(recipe: OnlineRecipe, out: Path, held_out: Sequence[Row], env: dict[str, Any]) -> None:
+    """Write the recipe, and the logs' first lines."""
+    write_file(out / "recipe.yaml", write_yaml(recipe.as_mapping()).encode())
+    for name in (EPISODES, EVALUATIONS):
+        write_file(out / name, b"")
+    items = [{"type": row.get("type", ""), "difficulty": row.get("difficulty")} for row in held_out]
+    JsonLines(out / EVALUATIONS).append({"type": "header", "recipe": recipe.as_mapping(), "env": env, "items": items})
+
+
 def check_separate(source: Source, held_out: Sequence[Row], seed: int, n_episodes: int) -> None:
     """Raise StreamError if a held-out problem is among those to be learned, as far as they are known beforehand.
 
@@ -113,6 +130,7 @@ def check_separate(source: Source, held_out: Sequence[Row], seed: int, n_episode
     names = names_of_all(held_out)
     feed = source.feed(seed, n_episodes)
     for row in feed.known(n_episodes):
+        check_problem(row)
         check_row(row, names)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from everlearn.errors import Paused, StreamError, describe
+from everlearn.errors import EverlearnError, Paused, StreamError, describe
 from everlearn.learners.drift import Reaction
 from everlearn.learners.online import Arriving, Episode
 from everlearn.models.export import save_trained, unknown_layers
@@ -14,7 +14,7 @@ from everlearn.online.recipe import BY_TYPE, OnlineRecipe
 from everlearn.record import JsonLines
 from everlearn.report.online_results import EPISODES, EVALUATIONS
 from everlearn.runs import Run
-from everlearn.streams.source import Source, names_of
+from everlearn.streams.source import Source, check_problem, names_of
 from everlearn.types import Row, Task
 
 STREAM = "stream"  # the task's name where the stream isn't divided by type
@@ -76,6 +76,10 @@ class Session:
             training = None
             self.run.position += 1
             self._score_when_due()
+            self._keep()
+        if not self.n_done:
+            way_out = f"Give it some, then: everlearn resume {self.run.folder}"
+            raise StreamError(describe("source", "gave no problem to learn from", self.recipe.source, way_out))
         if self.scored_at < self.n_done:
             self._score()
         self._save()
@@ -97,10 +101,16 @@ class Session:
             due = self.run.unsaved_for()
             if due is not None and not self.feed.wait(due):
                 self._save()
-            self.pending = self.feed.next()
-            if self.pending is not None:
-                check_row(self.pending, self.held_out)
-            else:
+            try:
+                row = self.feed.next()
+                if row is not None:
+                    check_problem(row)
+                    check_row(row, self.held_out)
+            except EverlearnError:
+                self._checkpoint()  # as it was before this row: it is met again after a resume
+                raise
+            self.pending = row
+            if row is None:
                 self._pause_if_asked()
         return self.pending
 
@@ -129,6 +139,9 @@ class Session:
     def _save(self) -> None:
         """Save all that was learned, in a task or between two."""
         self._keep()
+        self._checkpoint()
+
+    def _checkpoint(self) -> None:
         training = None
         if self.arriving.learner_state is not None:
             training = {"task": self.run.current, "learner": self.arriving.learner_state()}

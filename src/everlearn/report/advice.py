@@ -18,6 +18,7 @@ from everlearn.report.style import save
 from everlearn.report.table import Grid, comparison_grid, cost_grid, matrix_grid
 from everlearn.report.text import measures_note, number, size
 from everlearn.report.views import RunView, joint_scores, kept_bytes, load_views, mean_cost, plasticity_of
+from everlearn.state import make_folder
 
 PLAIN, JOINT = "none", "joint"  # the names of the two trials that others are measured against
 RULE = (
@@ -213,7 +214,7 @@ def recipe_header(advice: Advice, recipe: Path) -> list[str]:
 
 def write_advice(advice: Advice, recipe: Path, out: Path) -> None:
     """Write `tradeoff.png` and `report.html`, one file with the picture and the recipe in it, into `out`."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     picture = Picture(
         out / "tradeoff.png",
         "Retention, plasticity, memory, time",

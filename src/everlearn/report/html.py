@@ -20,6 +20,7 @@ from everlearn.report.table import (
     to_markdown,
 )
 from everlearn.report.views import RunView, load_views
+from everlearn.state import make_folder
 
 
 def write_report(runs: Mapping[str, Path], out: Path) -> None:
@@ -35,7 +36,7 @@ def write_report(runs: Mapping[str, Path], out: Path) -> None:
     views = load_views(runs)
     comparisons = paired_comparisons(views)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     pictures = write_plots(views, out)
     (out / "report.html").write_text(html_page(views, comparisons, pictures), encoding="utf-8")
     (out / "report.md").write_text(markdown_page(views, comparisons, pictures), encoding="utf-8")

@@ -16,6 +16,7 @@ from everlearn.report.plots import Picture
 from everlearn.report.style import SOFT, fonts, labels, new_figure, save
 from everlearn.report.table import Grid, markdown_text, to_markdown
 from everlearn.report.text import duration, number, size
+from everlearn.state import make_folder
 
 TABLE = "results_table.png"
 
@@ -28,7 +29,7 @@ def write_online_report(runs: Mapping[str, Path], out: Path) -> list[OnlineView]
     """
     views = load_online_views(runs)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     grids = [accuracy_grid(views), group_grid(views, "by_type"), group_grid(views, "by_difficulty"), cost_grid(views)]
     pictures = _pictures(views, out)
     if len(views) > 1:

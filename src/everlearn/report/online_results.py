@@ -149,6 +149,8 @@ def stretches_of(episodes: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, 
         if name in stretches:
             return {}
         numbers = [line["episode"] for line in lines]
+        if len(numbers) == 1:  # types that come by chance
+            return {}
         stretches[name] = (numbers[0], numbers[-1])
     return stretches if len(stretches) > 1 else {}
 

@@ -107,7 +107,7 @@ class Grow(Strategy):
         **dict.fromkeys(("gpm", "ogd"), _DIRECTIONS),
         "aflora": "it puts vectors of a fixed rank behind the matrices that would grow",
     }
-    neutral: ClassVar[dict] = {"threshold": float("inf")}
+    neutral: ClassVar[dict] = {"threshold": 1e9}
 
     def __post_init__(self) -> None:
         check_choice("grow.when", self.when, ("hard", "always"))

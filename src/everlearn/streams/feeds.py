@@ -9,21 +9,17 @@ from everlearn.errors import ConfigError, check_choice, check_number, describe
 from everlearn.registry import find, register
 from everlearn.seeds import seed_for
 from everlearn.streams.arena.stream import MAX_NEW_TOKENS
-from everlearn.streams.checking import NOTES, Rules
 from everlearn.streams.drift import DriftStream
-from everlearn.streams.labels import LabelBook
 from everlearn.streams.live import LiveRows, arrivals_of
-from everlearn.streams.source import Feed
+from everlearn.streams.source import PROBLEMS, Feed
 from everlearn.types import Row
-
-PROBLEMS = Rules("prompt", LabelBook(), notes=tuple(NOTES))
 
 
 @register("source", "rows")
 @dataclass(frozen=True)
 class RowsSource:
     """Rows with `prompt` and `completion`, and if you like `choices`, `type`, `difficulty`, `content`; a JSON object a
-    line.
+    line, whose other keys are left out.
 
     Args:
         path: a JSONL file, or `-` for standard input; held_out_path: a JSONL file of problems never learned from.

@@ -94,7 +94,7 @@ class LiveRows:
         check_number("live.ahead", ahead, low=1)
         check_choice("live.on_bad_row", on_bad_row, ("error", "skip"))
         if idle_s is not None:
-            check_number("live.idle_s", idle_s, above=0)
+            check_number("live.idle_s", idle_s, above=0, high=threading.TIMEOUT_MAX)
         if state_file is not None and position is not None:
             raise ConfigError(describe("live.position", "stands beside state_file", position, "Pass one of the two"))
         if state_file is not None and state_file.exists():
@@ -150,9 +150,9 @@ class LiveRows:
         """
         if self._held or self.ended is not None:
             return True
-        started = time.monotonic()
+        started, seconds = time.monotonic(), min(max(0.0, seconds), threading.TIMEOUT_MAX)
         try:
-            self._held.append(self._arrived.get(timeout=None if seconds == math.inf else max(0.0, seconds)))
+            self._held.append(self._arrived.get(timeout=seconds))
         except queue.Empty:
             self._waited_s += time.monotonic() - started
         return bool(self._held)

@@ -3,8 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from everlearn.streams.checking import content_of
+from everlearn.errors import StreamError, describe
+from everlearn.streams.checking import NOTES, Rules, check_row, content_of
+from everlearn.streams.labels import BadRow, LabelBook
 from everlearn.types import Row
+
+PROBLEMS = Rules("prompt", LabelBook(), notes=tuple(NOTES))  # what a row of a source must look like
 
 
 class Feed:
@@ -65,3 +69,15 @@ def names_of(row: Row) -> set[tuple[str, str]]:
     """  # fmt: skip
     prompt = ("prompt", content_of({"prompt": row["prompt"]}))
     return {prompt, ("content", row["content"])} if row.get("content") is not None else {prompt}
+
+
+def check_problem(row: Any) -> None:
+    """Raise StreamError if what a source gave is no problem to learn from."""
+    reason = "is no mapping"
+    if isinstance(row, Mapping):
+        try:
+            check_row({name: value for name, value in row.items() if name != "choices"}, PROBLEMS)
+            return
+        except BadRow as error:
+            reason = f"is bad: {error}"
+    raise StreamError(describe("source", f"a row that it gave {reason}", row, "Mend the source"))

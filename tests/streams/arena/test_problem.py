@@ -122,6 +122,28 @@ def test_an_article_is_allowed_and_choices_are_optional():
     assert not verify("the", row("kite"))
 
 
+@pytest.mark.parametrize(
+    ("answer", "right", "wrong"),
+    [
+        ("It is 12", ["It is 12", "it is 12.", "It is 12 pears"],
+         ["It is 12.5", "It is 12,000", "It is 12/5", "It is 12 13", "It is -12", "It is 12 or 13", "It was 12", "12"]),
+        ("It is -3", ["It is -3"], ["It is 3"]),
+        ("March 5", ["March 5", "march 5."], ["March 5, March 6", "March 5.5", "March 15", "May 5", "March"]),
+        ("4", ["4", "**4**", "\uff14"], ["4" * 5000, "4 to 5", "4 x 4"]),
+    ],
+)  # fmt: skip
+def test_numbers_in_sentences_and_hedged_numbers(answer, right, wrong):
+    row = {"prompt": "?", "completion": f" {answer}"}
+    assert [text for text in right if not verify(text, row)] == []
+    assert [text for text in wrong if verify(text, row)] == []
+
+
+def test_another_choice_of_several_words_is_a_hedge():
+    row = {"prompt": "?", "completion": " It is Mia", "choices": ["It is Mia", "It is Anna"]}
+    assert verify("It is Mia.", row)
+    assert not verify("It is Mia, Anna", row)
+
+
 def test_answers_of_rules():
     verdicts = ["yes", "no", "unknown"]
     assert verify("Unknown.", row("unknown", verdicts))

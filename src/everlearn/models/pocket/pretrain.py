@@ -19,7 +19,7 @@ from everlearn.models.pocket.recipe import PocketRecipe, load_pocket_recipe
 from everlearn.models.pocket.scoring import score_families
 from everlearn.models.pocket.tokenizer import train_tokenizer
 from everlearn.models.pocket.training import Position, train_step
-from everlearn.state import write_json
+from everlearn.state import make_folder, write_json
 
 LOG_EVERY_STEPS = 50
 
@@ -106,7 +106,7 @@ def pretrain(recipe: Path, out: Path, *, max_steps: int | None = None, quiet: bo
     Cost: see the recipe's header. A GPU is used if there is one.
     """
     settings, out = load_pocket_recipe(recipe), Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     tokenizer = _tokenizer(settings, out / "tokenizer")
     model = build_network(settings, tokenizer).to("cuda" if torch.cuda.is_available() else "cpu")
     optimizers = build_optimizers(settings, model)

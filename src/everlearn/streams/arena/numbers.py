@@ -24,6 +24,7 @@ _PARTS = {
     **{"ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "hundredth": 100},
 }
 _PLURALS = {"halves" if word == "half" else word + "s": part for word, part in _PARTS.items()}
+_MOST_DIGITS = 100  # of a number; Python itself refuses some thousands
 _LONGEST = 5  # words of a number below a thousand, as in "nine hundred and ninety-nine"
 NUMBER_WORDS = frozenset({*_ONES, *_TENS, *_PARTS, *_PLURALS, "hundred", "thousand", "million", "dozen", "point"})
 
@@ -78,6 +79,8 @@ def _read(text: str) -> tuple[Fraction, str] | None:
     """Return the plain number that a text begins with, and the rest of it."""
     if digits := _DIGITS.match(text):
         before, after, number = digits.groups()
+        if len(number) > _MOST_DIGITS:
+            return None
         value = Fraction(number.replace(",", ""))
         return -value if "-" in (before, after) else value, text[digits.end() :]
     if sign := _SIGN.match(text):

@@ -2,6 +2,7 @@
 
 import random
 import re
+import unicodedata
 from typing import Any, NamedTuple, Protocol, Self
 
 from everlearn.registry import register
@@ -13,7 +14,8 @@ DIFFICULTIES = (1, 2, 3, 4, 5)
 
 _ARTICLES = ("the", "a", "an")
 _HEDGES = frozenset({"or", "and", "nor", "but", "not", "isn't", "isnt", "hundred", "thousand", "million"})
-_OPERATIONS = frozenset({"times", "plus", "minus", "divided"})
+_OPERATIONS = frozenset({"times", "plus", "minus", "divided", "x", "to", "through"})
+_NUMBER_IN_SENTENCE = re.compile(r"(?<=\s)[-+]?[$€£]?[0-9]")
 _UNITS = re.compile(r"(?:mm|cm|km|kg)\b")  # that may stand right after a number, where `12k` is another value
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
 
@@ -82,12 +84,24 @@ def verify(completion: str, row: Row) -> bool:
     lines = completion.strip().lower().splitlines()
     if not lines:
         return False
-    given = lines[0].strip().removesuffix(".")
+    given = unicodedata.normalize("NFKC", lines[0]).strip().strip("*_`").strip().removesuffix(".")
     answer = row["completion"].strip().lower()
     wanted = read_number(answer)
     if wanted is not None and not wanted.rest:
         return _is_number(given, wanted)
+    if found := _NUMBER_IN_SENTENCE.search(answer):
+        return _is_sentence(given, answer[: found.start()], answer[found.start() :])
     return _is_word(given, answer, [choice.lower() for choice in row.get("choices") or ()])
+
+
+def _is_sentence(given: str, before: str, number: str) -> bool:
+    """Return whether the words of `before` come first, then the number and no other."""
+    words = r"\W+".join(map(re.escape, _WORD.findall(before)))
+    found, wanted = re.match(rf"\W*{words}\s+", given), read_number(number)
+    if found is None or wanted is None:
+        return False
+    rest = given[found.end() :]
+    return _is_number(rest, wanted) and not any(c.isdigit() for c in read_number(rest).rest)
 
 
 def _is_number(given: str, wanted: Number) -> bool:
@@ -112,4 +126,5 @@ def _is_word(given: str, answer: str, choices: list[str]) -> bool:
     following = words[len(wanted) :]
     if not following:
         return True
-    return following[0] not in _HEDGES and "not" not in following[:2] and following[0] not in choices
+    others = {word for choice in choices for word in _WORD.findall(choice)} - set(wanted)
+    return following[0] not in _HEDGES and "not" not in following[:2] and following[0] not in others
