@@ -93,12 +93,16 @@ class Signals:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a detector did on one stream: its alarms, the delay of each drift that it noticed, and what was false."""
+    """What a detector did on one stream: its alarms, the delay of each drift that it noticed, and what was false.
+
+    n_before: drifts with an alarm in the `DEADLINE` rows before them: what would count as noticed by chance.
+    """
 
     alarms: list[int]
     delays: list[int]
     n_drifts: int
     n_false: int
+    n_before: int
 
 
 def pattern_of(suite: str, seed: int = 0) -> DriftPattern:
@@ -166,7 +170,8 @@ def watch(method: Method, suite: str, values: Sequence[float], seed: int) -> Out
         found = [alarm for alarm in alarms if point <= alarm < point + window + DEADLINE]
         delays += [found[0] - point for _ in found[:1]]
         allowed.update(found[:1], (alarm for alarm in found if alarm < point + window))
-    return Outcome(alarms, delays, len(points), len(set(alarms) - allowed))
+    before = [any(point - DEADLINE <= alarm < point for alarm in alarms) for point in points]
+    return Outcome(alarms, delays, len(points), len(set(alarms) - allowed), sum(before))
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -178,6 +183,7 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "n_streams": len(outcomes),
         "n_drifts": n_drifts,
         "n_detected": n_found,
+        "n_before": sum(o.n_before for o in outcomes),
         "detected": asdict(wilson_interval(n_found, n_drifts)),
         "delay": asdict(mean_interval(delays)) if len(delays) > 1 else None,
         "false_alarms_per_1000": asdict(mean_interval(false)),
@@ -228,7 +234,9 @@ def measure(images: TensorRows, n_streams: int) -> dict[str, Any]:
 def table(numbers: dict[str, Any]) -> str:
     """Return the numbers as a Markdown table."""
     head = (
-        "| drift | fed with | detector | detected | delay, rows | false alarms in 1,000 rows |\n" + "| --- " * 6 + "|"
+        "| drift | fed with | detector | detected | alarm before | delay, rows | false alarms in 1,000 rows |\n"
+        + "| --- " * 7
+        + "|"
     )
     rows = (
         table_row(suite, signal, name, numbers[suite][signal][name])
@@ -248,7 +256,7 @@ def table_row(suite: str, signal: str, name: str, found: dict[str, Any]) -> str:
 
     share = f"{found['n_detected']} of {found['n_drifts']}"
     delay, false = shown(found["delay"], 0), shown(found["false_alarms_per_1000"], 2)
-    return f"| {suite} | {SIGNALS[signal]} | {NAMES[name]} | {share} | {delay} | {false} |"
+    return f"| {suite} | {SIGNALS[signal]} | {NAMES[name]} | {share} | {found['n_before']} | {delay} | {false} |"
 
 
 def draw(numbers: dict[str, Any]) -> Figure:
