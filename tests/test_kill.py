@@ -3,6 +3,7 @@
 The children are forked from a server that has imported everything once, so that a kill costs tenths of a second.
 """
 
+import json
 import multiprocessing
 import os
 import random
@@ -12,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from everlearn.meta import run_meta
+from everlearn.online import load_online_recipe, run_online
 from everlearn.runs import run
-from everlearn.state import checkpoints, named_files, read_json
+from everlearn.state import checkpoints, load_state, named_files, read_json
 from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
 from support.runs import assert_same
 from support.worker import work
 
-N_KILLS = {"plain": 16, "language": 8, "on_disk": 5}
+N_KILLS = {"plain": 16, "language": 8, "on_disk": 5, "online": 8, "meta": 5}
 PATIENCE_S = 120  # for one event, on a busy machine
 CHECKPOINT = {"every_s": None, "every_steps": 3}
 
@@ -38,7 +41,19 @@ def recipes(llama, tmp_path_factory):
     plain["model"]["options"]["dropout"] = 0.2
     language = language_recipe(protection, llama, tmp_path_factory.mktemp("rows"), dropout=0.2, **common)
     on_disk = {**plain, "strategies": [{"name": "replay", "capacity": 12, "selection": "loss", "on_disk": True}]}
-    return {"plain": plain, "language": language, "on_disk": on_disk}
+    model = {"name": str(llama), "adapter": {"rank": 2, "dropout": 0.1}}
+    online = {
+        "source": {"name": "support.sources:Sums"}, "model": model, "learner": {"learning_rate": 0.01},
+        "strategies": protection, "episodes": 12, "boundary": 5, "evaluation": {"n": 4, "interval": 4},
+        "seeds": [0, 1], "checkpoint": CHECKPOINT, "device": "cpu",
+    }  # fmt: skip
+    meta = {
+        "stream": language["stream"], "held_out": [language["stream"]["tasks"][1]["name"]], "model": model,
+        "learner": {"first_order": True, "adaptation_steps": 2, "meta_batch_size": 1, "n_support": 4, "n_query": 4},
+        "n_steps": 6, "evaluation": {"steps": [0, 2], "rates": {"sgd": [0.1]}}, "seeds": [0, 1],
+        "checkpoint": CHECKPOINT, "device": "cpu",
+    }  # fmt: skip
+    return {"plain": plain, "language": language, "on_disk": on_disk, "online": online, "meta": meta}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +61,10 @@ def wanted(recipes, tmp_path_factory):
     """Return the folders of the uninterrupted runs."""
     folders = {name: tmp_path_factory.mktemp("whole") / name for name in recipes}
     for name, recipe in recipes.items():
-        run(recipe, folders[name])
+        if name == "online":
+            run_online(load_online_recipe(recipe), folders[name])
+        else:
+            (run_meta if name == "meta" else run)(recipe, folders[name])
     return folders
 
 
@@ -67,6 +85,25 @@ def wait_for(pipe, n_events: int) -> str:
         if event in ("done", "paused"):
             break
     return event
+
+
+def without_seconds(path: Path) -> list[dict]:
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "env")} for line in found]
+
+
+def check_online_equal(out: Path, whole: Path) -> None:
+    for name in ("episodes.jsonl", "evaluations.jsonl"):
+        assert without_seconds(out / name) == without_seconds(whole / name)
+    assert_same(*(load_state(checkpoints(folder / "checkpoints")[-1])[0] for folder in (out, whole)))
+    assert not list(out.rglob("*.tmp"))
+
+
+def check_meta_equal(out: Path, whole: Path) -> None:
+    for seed in (0, 1):
+        assert_same(final_weights(out, seed), final_weights(whole, seed))
+    assert read_json(out / "results.json")["scores"] == read_json(whole / "results.json")["scores"]
+    assert not list(out.rglob("*.tmp"))
 
 
 def check_equal(out: Path, whole: Path) -> None:
@@ -98,7 +135,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_was(name, server, recip
                 n_kills += 1
             child.join(PATIENCE_S)
             assert child.exitcode == (0 if event == "done" else -signal.SIGKILL)
-        check_equal(out, wanted[name])
+        {"online": check_online_equal, "meta": check_meta_equal}.get(name, check_equal)(out, wanted[name])
 
 
 def test_interrupted_it_pauses_at_the_next_step_and_goes_on(server, recipes, wanted, tmp_path):

@@ -7,6 +7,9 @@ from typing import Any
 import torch
 
 from everlearn.errors import Paused
+from everlearn.learners.online import Episode
+from everlearn.meta import is_meta_run, resume_meta, run_meta
+from everlearn.online import is_online, load_online_recipe, resume_online, run_online
 from everlearn.runs import Listener, resume, run
 from everlearn.types import Score, Task
 
@@ -32,15 +35,30 @@ class Teller(Listener):
     def consolidating(self, task: Task) -> None:
         self.pipe.send("consolidating")
 
+    def episode(self, done: int, n_episodes: int, episode: Episode) -> None:
+        self.pipe.send("episode")
+
+    def evaluated(self, done: int, accuracy: float) -> None:
+        self.pipe.send("evaluated")
+
 
 def work(recipe: dict[str, Any], out: Path, pipe: Connection) -> None:
-    """Run the recipe, or go on with it where there is a run; tell the end."""
+    """Run the recipe, of an online or a meta-learning run too, or go on where there is one; tell the end."""
     torch.set_num_threads(1)
+    listener = Teller(pipe)
     try:
-        if (out / "recipe.yaml").exists():
-            resume(out, Teller(pipe))
+        if is_meta_run(out):
+            resume_meta(out, listener)
+        elif is_online(out):
+            resume_online(out, listener)
+        elif (out / "recipe.yaml").exists():
+            resume(out, listener)
+        elif "source" in recipe:
+            run_online(load_online_recipe(recipe), out, listener)
+        elif "held_out" in recipe:
+            run_meta(recipe, out, listener=listener)
         else:
-            run(recipe, out, listener=Teller(pipe))
+            run(recipe, out, listener=listener)
         pipe.send("done")
     except Paused:
         pipe.send("paused")
