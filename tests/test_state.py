@@ -12,6 +12,7 @@ from torch import nn
 from everlearn import state
 from everlearn.errors import ConfigError, StateError
 from everlearn.state import (
+    beginning_in,
     check_new_folder,
     checkpoints,
     clear_leftovers,
@@ -269,3 +270,19 @@ def test_only_files_that_no_saved_state_refers_to_are_deleted(tmp_path):
     clear_unnamed(tmp_path / "memory", states)
     assert sorted(path.name for path in (tmp_path / "memory").iterdir()) == sorted(names[:2])
     clear_unnamed(tmp_path / "nowhere", states)
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_a_run_that_is_refused_at_its_start_leaves_no_trace(tmp_path, was_there):
+    out = tmp_path / "a" / "run"
+    if was_there:
+        out.mkdir(parents=True)
+    with pytest.raises(ConfigError, match="no good"), beginning_in(out):
+        (out / "memory").mkdir()
+        (out / "recipe.yaml").write_text("seed: 1")
+        raise ConfigError("no good")
+    assert out.exists() == was_there
+    with pytest.raises(ConfigError, match="no good"), beginning_in(out):
+        save_checkpoint(out / "checkpoints", {}, {"done": 1})
+        raise ConfigError("no good")
+    assert len(checkpoints(out / "checkpoints")) == 1

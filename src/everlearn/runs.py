@@ -23,12 +23,11 @@ from everlearn.record import Recorder, environment
 from everlearn.report.results import write_results
 from everlearn.seeds import seed_for
 from everlearn.state import (
-    check_new_folder,
+    beginning_in,
     checkpoints,
     clear_leftovers,
     clear_unnamed,
     load_state,
-    make_folder,
     pack,
     read_json,
     save_checkpoint,
@@ -319,9 +318,8 @@ def run(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     out = Path(out)
-    check_new_folder(out)
-    make_folder(out)
-    return _go(recipe, out, listener or Listener())
+    with beginning_in(out):
+        return _go(recipe, out, listener or Listener())
 
 
 def resume(out: str | Path, listener: Listener | None = None) -> dict[str, Any]:

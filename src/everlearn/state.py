@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from everlearn.errors import ConfigError, StateError, describe
+from everlearn.errors import ConfigError, ModelError, StateError, StreamError, describe
 
 TENSORS = "tensors.safetensors"
 VALUES = "values.json"
@@ -235,6 +235,27 @@ def make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _no_folder(out, error) from error
+
+
+@contextmanager
+def beginning_in(out: Path) -> Iterator[None]:
+    """Make the new folder that a run begins in; a run that is refused before its first checkpoint takes it away.
+
+    Raises:
+        ConfigError: if it is in use, or can't be made.
+    """
+    check_new_folder(out)
+    was_there = out.exists()
+    make_folder(out)
+    try:
+        yield
+    except (ConfigError, ModelError, StreamError):
+        if not checkpoints(out / "checkpoints"):
+            for entry in out.iterdir():
+                (shutil.rmtree if entry.is_dir() else os.unlink)(entry)
+            if not was_there:
+                out.rmdir()
+        raise
 
 
 def _no_folder(out: Path, error: OSError) -> ConfigError:

@@ -19,11 +19,10 @@ from everlearn.report.meta import draw_meta, summarise_meta
 from everlearn.report.style import save
 from everlearn.runs import Listener, pause_on_interrupt
 from everlearn.state import (
-    check_new_folder,
+    beginning_in,
     checkpoints,
     clear_leftovers,
     load_state,
-    make_folder,
     pack,
     read_json,
     save_checkpoint,
@@ -55,11 +54,10 @@ def run_meta(
     """
     recipe = recipe if isinstance(recipe, MetaRecipe) else load_meta_recipe(recipe, overrides)
     out = Path(out)
-    check_new_folder(out)
-    recipe.tasks()  # refuses a recipe whose tasks aren't there before the folder is made
-    make_folder(out)
-    write_file(out / RECIPE, write_yaml(asdict(recipe)).encode())
-    return _Course(recipe, out, listener or Listener()).go()
+    with beginning_in(out):
+        recipe.tasks()  # refuses a recipe whose tasks aren't there
+        write_file(out / RECIPE, write_yaml(asdict(recipe)).encode())
+        return _Course(recipe, out, listener or Listener()).go()
 
 
 def resume_meta(out: str | Path, listener: Listener | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import nn
 from everlearn.errors import ConfigError, ModelError, StateError, describe, nearest
 from everlearn.models.adapters import Adapters, is_peft
 from everlearn.models.heads import GrowingHead
-from everlearn.models.load import Model
+from everlearn.models.load import Model, quiet
 from everlearn.models.lora import fold_vectors, lora_layers, stack, stacked_config
 from everlearn.models.objectives import CausalObjective, TagObjective
 from everlearn.models.prompts import prompts_of
@@ -101,7 +101,8 @@ def save_trained(model: Model, folder: Path) -> None:
             lora.mkdir(exist_ok=True)
             _save_adapter(model, lora, None, None)
         elif is_peft(model.network) or prompt is None:
-            model.network.save_pretrained(aside)
+            with quiet():
+                model.network.save_pretrained(aside)
             if not is_peft(model.network):
                 model.tokenizer.save_pretrained(aside)
         shutil.rmtree(folder, ignore_errors=True)

@@ -256,7 +256,7 @@ def _quantization(config: ModelConfig) -> BitsAndBytesConfig:
 def _load(name: str, loader: Callable[..., Any], path: str, **options: Any) -> Any:
     """Call a transformers loader; turn its errors into one sentence."""
     try:
-        with _quiet():
+        with quiet():
             return loader(path, **options)
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -269,8 +269,8 @@ def _load(name: str, loader: Callable[..., Any], path: str, **options: Any) -> A
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence transformers' bars and its report on missing heads while it loads: the heads are everlearn's own."""
+def quiet() -> Iterator[None]:
+    """Silence transformers' bars, and its report on missing heads: the heads are everlearn's own."""
     level = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()

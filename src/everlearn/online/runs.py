@@ -18,15 +18,7 @@ from everlearn.online.session import STREAM, Session, check_row, names_of_all, t
 from everlearn.record import JsonLines, environment
 from everlearn.report.online_results import EPISODES, EVALUATIONS, write_online_results
 from everlearn.runs import Listener, Run, is_finished, pause_on_interrupt
-from everlearn.state import (
-    check_new_folder,
-    checkpoints,
-    clear_leftovers,
-    load_state,
-    make_folder,
-    read_json,
-    write_file,
-)
+from everlearn.state import beginning_in, checkpoints, clear_leftovers, load_state, read_json, write_file
 from everlearn.streams.source import Source, check_problem
 from everlearn.types import Row, Task
 
@@ -45,9 +37,8 @@ def run_online(recipe: OnlineRecipe, out: str | Path, listener: Listener | None 
         TrainingError: if the loss is not finite. Paused: after SIGINT, the state saved; `resume_online` goes on.
     """
     out = Path(out)
-    check_new_folder(out)
-    make_folder(out)
-    return _go(recipe, out, listener or Listener())
+    with beginning_in(out):
+        return _go(recipe, out, listener or Listener())
 
 
 def resume_online(out: str | Path, listener: Listener | None = None) -> dict[str, Any]:
@@ -85,6 +76,8 @@ def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
         check_problem(row)
     for seed in recipe.all_seeds():
         check_separate(source, held_out, seed, recipe.episodes)
+    if not saved:
+        _begin(recipe, out, held_out, environment(accelerator.device))
     for number, seed in enumerate(recipe.all_seeds()):
         if number < done:
             continue
@@ -101,8 +94,6 @@ def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
             eval_batch_size=recipe.evaluation.batch_size,
             listener=listener,
         )
-        if number == 0 and not saved:  # the folder is taken once all that may be refused is built
-            _begin(recipe, out, held_out, environment(accelerator.device))
         if scale is not None:  # of fp16: each seed begins as the first did
             accelerator.scaler.load_state_dict(scale)
         session = Session(one, recipe, source, held_out, number)

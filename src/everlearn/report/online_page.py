@@ -82,6 +82,8 @@ def accuracy_grid(views: Sequence[OnlineView]) -> Grid:
         rows.append((view.name, *cells, str(n_episodes), str(len(view.results["seeds"]))))
     n = " or ".join(str(n) for n in sorted({view.results["n"] for view in views}))
     note = f"Share of {n} held-out problems answered rightly, with 95% intervals. {note}"
+    if any(view.run.items != views[0].run.items for view in views):
+        note += " The held-out problems aren't the same for all runs."
     return Grid("Held-out accuracy", ("run", *columns, "episodes", "seeds"), tuple(rows), note)
 
 

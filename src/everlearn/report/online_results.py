@@ -15,6 +15,7 @@ from everlearn.state import write_json
 EPISODES = "episodes.jsonl"
 EVALUATIONS = "evaluations.jsonl"
 ONLINE_SCHEMA = 1
+NOT_GIVEN = "not given"  # the group of held-out problems without a type, or a difficulty
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def _places(run: OnlineRun, key: str) -> dict[str, list[int]]:
     """Return the places of the held-out problems of each type or difficulty."""
     groups: dict[str, list[int]] = {}
     for place, item in enumerate(run.items):
-        groups.setdefault(str(item[key]), []).append(place)
+        groups.setdefault(NOT_GIVEN if item[key] in ("", None) else str(item[key]), []).append(place)
     return groups
 
 

@@ -13,6 +13,7 @@ from everlearn.report.online_views import WINDOW, OnlineView, group_names
 from everlearn.report.style import COLOURS, GREY, SOFT, fonts, labels, new_figure, run_style, tidy
 
 SIX = 6
+TOP = 1.03  # of an axis of shares, so that what lies at 1 is seen
 Panel = Callable[[Axes, Sequence[OnlineView], Sequence[str]], None]
 
 
@@ -111,13 +112,14 @@ def _episodes(axes: Axes, view: OnlineView) -> None:
         axes.plot(x, view.rolling("correct_after"), color=COLOURS[2], label="after the step", linestyle="--")
     _as_shares(axes, f"share, last {WINDOW} episodes")
     axes.set_xlabel("episodes")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title("problems to learn from")
     beside = axes.twinx()
     beside.plot(x, view.rolling("loss"), color=COLOURS[1], linewidth=1, alpha=0.8, label="loss")
     beside.set_ylabel("loss (nats a token)", color=COLOURS[1])
     beside.set_ylim(bottom=0)
     beside.spines[["top"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
+    _legend_below(axes)
 
 
 def _first_and_last(axes: Axes, view: OnlineView, key: str) -> None:
@@ -128,7 +130,7 @@ def _first_and_last(axes: Axes, view: OnlineView, key: str) -> None:
     axes.set_xticks(range(len(groups)), labels(list(groups), "group", 14), fontfamily=fonts(), fontsize=9)
     _as_shares(axes, "accuracy")
     axes.set_title(key.replace("_", " "))
-    axes.legend(frameon=False, fontsize=8)
+    _legend_below(axes)
 
 
 def _bar(
@@ -139,8 +141,9 @@ def _bar(
     axes.bar(x, value, width=width, color=colour, label=label)
     low, high = _or_value(entry, "low"), _or_value(entry, "high")
     axes.errorbar(
-        x, value, yerr=[[max(0.0, value - low)], [max(0.0, high - value)]], color="#333333", capsize=2, linewidth=1
-    )
+        x, value, yerr=[[max(0.0, value - low)], [max(0.0, high - value)]], color="#333333", capsize=2, linewidth=1,
+        marker="o", markersize=2.5,
+    )  # fmt: skip
 
 
 def _bars(key: str) -> Panel:
@@ -153,7 +156,7 @@ def _bars(key: str) -> Panel:
         tidy(axes)
         axes.axhline(0, color=GREY, linewidth=0.8)
         if key != "improvement":
-            axes.set_ylim(0, 1)
+            axes.set_ylim(0, TOP)
 
     return draw
 
@@ -166,7 +169,7 @@ def _values(of: Callable[[OnlineView], float], unit: str) -> Panel:
             axes.bar(place, of(view), width=0.6, color=run_style(place)["color"])
         _no_ticks(axes)
         axes.set_ylabel(unit)
-        tidy(axes)
+        _from_zero(axes)
 
     return draw
 
@@ -179,8 +182,8 @@ def _loss(axes: Axes, views: Sequence[OnlineView], names: Sequence[str]) -> None
         )
     axes.set_xlabel("episodes")
     axes.set_ylabel(f"nats a token, last {WINDOW}")
-    axes.set_ylim(bottom=0)
-    tidy(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _from_zero(axes)
 
 
 def _groups(key: str) -> Panel:
@@ -209,6 +212,7 @@ def _efficiency(axes: Axes, views: Sequence[OnlineView], names: Sequence[str]) -
         )  # fmt: skip
     axes.set_xlabel("seconds an episode")
     axes.set_ylabel("improvement")
+    axes.margins(0.15)
     axes.set_xlim(left=0)
     axes.axhline(0, color=GREY, linewidth=0.8)
     tidy(axes, "both")
@@ -224,7 +228,7 @@ def _lost(axes: Axes, views: Sequence[OnlineView], names: Sequence[str]) -> None
                 axes.bar(i - 0.4 + (place + 0.5) * width, np.mean(values), width, color=run_style(place)["color"])
     axes.set_xticks((0, 1), ("first half", "second half"), fontsize=9)
     axes.set_ylabel("share lost between scorings")
-    tidy(axes)
+    _from_zero(axes)
 
 
 def _instant(axes: Axes, views: Sequence[OnlineView], names: Sequence[str]) -> None:
@@ -233,7 +237,7 @@ def _instant(axes: Axes, views: Sequence[OnlineView], names: Sequence[str]) -> N
         axes.bar(place, np.mean(values) if values else 0.0, width=0.6, color=run_style(place)["color"])
     _no_ticks(axes)
     axes.set_ylabel("share of episodes")
-    tidy(axes)
+    _from_zero(axes)
     if not any(view.answers_again for view in views):
         axes.set_ylim(0, 1)
         axes.text(0.5, 0.5, "not answered again", ha="center", va="center", transform=axes.transAxes, color=SOFT)
@@ -243,8 +247,20 @@ def _no_ticks(axes: Axes) -> None:
     axes.set_xticks([])
 
 
+def _legend_below(axes: Axes) -> None:
+    """Name the lines or bars outside the panel, which they may fill."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False, fontsize=8)
+
+
+def _from_zero(axes: Axes) -> None:
+    """Let the axis begin at 0, and go on to something where all is 0."""
+    highest = axes.get_ylim()[1]
+    axes.set_ylim(0, highest if axes.dataLim.ymax > 0 else 1)
+    tidy(axes)
+
+
 def _as_shares(axes: Axes, label: str) -> None:
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, TOP)
     axes.set_ylabel(label)
     tidy(axes)
 
