@@ -272,17 +272,25 @@ def test_only_files_that_no_saved_state_refers_to_are_deleted(tmp_path):
     clear_unnamed(tmp_path / "nowhere", states)
 
 
+def begin_and_fail(out, fill):
+    with beginning_in(out):
+        fill()
+        raise ConfigError("no good")
+
+
 @pytest.mark.parametrize("was_there", [True, False])
 def test_a_run_that_is_refused_at_its_start_leaves_no_trace(tmp_path, was_there):
     out = tmp_path / "a" / "run"
     if was_there:
         out.mkdir(parents=True)
-    with pytest.raises(ConfigError, match="no good"), beginning_in(out):
+
+    def write():
         (out / "memory").mkdir()
         (out / "recipe.yaml").write_text("seed: 1")
-        raise ConfigError("no good")
+
+    with pytest.raises(ConfigError, match="no good"):
+        begin_and_fail(out, write)
     assert out.exists() == was_there
-    with pytest.raises(ConfigError, match="no good"), beginning_in(out):
-        save_checkpoint(out / "checkpoints", {}, {"done": 1})
-        raise ConfigError("no good")
+    with pytest.raises(ConfigError, match="no good"):
+        begin_and_fail(out, lambda: save_checkpoint(out / "checkpoints", {}, {"done": 1}))
     assert len(checkpoints(out / "checkpoints")) == 1

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed
@@ -38,6 +38,9 @@ from everlearn.state import (
 from everlearn.strategy import Strategy, overriding
 from everlearn.streams.schedule import Schedule, apply_schedule
 from everlearn.types import Cost, Mixture, Score, Step, Task, TaskResult
+
+if TYPE_CHECKING:
+    from everlearn.learners.online import Episode
 
 
 class Listener:
