@@ -14,7 +14,7 @@ from everlearn.errors import ConfigError, Paused, StateError, describe
 from everlearn.learners.devices import start_accelerator
 from everlearn.models.load import load_model
 from everlearn.online.recipe import BY_TYPE, OnlineRecipe, load_online_recipe
-from everlearn.online.session import STREAM, Session, check_row, names_of_all, type_of
+from everlearn.online.session import STREAM, Session, check_apart, names_of_all, type_of
 from everlearn.record import JsonLines, environment
 from everlearn.report.online_results import EPISODES, EVALUATIONS, write_online_results
 from everlearn.runs import Listener, Run, is_finished, pause_on_interrupt
@@ -122,7 +122,7 @@ def check_separate(source: Source, held_out: Sequence[Row], seed: int, n_episode
     feed = source.feed(seed, n_episodes)
     for row in feed.known(n_episodes):
         check_problem(row)
-        check_row(row, names)
+        check_apart(row, names)
 
 
 def _tasks(recipe: OnlineRecipe, source: Source, held_out: Sequence[Row]) -> list[Task]:

@@ -20,7 +20,7 @@ from everlearn.types import Row, Task
 STREAM = "stream"  # the task's name where the stream isn't divided by type
 
 
-def check_row(row: Row, held_out: set[tuple[str, str]]) -> None:
+def check_apart(row: Row, held_out: set[tuple[str, str]]) -> None:
     """Raise StreamError if a row to be learned is the same problem as one of those held out: `names_of` them all."""
     if names_of(row) & held_out:
         way_out = "Take it out of the problems to learn from, or hold out others"
@@ -105,7 +105,7 @@ class Session:
                 row = self.feed.next()
                 if row is not None:
                     check_problem(row)
-                    check_row(row, self.held_out)
+                    check_apart(row, self.held_out)
             except EverlearnError:
                 self._checkpoint()  # as it was before this row: it is met again after a resume
                 raise
