@@ -63,6 +63,8 @@ def test_bad_rows_and_options_are_named(tmp_path, source):
         RowsSource(str(tmp_path / "bad.jsonl"), source.held_out_path).feed(0, 1).next()
     with pytest.raises(ConfigError, match=r"source.follow: has nothing to follow. Got '-'"):
         RowsSource("-", source.held_out_path, follow=True)
+    with pytest.raises(ConfigError, match=r"source.idle_s: is out of range. Got 1e\+30"):
+        RowsSource(source.path, source.held_out_path, idle_s=1e30)
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(ConfigError, match=r"source.held_out_path: holds no row"):
         RowsSource(source.path, str(tmp_path / "empty.jsonl")).held_out(3)

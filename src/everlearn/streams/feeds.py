@@ -1,5 +1,6 @@
 """Sources of episodes besides the arena: rows as they come (a growing file, standard input); problems that drift."""
 
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -42,6 +43,8 @@ class RowsSource:
     def __post_init__(self) -> None:
         check_number("source.ahead", self.ahead, low=1)
         check_number("source.max_new_tokens", self.max_new_tokens, low=1)
+        if self.idle_s is not None:
+            check_number("source.idle_s", self.idle_s, above=0, high=threading.TIMEOUT_MAX)
         check_choice("source.on_bad_row", self.on_bad_row, ("error", "skip"))
         if self.follow and self.path == "-":
             way_out = "Only a file can be followed; standard input is read until it ends anyway"
