@@ -1,6 +1,6 @@
 """Whether learning to learn helps on the arena: recipes/meta_arena.yaml over seeds, begun or gone on with.
 
-    python benchmarks/meta_arena.py --out FOLDER [--seeds 5] [--set key=value ...]
+    python benchmarks/meta_arena.py --out FOLDER [--seeds 8] [--set key=value ...]
 
 Writes FOLDER (see `everlearn meta`), results/meta_arena.json: {config, env, numbers}, and its picture. The starts take
 their steps on the same rows and are scored on the same items; intervals are over seeds.
@@ -24,7 +24,7 @@ def main() -> None:
     """Run the recipe, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--json", type=Path, default=results_path("meta_arena"))
     arguments = parser.parse_args()
