@@ -3,8 +3,9 @@
     python benchmarks/arena.py [--rounds N] [--peer PYTHON] [--out FILE]
 
 PYTHON is the interpreter of another environment that holds reasoning-gym (benchmarks/arena_worker.py says how it is
-made). In each round every type of ours draws 300 new items of the `train` split, difficulties in turn, and its
-counterpart there follows at once. Times are processor times, which leave out the moments when others held the core.
+made). In each round every type of ours draws 300 new items of the `train` split, difficulties in turn: these rounds
+give the problems a second. In as many rounds more its counterpart there follows each type at once, for the ratios; the
+caches aren't ours alone then. Times are processor times, which leave out the moments when others held the core.
 """
 
 import argparse
@@ -74,19 +75,20 @@ def main() -> None:
     peer = Peer(arguments.peer) if arguments.peer else None
     types = (*TYPES, *ADVANCED_TYPES)
     ours: dict[str, list[float]] = {name: [] for name in types}
-    theirs: dict[str, list[float]] = {name: [] for name in types if peer and name in COUNTERPARTS}
+    ratios: dict[str, list[tuple[float, float]]] = {name: [] for name in types if peer and name in COUNTERPARTS}
     for number in range(-1, arguments.rounds):  # the first round warms up and doesn't count
         for name in types:
             taken = time_ours(name, max(number, 0) * N_ITEMS)
-            if number >= 0:
-                ours[name].append(taken)
-            if name in theirs:
-                peer_taken = peer.time(COUNTERPARTS[name], max(number, 0) * N_PEER_ITEMS)
-                theirs[name] += [peer_taken] if number >= 0 else []
-    numbers = summarise(ours, theirs)
+            ours[name] += [taken] if number >= 0 else []
+    for number in range(-1, arguments.rounds):
+        for name in ratios:
+            taken = time_ours(name, max(number, 0) * N_ITEMS)
+            peer_taken = peer.time(COUNTERPARTS[name], max(number, 0) * N_PEER_ITEMS)
+            ratios[name] += [(taken, peer_taken)] if number >= 0 else []
+    numbers = summarise(ours, ratios)
     for name, found in numbers["types"].items():
-        beside = f", {found['counterpart']} {found['peer_us']['median']:.1f}" if name in theirs else ""
-        ratio = f", {found['times_as_fast']['median']:.1f} times as fast" if name in theirs else ""
+        beside = f", {found['counterpart']} {found['peer_us']['median']:.1f}" if name in ratios else ""
+        ratio = f", {found['times_as_fast']['median']:.1f} times as fast" if name in ratios else ""
         print(f"{name}: {found['us']['median']:.1f} µs{beside}{ratio}")
     rate = numbers["problems_per_second"]
     print(f"all types: {rate['median']:,.0f} a second [{rate['low']:,.0f}, {rate['high']:,.0f}], bar {BAR:,}")
@@ -96,17 +98,21 @@ def main() -> None:
         peer.close()
 
 
-def summarise(ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> dict[str, Any]:
-    """Return medians with intervals over rounds: by type in microseconds, and of all types the problems a second."""
+def summarise(ours: dict[str, list[float]], in_turns: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
+    """Return medians with intervals over rounds: by type in microseconds, and of all types the problems a second.
+
+    Args:
+        ours: µs of an item, a round each. in_turns: the same, and at once the counterpart's.
+    """
     types: dict[str, Any] = {}
     for name, taken in ours.items():
         types[name] = {"us": median_with_interval(np.array(taken))}
-        if name in theirs:
-            peer_taken = np.array(theirs[name])
+        if name in in_turns:
+            beside, peer_taken = np.array(in_turns[name]).T
             types[name] |= {
                 "counterpart": COUNTERPARTS[name],
                 "peer_us": median_with_interval(peer_taken),
-                "times_as_fast": median_with_interval(peer_taken / np.array(taken)),
+                "times_as_fast": median_with_interval(peer_taken / beside),
             }
     rate = median_with_interval(1e6 / np.mean(list(ours.values()), axis=0))
     return {"problems_per_second": {**rate, "bar": BAR, "met": rate["median"] >= BAR}, "types": types}
