@@ -122,6 +122,14 @@ def test_options_that_can_not_apply_are_refused(adapter, options, wanted, tmp_pa
         assert taken["model"]["adapter"] == wanted
 
 
+@pytest.mark.parametrize("recipe", [{"model": "pocket"}, {"source": "arena"}, {"model": {"adapter": "lora"}}])
+def test_a_recipe_of_another_shape_is_one_sentence(recipe, tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    for options in (["--data", "a.jsonl"], ["--soft-tokens", "3"], ["--lora-r", "3"]):
+        assert main(["online", str(tmp_path / "recipe.yaml"), *options, "--out", str(tmp_path / "a")]) == 1
+        assert capsys.readouterr().err.startswith("error: ")
+
+
 def test_a_comparison_does_not_overwrite_a_run(command, tmp_path, capsys):
     assert main([*command, "--out", str(tmp_path / "a")]) == 0
     before = (tmp_path / "a" / "report.html").read_bytes()

@@ -94,7 +94,7 @@ def compare_online(folders: dict[str, Path], out: Path) -> None:
 
 def _put_adapter(content: dict[str, Any], with_lora: bool, soft_tokens: int | None) -> None:
     """Choose the adapter that the options speak of, where the recipe names none that has it all."""
-    named = ((content.get("model") or {}).get("adapter") or {}).get("name")
+    named = _get(content, "model", "adapter", "name")
     if soft_tokens is not None:
         with_lora = with_lora or named == "lora_prompt"
         if named != "prefix" or with_lora:
@@ -107,17 +107,23 @@ def _put_adapter(content: dict[str, Any], with_lora: bool, soft_tokens: int | No
 
 def _put_rows(content: dict[str, Any], data: str | None, held_out: str | None, follow: bool) -> None:
     """Let the problems come from a file; what the recipe says of such rows besides stays."""
-    given = content.get("source")
-    is_rows = isinstance(given, dict) and given.get("name") == "rows"
+    is_rows = _get(content, "source", "name") == "rows"
     if data is None and not is_rows:
         for option, value in (("--held-out", held_out), ("--follow", follow or None)):
             if value is not None:
                 raise ConfigError(describe(option, "needs rows to learn from", value, "Name them with --data"))
         return
     if data is not None:
-        content["source"] = {**(given if is_rows else {"name": "rows"}), "path": data}
+        content["source"] = {**(content["source"] if is_rows else {"name": "rows"}), "path": data}
     _put(content, ("source", "held_out_path"), held_out)
     _put(content, ("source", "follow"), follow or None)
+
+
+def _get(content: Any, *path: str) -> Any:
+    """Return a value of a recipe's mapping, or None where there is none."""
+    for key in path:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content
 
 
 def _put(content: dict[str, Any], path: tuple[str, ...], value: Any) -> None:

@@ -160,9 +160,10 @@ def _parse(text: str) -> Any:
     """
     try:
         value = yaml.load(text, _Loader)
+        n_values = _n_values(value, (), {})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise yaml.YAMLError(str(error)) from error
-    if _n_values(value, (), {}) > MOST_VALUES:
+    if n_values > MOST_VALUES:
         raise yaml.YAMLError(f"with its aliases it has more than {MOST_VALUES} values")
     return value
 
