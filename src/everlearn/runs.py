@@ -203,7 +203,7 @@ class Run:
             return
         due = self.checkpointing
         by_steps = due.every_steps is not None and self._steps_since_save >= due.every_steps
-        by_time = due.every_s is not None and time.monotonic() - self._saved_at >= due.every_s
+        by_time = self.unsaved_for() == 0
         if self.world_size > 1:  # all processes must decide alike; the first one's clock counts
             by_time = bool(self.sum(int(by_time and self.rank == 0)))
             self.pause_requested = bool(self.sum(int(self.pause_requested)))

@@ -110,16 +110,24 @@ def test_a_task_that_comes_again_is_held_against_its_rows_of_before(four_tasks):
     assert strategy.n_seen_[first] == 2 * len(four_tasks.tasks[0].train)
 
 
-def test_the_memory_of_one_stream_holds_rows_of_all_its_stretches(four_tasks):
-    run, task = four_tasks.run([{"name": "gem", "capacity": 8}], epochs=1), four_tasks.tasks[0]
-    n = len(task.train) // 4
-    for position in range(4):
-        run.position = position
-        run.learn(replace(task, train=task.train[position * n : (position + 1) * n]))
+def places_kept_of_four_stretches(bench, capacity, seed):
+    """Return which rows of a task GEM keeps that saw it in four stretches."""
+    run, task = bench.run([{"name": "gem", "capacity": capacity}]), bench.tasks[0]
+    run.seed, n = seed, len(task.train) // 4
+    for run.position in range(4):
+        stretch = task.train[run.position * n : (run.position + 1) * n]
+        run.strategies[0].end_task(run, replace(task, train=stretch))
     kept = rows_of(run.strategies[0].memory_[task.name])
-    places = [next(i for i, x in enumerate(task.train.x) if torch.equal(x, row)) for row in kept.x]
-    assert len(set(places)) == 8
-    assert len({place // n for place in places}) > 1
+    return [next(i for i, x in enumerate(task.train.x) if torch.equal(x, row)) for row in kept.x]
+
+
+def test_the_memory_of_one_stream_holds_rows_of_all_its_stretches_alike(four_tasks):
+    n = len(four_tasks.tasks[0].train)
+    assert sorted(places_kept_of_four_stretches(four_tasks, n, 0)) == list(range(n))
+    places = [place for seed in range(40) for place in places_kept_of_four_stretches(four_tasks, n // 2, seed)]
+    by_stretch = [sum(place // (n // 4) == stretch for place in places) for stretch in range(4)]
+    assert len(places) == 40 * (n // 2)
+    assert all(abs(found / len(places) - 0.25) < 0.05 for found in by_stretch)
 
 
 def test_it_forgets_less_than_plain_training(llama, bert):

@@ -140,22 +140,22 @@ class OnlineLearner:
             run.model.network.train()
             addresses = batches.add(row)
             batch, rows = batches.take(addresses)
-            losses = []
-            for _ in range(self.updates):
+            for update in range(self.updates):
                 step.index = progress.index
                 take_step(run, step, [batch], [rows], optimizer, hooks, self.clip)
-                losses.append(_loss_of(step.outputs, rows.index(addresses[0])))
+                if update == 0:
+                    loss = _loss_of(step.outputs, rows.index(addresses[0]))
                 progress.n_tokens += n_tokens(batch)
                 progress.index += 1
             after = self._answer(run, task, prompt) if self.answer_after else None
-            progress.loss_sum += losses[0]
+            progress.loss_sum += loss
             progress.elapsed_s = time.perf_counter() - started
             task.train.learned(
                 Episode(
                     row=row,
                     before=before,
                     right_before=is_right(task, before, row, completion),
-                    loss=losses[0],
+                    loss=loss,
                     learning_rate=rate,
                     after=after,
                     right_after=None if after is None else is_right(task, after, row, completion),
