@@ -4,6 +4,7 @@ import resource
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """Is told how a run goes on; the base does nothing. `everlearn.report.progress` draws bars."""
+    """Is told how a run goes on; the base only passes on notes. `everlearn.report.progress` draws bars."""
 
     def training(self, task: Task, n_steps: int, done: int) -> None:
         """A task of `n_steps` optimizer steps begins; `done` of them are done (after a resume)."""
@@ -66,6 +67,10 @@ class Listener:
 
     def evaluated(self, done: int, accuracy: float) -> None:
         """An online learner was scored on all held-out problems, after `done` episodes."""
+
+    def note(self, text: str) -> None:
+        """There is something that the user should know; a listener that shows nothing warns."""
+        warnings.warn(text, UserWarning, stacklevel=2)
 
 
 @dataclass
@@ -97,6 +102,7 @@ class Run:
     listener: Listener = field(default_factory=Listener)
     dormant: dict[str, Any] = field(default_factory=dict)  # state of strategies that learned before and don't now
     context: dict[str, Any] = field(default_factory=dict)  # JSON of the caller's, saved with each checkpoint
+    notes: list[str] = field(default_factory=list)  # what the user was told
     pause_requested: bool = False
     when_paused: Callable[[], None] = lambda: None  # wakes whatever waits
     n_logged: int = 0
@@ -186,6 +192,13 @@ class Run:
             for strategy in overriding(self.strategies, "before_eval"):
                 strategy.before_eval(self, task)
             yield
+
+    def note(self, text: str) -> None:
+        """Tell the user a sentence, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+            if self.rank == 0:
+                self.listener.note(text)
 
     def add_labels(self, task: Task) -> None:
         """Make room in the model's outputs for a task's classes, once."""

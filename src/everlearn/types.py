@@ -51,6 +51,8 @@ class Task:
     (list of strings) and `tags` (list of indices into `labels`); `text` has `text`; `tensor` is a `TensorRows`.
     `metrics` are names of scores (evaluation/score.py), the first one fills the accuracy matrix; empty: the kind's own.
     `verifier` names a registered function (completion, row) -> bool that replaces exact match.
+    `max_new_tokens` of an answer; None: the limit follows the longest completion of the rows that are scored.
+    `notes` are sentences on the rows that the user should know, found when they were read.
     """
 
     name: str
@@ -61,7 +63,8 @@ class Task:
     labels: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     verifier: str | None = None
-    max_new_tokens: int = 32
+    max_new_tokens: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -136,12 +136,13 @@ class _Share:
 
 def _exact_match(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:
     texts = [model.objective.prompt_and_completion(row) for row in rows]
-    prompts = model.objective.prompt_ids([prompt for prompt, _ in texts], task.max_new_tokens)
+    room = model.objective.answer_room(task)
+    prompts = model.objective.prompt_ids([prompt for prompt, _ in texts], room)
     order = sorted(range(len(rows)), key=lambda i: len(prompts[i]))  # those of like length share a batch
     answers = share.over(
         [prompts[i] for i in order],
         lambda batch: generate_greedily(
-            model.network, model.objective, batch, task.max_new_tokens, share.accelerator.device
+            model.network, model.objective, batch, room, share.accelerator.device
         ),
     )
     answer_of = dict(zip(order, answers, strict=True))

@@ -32,7 +32,7 @@ class TaskCard:
     declared: bool = False
     metrics: tuple[str, ...] = ()
     verifier: str | None = None
-    max_new_tokens: int = 32
+    max_new_tokens: int | None = None
     items: dict[str, str] = field(default_factory=dict)
 
     def task(self, train: Sequence[Row], evaluation: Sequence[Row], validation: Sequence[Row] | None = None) -> Task:

@@ -173,8 +173,8 @@ class OnlineLearner:
         if network.training:  # going through all modules takes a millisecond, so it stays so until the next step
             network.eval()
         with torch.no_grad(), run.accelerator.autocast():
-            ids = objective.prompt_ids([prompt], task.max_new_tokens)
-            return generate_greedily(network, objective, ids, task.max_new_tokens, device)[0]
+            room = objective.answer_room(task)
+            return generate_greedily(network, objective, objective.prompt_ids([prompt], room), room, device)[0]
 
     def _scale(self, row: Row) -> float:
         if not self.rate_by_difficulty:

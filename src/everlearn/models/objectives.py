@@ -14,6 +14,7 @@ from everlearn.models.adapters import Adapters
 from everlearn.models.heads import column_mask
 from everlearn.types import Outputs, Row, Rows, Task
 
+LEAST_ROOM = 32  # tokens that an answer may always have
 IGNORED = -100  # the ecosystem's label for a position without a target
 
 Batch = dict[str, torch.Tensor]
@@ -122,6 +123,14 @@ class CausalObjective:
             way_out = f"Give at most {self.max_length - 1}, of which the prompt needs its part"
             raise ConfigError(describe("max_new_tokens", "leaves no room for a prompt in the context", room, way_out))
         return [ids[room - self.max_length :] for ids in self._ids(prompts, special=True)]
+
+    def answer_room(self, task: Task) -> int:
+        """Return how many tokens an answer may have: as the task says, or else a quarter more than its longest."""
+        if task.max_new_tokens is not None:
+            return task.max_new_tokens
+        texts = [self.prompt_and_completion(row)[1] for row in task.evaluation]
+        longest = max((len(ids) for ids in self._ids(texts, special=False)), default=0)
+        return min(max(LEAST_ROOM, longest + longest // 4 + 1), self.max_length - 1)
 
     def take(self, features: Features, indices: list[int]) -> list[dict[str, Any]]:
         return [features[i] for i in indices]

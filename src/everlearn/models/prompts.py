@@ -142,7 +142,8 @@ def check_room(model: "Model", task: "Task", n_vectors: int) -> None:
     longest = max((len(row["input_ids"]) for row in rows), default=0)
     if isinstance(model.objective, CausalObjective) and task.kind == "prompt":
         answers = model.objective.prompt_ids([model.objective.prompt_and_completion(r)[0] for r in task.evaluation], 0)
-        longest = max([longest, *(len(ids) + task.max_new_tokens for ids in answers)])
+        room = model.objective.answer_room(task)
+        longest = max([longest, *(len(ids) + room for ids in answers)])
         longest = min(longest, model.objective.max_length)
     if longest + n_vectors > limit:
         way_out = f"Set model.max_length to {limit - n_vectors} or less, or use shorter prompts"

@@ -65,6 +65,9 @@ class ProgressBars(Listener):
     def scored(self, score: Score) -> None:
         self._scores.append(f"{score.task} {score.value:.2f}")
 
+    def note(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False)
+
     def _flush(self) -> None:
         """Print the scores that followed the last training."""
         if self._scores:
@@ -117,3 +120,6 @@ class OnlineBar(Listener):
 
     def evaluated(self, done: int, accuracy: float) -> None:
         self.console.print(f"after {done} episodes: {accuracy:.3f} of the held-out problems right", highlight=False)
+
+    def note(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False)

@@ -146,7 +146,7 @@ class SDFT(Strategy):
         """Return how far the student is from the teacher on an answer that it draws to each row: [n_rows], nats."""
         run, device = step.run, step.run.accelerator.device
         network, objective = run.model.network, run.model.objective
-        n_tokens = self.max_new_tokens or step.task.max_new_tokens
+        n_tokens = self.max_new_tokens or step.run.model.objective.answer_room(step.task)
         prompts, with_answer = zip(*(self._prompt_ids(step, row, n_tokens) for row in rows), strict=True)
         seeds = [generator_for(run.seed, "sdft", run.position, step.index, row) for row in rows]
         uniforms = torch.stack([torch.rand(n_tokens, generator=seed) for seed in seeds])

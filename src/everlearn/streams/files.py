@@ -37,7 +37,7 @@ def load_task(
     metrics: Sequence[str] = (),
     choices: Sequence[str] = (),
     verifier: str | None = None,
-    max_new_tokens: int = 32,
+    max_new_tokens: int | None = None,
     extra_columns: Sequence[str] = (),
     eval_fraction: float = 0.2,
     validation_fraction: float | None = None,

@@ -45,7 +45,7 @@ class TaskOptions:
     choices: list[str] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
     verifier: str | None = None
-    max_new_tokens: int = 32
+    max_new_tokens: int | None = None
     extra_columns: list[str] = field(default_factory=list)
     eval_fraction: float = 0.2
     validation_fraction: float | None = None
@@ -61,7 +61,7 @@ class TaskOptions:
                 self._refuse("columns", f"{nearest(ours, COLUMNS)}Our columns: {', '.join(COLUMNS)}")
         if self.on_bad_row not in ("error", "skip"):
             self._refuse("on_bad_row", "Allowed: error, skip")
-        if self.max_new_tokens < 1:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
             self._refuse("max_new_tokens", "Allowed: 1 or more")
         if len(set(self.labels)) < len(self.labels):
             self._refuse("labels", "Name each label once")
