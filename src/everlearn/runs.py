@@ -17,9 +17,11 @@ from accelerate import Accelerator
 
 from everlearn.config import CheckpointConfig, Recipe, load_recipe, write_yaml
 from everlearn.errors import Paused, StateError, describe
+from everlearn.evaluation.fitting import fit_of
 from everlearn.evaluation.score import score_task
 from everlearn.learners.devices import start_accelerator, start_trackers
-from everlearn.models.load import Model, load_model
+from everlearn.models.load import Model, load_model, with_template
+from everlearn.models.objectives import CausalObjective
 from everlearn.record import Recorder, environment
 from everlearn.report.results import write_results
 from everlearn.seeds import seed_for
@@ -115,6 +117,8 @@ class Run:
             strategy.check_model((*self.model.traits, *self.learner.traits))
         if self.memory is None and self.folder is not None:
             self.memory = self.folder / "memory"
+        if isinstance(self.model.objective, CausalObjective):
+            self.model.objective.train_on = self.learner.train_on
         device = self.accelerator.device
         if device.type != "cpu":
             self.model.network.to(device)
@@ -144,6 +148,8 @@ class Run:
         started = time.perf_counter()
         self.until_scored.close()
         self.tasks.setdefault(task.name, task)
+        if isinstance(self.model.objective, CausalObjective):
+            task = self.model.objective.in_examples(task)
         self.current = task.name
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats()
@@ -199,6 +205,13 @@ class Run:
             self.notes.append(text)
             if self.rank == 0:
                 self.listener.note(text)
+
+    def inspect(self, task: Task) -> dict[str, dict[str, int]]:
+        """Tell what is to be said of a task's rows, such as how many are cut; return the counts by role."""
+        fit = fit_of(self.model, task)
+        for sentence in (*task.notes, *fit.sentences):
+            self.note(sentence)
+        return fit.counts
 
     def add_labels(self, task: Task) -> None:
         """Make room in the model's outputs for a task's classes, once."""
@@ -333,6 +346,7 @@ def run(
         Paused: after SIGINT, the state saved; `resume` goes on.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    recipe = replace(recipe, model=with_template(recipe.model))
     out = Path(out)
     with beginning_in(out):
         return _go(recipe, out, listener or Listener())
@@ -410,6 +424,8 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
             listener=listener,
             context={"seed_number": number, "n_bytes": recorder.n_bytes()},
         )
+        for task in tasks:
+            one.inspect(task)
         with pause_on_interrupt(one):
             going_on = bool(saved) and number == context["seed_number"]
             _learn_schedule(one, schedule, recipe, recorder, resumed=going_on)

@@ -145,6 +145,7 @@ class ContinualTrainer:
         run = self._prepare(task, num_epochs, batch_size)
         run.position = len(run.learned)
         run.tasks[task.name] = task
+        run.inspect(task)
         run.learn(task)
         if len(task.evaluation) == 0:
             return None

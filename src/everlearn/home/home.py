@@ -92,6 +92,8 @@ class Home:
             got = content.get("schema") if isinstance(content, dict) else content
             raise StateError(describe(str(path / "home.json"), "is of another schema", got, f"Known: {SCHEMA}"))
         settings = from_mapping(Settings, content.get("settings"), "home.json: settings")
+        if settings.model.chat == "auto":  # made before this was settled, and learned without turns
+            settings = replace(settings, model=replace(settings.model, chat="never"))
         home = cls(path, settings, content.get("base", {}), listener or Listener())
         home._settle()
         return home

@@ -160,7 +160,13 @@ def row_batches(
     objective: Objective, rows: Rows, task: Task, size: int, *, rank: int = 0, world_size: int = 1
 ) -> Iterator[tuple[list[int], Batch]]:
     """Yield (row indices, batch) over rows in order, outside training; each process takes every world_size-th batch."""
-    features = objective.encode(rows, task)
+    yield from feature_batches(objective, objective.encode(rows, task), size, rank=rank, world_size=world_size)
+
+
+def feature_batches(
+    objective: Objective, features: Features, size: int, *, rank: int = 0, world_size: int = 1
+) -> Iterator[tuple[list[int], Batch]]:
+    """Yield (indices, batch) over features in order; each process takes every world_size-th batch."""
     for number, low in enumerate(range(0, len(features), size)):
         if number % world_size == rank:
             indices = list(range(low, min(low + size, len(features))))

@@ -14,6 +14,7 @@ from everlearn.errors import ConfigError, TrainingError, check_choice, check_num
 from everlearn.learners.devices import PRECISIONS
 from everlearn.learners.gradients import sum_over_processes, to_device
 from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_epoch_steps, plan_epoch
+from everlearn.models.chat import TRAIN_ON
 from everlearn.models.objectives import Batch, mean_loss
 from everlearn.registry import register
 from everlearn.state import rng_state, set_rng_state
@@ -57,6 +58,7 @@ class SupervisedLearner:
         optimizer: adamw, adam (weight decay in the gradient) or sgd (with `momentum`).
         clip: largest gradient norm, or null.
         precision: no (the weights' own), bf16 or fp16 (mixed).
+        train_on: of a conversation: last, the last answer, or all, every turn of the assistant.
         early_stopping: stop when the score on the task's validation rows hasn't risen by `delta` for `patience` epochs,
             not before `min_epochs`. Tasks without validation rows run all epochs.
         workers: processes that prepare batches, 0 for none.
@@ -82,6 +84,7 @@ class SupervisedLearner:
     min_epochs: int = 1
     delta: float = 0.001
     workers: int = 0
+    train_on: str = "last"
 
     traits: ClassVar[tuple[str, ...]] = ()  # what a method may be unsuited for, beside the model's
 
@@ -89,6 +92,7 @@ class SupervisedLearner:
         check_choice("learner.optimizer", self.optimizer, OPTIMIZERS)
         check_choice("learner.schedule", self.schedule, SCHEDULES)
         check_choice("learner.precision", self.precision, PRECISIONS)
+        check_choice("learner.train_on", self.train_on, TRAIN_ON)
         for name in ("epochs", "batch_size", "accumulation", "patience", "min_epochs"):
             check_number(f"learner.{name}", getattr(self, name), low=1)
         check_number("learner.learning_rate", self.learning_rate, above=0)

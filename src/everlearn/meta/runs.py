@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ def run_meta(
         Paused: after SIGINT, the state saved; `resume_meta` goes on.
     """
     recipe = recipe if isinstance(recipe, MetaRecipe) else load_meta_recipe(recipe, overrides)
+    recipe = replace(recipe, model=with_template(recipe.model))
     out = Path(out)
     with beginning_in(out):
         recipe.tasks()  # refuses a recipe whose tasks aren't there

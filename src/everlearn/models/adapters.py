@@ -3,7 +3,7 @@
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -133,11 +133,13 @@ class Adapters:
                 parameter.data = kept[name]
 
     def _lora(
-        self, *, rank: int, alpha: float, dropout: float, targets: str | list[str], seed: int, task_type: str | None
-    ) -> None:
+        self, *, rank: int, alpha: float, dropout: float, targets: str | list[str], seed: int, task_type: str | None,
+        new_tokens: Sequence[int] = (),
+    ) -> None:  # fmt: skip
         layers = linear_names(self.network, self.head) if targets == "auto" else targets
         config = LoraConfig(
-            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=layers, task_type=task_type
+            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=layers, task_type=task_type,
+            trainable_token_indices=_embedding_rows(self.network, list(new_tokens)) if new_tokens else None,
         )  # fmt: skip
         with torch.random.fork_rng(), warnings.catch_warnings():
             torch.manual_seed(seed_for(seed, "lora"))
@@ -153,6 +155,12 @@ class Adapters:
         for name, parameter in self.network.named_parameters():
             if name.removeprefix("base_model.model.").replace(".base_layer.", ".") in self.fresh:
                 parameter.requires_grad_(True)
+
+    @property
+    def new_tokens(self) -> list[int]:
+        """Return the tokens whose embeddings are trained beside a LoRA."""
+        added = (arguments for operation, arguments in self.log if operation == "lora")
+        return [token for arguments in added for token in arguments.get("new_tokens", ())]
 
     def _full(self) -> None:
         self.network.requires_grad_(True)
@@ -192,6 +200,15 @@ class Adapters:
             elif new:
                 self.head.add_block(len(new))
         self.head.to(next(self.network.parameters()).device)  # the network may have moved since the head was made
+
+
+def _embedding_rows(network: nn.Module, tokens: list[int]) -> list[int] | dict[str, list[int]]:
+    """Return which rows of which embeddings are trained for tokens, as peft takes it; it sees to tied ones itself."""
+    incoming, outgoing = network.get_input_embeddings(), network.get_output_embeddings()
+    if outgoing is None or outgoing.weight is incoming.weight:
+        return tokens
+    names = [name for name, module in network.named_modules() if module in (incoming, outgoing)]
+    return {name.rpartition(".")[2]: tokens for name in names}
 
 
 def linear_names(network: nn.Module, head: nn.Module | None) -> list[str]:

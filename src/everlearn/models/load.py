@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,18 @@ from transformers.utils import logging as hf_logging
 
 from everlearn.errors import ConfigError, ModelError, check_choice, check_number, describe
 from everlearn.models.adapters import Adapters
+from everlearn.models.chat import CHAT, give_template, template_text, wraps
 from everlearn.models.heads import install_head
 from everlearn.models.objectives import CausalObjective, ClassifyObjective, Objective, TagObjective, TensorObjective
 from everlearn.models.plain import build_plain
 from everlearn.models.prompts import prompts_of
 from everlearn.models.soft import SOFT
+from everlearn.models.special import check_together, padding_id
 from everlearn.seeds import seed_for
 from everlearn.types import Task
 
 POCKET = "pocket"
+UNLIMITED = 2**15  # tokens in an example where neither the model (Mamba, say) nor the tokenizer has a limit
 DTYPES = ("float32", "bfloat16", "float16")
 ADAPTERS = ("lora", "full", "prompt", "prefix", "lora_prompt")
 NETWORK_OF_KIND = {"prompt": "causal", "text": "causal", "classify": "classify", "tag": "tag", "tensor": "tensor"}
@@ -78,7 +81,12 @@ class ModelConfig:
         head: for classification: task (a head per task) or shared (one head that grows with new labels).
         dtype: of the loaded weights. quantization: 4bit or 8bit through bitsandbytes, on a GPU.
         safetensors_only: refuse checkpoints that are pickles. trust_remote_code: run code that comes with the model.
-        max_length: tokens in an example, at most; null takes the model's own limit, 1024 at most.
+        max_length: tokens in an example, at most; null takes the model's own limit. Running text is cut into examples of
+            1024 tokens at most, which together hold all of it.
+        chat: whether prompts and completions are put as turns of a conversation: always, never, or auto, where the
+            tokenizer has a chat template. Rows of `messages` always are one.
+        chat_template: chatml, a file with a Jinja template, or the template itself, for a tokenizer without one (or in place of its own).
+            Marks such as <|im_end|> that the tokenizer lacks become tokens whose embeddings are trained.
         options: for plain modules: arguments of the function that builds it.
     """
 
@@ -92,6 +100,8 @@ class ModelConfig:
     safetensors_only: bool = True
     revision: str | None = None
     max_length: int | None = None
+    chat: str = "auto"
+    chat_template: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,6 +111,7 @@ class ModelConfig:
             check_choice("model.quantization", self.quantization, ("4bit", "8bit"))
         if self.max_length is not None:
             check_number("model.max_length", self.max_length, low=4)
+        check_choice("model.chat", self.chat, CHAT)
 
 
 @dataclass
@@ -119,10 +130,12 @@ class Model:
 
     @property
     def traits(self) -> tuple[str, ...]:
-        """What a method may be unsuited for: the kind; lora, prompt or full; soft_prompt; task_head or shared_head."""
+        """What a method may be unsuited for: the kind; lora, prompt or full; soft_prompt; new_tokens (trained beside a
+        LoRA); task_head or shared_head."""  # fmt: skip
         heads = () if self.kind == "causal" else (f"{self.adapters.head_mode}_head",)
         soft = () if prompts_of(self.network) is None else ("soft_prompt",)
-        return (self.kind, self.adapters.mode, *soft, *heads)
+        tokens = ("new_tokens",) if self.adapters.new_tokens else ()
+        return (self.kind, self.adapters.mode, *soft, *tokens, *heads)
 
     @property
     def network(self) -> nn.Module:
@@ -159,27 +172,59 @@ def load_model(config: ModelConfig | nn.Module, tasks: Sequence[Task], seed: int
     if kind == "tensor":
         network = build_plain(config.name, config.options, tasks, config.head, seed_for(seed, "model"))
         return _plain(network, config, tasks, seed)
+    path, tokenizer = _path(config.name), load_tokenizer(config)
+    new_tokens: list[int] = []
+    if kind == "causal":
+        marks = give_template(tokenizer, config.chat_template) if config.chat_template is not None else []
+        network, _ = _network(AutoModelForCausalLM, config, path, seed)
+        new_tokens = tokenizer.convert_tokens_to_ids(marks)
+        _make_room(network, new_tokens, seed)
+        check_together(config.name, tokenizer, network.get_input_embeddings().num_embeddings)
+        adapters = Adapters(network)
+        objective: Objective = CausalObjective(
+            tokenizer, _max_length(config, network, tokenizer), chat=wraps(config.chat, tokenizer),
+            stop_ids=_own_ends(network),
+        )  # fmt: skip
+        if set(objective.stop_ids) - set(_own_ends(network)):  # so that it stops there wherever it is served
+            network.generation_config.eos_token_id = objective.stop_ids
+    else:
+        auto = AutoModelForSequenceClassification if kind == "classify" else AutoModelForTokenClassification
+        network, missing = _network(auto, config, path, seed)
+        check_together(config.name, tokenizer, network.get_input_embeddings().num_embeddings)
+        if kind == "classify":  # by it, classifiers of the Llama kind find a text's last token
+            network.config.get_text_config().pad_token_id = padding_id(tokenizer)
+        head, _ = install_head(network, network.config.num_labels)
+        fresh = [name for name in missing if name in dict(network.named_parameters())]
+        adapters = Adapters(network, head, config.head, fresh)
+        objective_class = ClassifyObjective if kind == "classify" else TagObjective
+        objective = objective_class(tokenizer, adapters, _max_length(config, network, tokenizer))
+    _add_adapter(adapters, config.adapter or AdapterConfig(), kind, path, seed, new_tokens)
+    return Model(config.name, kind, adapters, objective, tokenizer)
+
+
+def with_template(config: ModelConfig) -> ModelConfig:
+    """Return the config with the text of the chat template in place of its file, which may change or move.
+
+    Raises:
+        ConfigError: if the file can't be read.
+    """
+    if config.chat_template is None:
+        return config
+    return replace(config, chat_template=template_text(config.chat_template))
+
+
+def load_tokenizer(config: ModelConfig) -> Any:
+    """Load the tokenizer of a language model as it is, without the chat template that the config may bring.
+
+    Raises:
+        ModelError: if there is none, or it can't be loaded.
+    """
     path = _path(config.name)
     tokenizer = _load(config.name, AutoTokenizer.from_pretrained, path, **_source(config))
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes where there are no files of one
         way_out = "Save the model's tokenizer beside its weights"
         raise ModelError(describe(f"model {config.name!r}", "has no tokenizer", str(path), way_out))
-    if kind == "causal":
-        network, _ = _network(AutoModelForCausalLM, config, path, seed)
-        adapters = Adapters(network)
-        objective: Objective = CausalObjective(tokenizer, _max_length(config, network))
-    else:
-        auto = AutoModelForSequenceClassification if kind == "classify" else AutoModelForTokenClassification
-        network, missing = _network(auto, config, path, seed)
-        if kind == "classify" and network.config.pad_token_id is None:
-            network.config.pad_token_id = tokenizer.pad_token_id
-        head, _ = install_head(network, network.config.num_labels)
-        fresh = [name for name in missing if name in dict(network.named_parameters())]
-        adapters = Adapters(network, head, config.head, fresh)
-        objective_class = ClassifyObjective if kind == "classify" else TagObjective
-        objective = objective_class(tokenizer, adapters, _max_length(config, network))
-    _add_adapter(adapters, config.adapter or AdapterConfig(), kind, path, seed)
-    return Model(config.name, kind, adapters, objective, tokenizer)
+    return tokenizer
 
 
 def network_kind(tasks: Sequence[Task]) -> str:
@@ -197,7 +242,13 @@ def _plain(network: nn.Module, config: ModelConfig, tasks: Sequence[Task], seed:
     return Model(config.name, "tensor", adapters, TensorObjective(adapters))
 
 
-def _add_adapter(adapters: Adapters, config: AdapterConfig, kind: str, path: str, seed: int) -> None:
+def _add_adapter(
+    adapters: Adapters, config: AdapterConfig, kind: str, path: str, seed: int, new_tokens: Sequence[int] = ()
+) -> None:
+    if new_tokens and config.name not in ("lora", "full"):
+        way_out = "Use lora or full, which train their embeddings"
+        what = "can't train the tokens that model.chat_template adds"
+        raise ConfigError(describe("model.adapter.name", what, config.name, way_out))
     if config.name in SOFT and kind != "causal":
         way_out = "Use lora or full; the strategies progressive_prompts and l2p bring prompts to classifiers"
         raise ConfigError(describe("model.adapter.name", "is for language models that write", config.name, way_out))
@@ -207,6 +258,7 @@ def _add_adapter(adapters: Adapters, config: AdapterConfig, kind: str, path: str
         adapters.do(
             "lora", rank=config.rank, alpha=config.alpha or 2 * config.rank, dropout=config.dropout,
             targets=config.targets, seed=seed, task_type="CAUSAL_LM" if kind == "causal" else None,
+            **({"new_tokens": list(new_tokens)} if new_tokens else {}),
         )  # fmt: skip
     if config.name in ("prompt", "lora_prompt"):
         adapters.do("soft_prompt", length=config.soft_tokens, text=config.init_text, source=path, seed=seed)
@@ -281,8 +333,26 @@ def quiet() -> Iterator[None]:
         hf_logging.enable_progress_bar()
 
 
-def _max_length(config: ModelConfig, network: nn.Module) -> int:
-    own = network.config.to_dict().get("max_position_embeddings") or 1024
+def _make_room(network: nn.Module, new_tokens: list[int], seed: int) -> None:
+    """Give new tokens embeddings, drawn like those that are there."""
+    n_needed = max(new_tokens, default=-1) + 1
+    if n_needed <= network.get_input_embeddings().num_embeddings:
+        return
+    with torch.random.fork_rng(), quiet():
+        torch.manual_seed(seed_for(seed, "new tokens"))
+        network.resize_token_embeddings(n_needed)
+
+
+def _own_ends(network: nn.Module) -> list[int]:
+    """Return the tokens that end an answer by the checkpoint's own generation settings."""
+    ends = network.generation_config.eos_token_id
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def _max_length(config: ModelConfig, network: nn.Module, tokenizer: Any) -> int:
+    sizes = network.config.get_text_config().to_dict()
+    own = next((sizes[name] for name in ("max_position_embeddings", "n_positions") if sizes.get(name)), UNLIMITED)
+    own = min(own, tokenizer.model_max_length)  # RoBERTa has room for two positions more than it can be given
     adapter = config.adapter or AdapterConfig()
     if adapter.name in SOFT:
         own -= adapter.soft_tokens
@@ -295,4 +365,4 @@ def _max_length(config: ModelConfig, network: nn.Module) -> int:
         raise ConfigError(
             describe("model.adapter.soft_tokens", "leave no room for a text", adapter.soft_tokens, way_out)
         )
-    return config.max_length or min(own, 1024)
+    return config.max_length or own

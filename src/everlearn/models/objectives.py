@@ -1,7 +1,7 @@
 """From rows to a loss, for each kind of data: encode rows, collate a batch, predict at the positions with a target."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,10 +11,13 @@ from torch.nn import functional as F
 
 from everlearn.errors import ConfigError, StreamError, describe
 from everlearn.models.adapters import Adapters
+from everlearn.models.chat import NO_TEMPLATE, ChatFormat, TemplateRefusal, as_messages
 from everlearn.models.heads import column_mask
+from everlearn.models.special import padding_id, special_ids
 from everlearn.types import Outputs, Row, Rows, Task
 
 LEAST_ROOM = 32  # tokens that an answer may always have
+TEXT_TOKENS = 1024  # in an example of running text, at most
 IGNORED = -100  # the ecosystem's label for a position without a target
 
 Batch = dict[str, torch.Tensor]
@@ -43,6 +46,10 @@ class Objective(Protocol):
 
     def encode(self, rows: Rows, task: Task) -> Features:
         """Turn rows into features: token ids and labels as lists of int, or tensors."""
+        ...
+
+    def encode_answers(self, rows: Rows, task: Task) -> Features:
+        """Turn rows into features to score: their targets are the answers that count, whatever is trained on."""
         ...
 
     def take(self, features: Features, indices: list[int]) -> list[dict[str, Any]]:
@@ -84,37 +91,78 @@ def mean_loss(outputs: Outputs) -> torch.Tensor:
 
 
 class CausalObjective:
-    """Next-token prediction: the completion after a prompt, or every token of a text."""
+    """Next-token prediction: the completion after a prompt, or every token of a text.
 
-    def __init__(self, tokenizer: Any, max_length: int):
+    Args:
+        max_length: tokens in an example, at most.
+        chat: whether prompts and completions are put as turns of a conversation; `messages` always are one.
+        stop_ids: tokens that end an answer, beside the tokenizer's own end and that of its chat template.
+
+    Attributes:
+        train_on: last or all: which answers of a conversation are targets in training; scores are of the last.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int, *, chat: bool = False, stop_ids: Sequence[int] = ()):
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self.pad_id = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
+        self.wraps = chat
+        self.format = ChatFormat.of(tokenizer) if tokenizer.chat_template is not None else None
+        self.prefix, self.suffix = special_ids(tokenizer)
+        self.train_on = "last"
+        ends = {*stop_ids, tokenizer.eos_token_id, self.format.end_id if self.format is not None else None}
+        self.stop_ids = sorted(ends - {None})
+        self.pad_id = padding_id(tokenizer)
         self.before_forward: Callable[[Batch], None] | None = None  # is shown each batch: inputs alone hide the labels
 
     def encode(self, rows: Rows, task: Task) -> list[dict[str, Any]]:
-        if task.kind == "text":
-            ids = self._ids([row["text"] for row in rows], special=True)
-            return [self._feature([], tokens, task) for tokens in ids]
-        if not len(rows):
-            return []
-        prompts, completions = zip(*(self.prompt_and_completion(row) for row in rows), strict=True)
-        pairs = zip(self._ids(list(prompts), special=True), self._ids(list(completions), special=False), strict=True)
-        return [self._feature(prompt, completion, task) for prompt, completion in pairs]
+        """Turn rows into features. A text that is longer than an example becomes several, one after another."""
+        return [self._feature(*pair, place) for place, pair in self._encoded(rows, task, self.train_on)]
+
+    def encode_answers(self, rows: Rows, task: Task) -> list[dict[str, Any]]:
+        """Turn rows into features to score: of a conversation the last answer alone is a target."""
+        return [self._feature(*pair, place) for place, pair in self._encoded(rows, task, "last")]
+
+    def in_examples(self, task: Task) -> Task:
+        """Return the task with a training row for each example: those of long texts carry their tokens, `input_ids`."""
+        if task.kind != "text":
+            return task
+        rows = []
+        for feature in self.encode(task.train, task):
+            row, ids = task.train[feature["row"]], feature["input_ids"]
+            rows.append({**row, "text": self.tokenizer.decode(ids, skip_special_tokens=True), "input_ids": ids})
+        return replace(task, train=rows) if len(rows) > len(task.train) else task
+
+    def lengths(self, rows: Rows, task: Task) -> list[tuple[int, int]]:
+        """Return how many tokens the prompt and the completion of each row have, before anything is cut."""
+        pairs = (pair for _, pair in self._encoded(rows, task, "last"))
+        return [(len(ids) - sum(targets), sum(targets)) for ids, targets in pairs]
+
+    def answer_ids(self, rows: Rows, task: Task) -> list[list[int]]:
+        """Return the tokens of each row's answer, up to the one that ends it."""
+        answers = []
+        for _, (ids, targets) in self._encoded(rows, task, "last"):
+            completion = [token for token, wanted in zip(ids, targets, strict=True) if wanted]
+            answers.append(completion[: self._end(completion)])
+        return answers
 
     def prompt_and_completion(self, row: Row) -> tuple[str, str]:
-        """Return a row's two texts; `messages` go through the tokenizer's chat template, the last one is completed."""
-        if "messages" not in row:
+        """Return a row's two texts; those of a conversation as the tokenizer's chat template writes them."""
+        if not self.is_chat(row):
             return row["prompt"], row["completion"]
-        if self.tokenizer.chat_template is None:
-            way_out = "Use prompt/completion columns, or a model whose tokenizer has a chat template"
-            raise StreamError(describe("messages", "the tokenizer has no chat template", row["messages"], way_out))
-        messages = list(row["messages"])
-        prompt = self.tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
-        return prompt, messages[-1]["content"]
+        return self._format(row).texts(as_messages(row), row.get("tools"))
 
-    def prompt_ids(self, prompts: list[str], room: int) -> list[list[int]]:
-        """Return the token ids to generate from, cut on the left to leave `room` tokens for the answer.
+    def is_chat(self, row: Row) -> bool:
+        """Return whether a row is a conversation, or is put as one."""
+        return self.wraps or row.get("messages") is not None
+
+    def prompt_ids(self, prompts: Sequence[str], room: int, *, chat: bool | None = None) -> list[list[int]]:
+        """Return the token ids to generate from; too long ones are cut to leave `room` tokens for the answer.
+
+        What is cut is their start, behind the tokens that begin every text.
+
+        Args:
+            prompts: as `prompt_and_completion` returns them. chat: whether the chat template wrote them; by default
+                whether this objective puts prompts as turns.
 
         Raises:
             ConfigError: if the context has no room for a prompt beside it.
@@ -122,15 +170,31 @@ class CausalObjective:
         if room >= self.max_length:
             way_out = f"Give at most {self.max_length - 1}, of which the prompt needs its part"
             raise ConfigError(describe("max_new_tokens", "leaves no room for a prompt in the context", room, way_out))
-        return [ids[room - self.max_length :] for ids in self._ids(prompts, special=True)]
+        ids = self._ids(list(prompts))
+        if not (self.wraps if chat is None else chat):
+            ids = [self.prefix + prompt for prompt in ids]
+        return [self._cut(prompt, self.max_length - room) for prompt in ids]
+
+    def questions(self, rows: Rows, room: int) -> list[list[int]]:
+        """Return the token ids that each row's answer is generated from; see `prompt_ids`."""
+        return [self.prompt_ids([self.prompt_and_completion(row)[0]], room, chat=self.is_chat(row))[0] for row in rows]
+
+    def right_answer(self, row: Row) -> str:
+        """Return the answer that counts as right, as the tokenizer gives it back: its own rules may have changed it."""
+        return self.answer_of(self._ids([self.prompt_and_completion(row)[1]])[0])
+
+    def answer_of(self, ids: Sequence[int]) -> str:
+        """Return the text of an answer up to its end, without what a chat template writes around it."""
+        kept = [token for token in ids[: self._end(ids)] if token != self.pad_id]
+        text = self.tokenizer.decode(kept).strip()
+        return self.format.answer_of(text) if self.format is not None else text
 
     def answer_room(self, task: Task) -> int:
         """Return how many tokens an answer may have: as the task says, or else a quarter more than its longest."""
         if task.max_new_tokens is not None:
             return task.max_new_tokens
-        texts = [self.prompt_and_completion(row)[1] for row in task.evaluation]
-        longest = max((len(ids) for ids in self._ids(texts, special=False)), default=0)
-        return min(max(LEAST_ROOM, longest + longest // 4 + 1), self.max_length - 1)
+        longest = max((n for _, n in self.lengths(task.evaluation, task)), default=0)  # its end with it
+        return min(max(LEAST_ROOM, longest + longest // 4), self.max_length - 1)
 
     def take(self, features: Features, indices: list[int]) -> list[dict[str, Any]]:
         return [features[i] for i in indices]
@@ -157,17 +221,83 @@ class CausalObjective:
     def n_items(self, batch: Batch) -> int:
         return int((batch["labels"][:, 1:] != IGNORED).sum())
 
-    def _ids(self, texts: list[str], special: bool) -> list[list[int]]:
-        return self.tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"] if texts else []
+    def _end(self, ids: Sequence[int]) -> int:
+        """Return the place of the first token that ends an answer."""
+        return next((place for place, token in enumerate(ids) if token in self.stop_ids), len(ids))
 
-    def _feature(self, prompt: list[int], completion: list[int], task: Task) -> dict[str, Any]:
-        """Join prompt and completion and <eos>; too long: the prompt loses its start, then the completion its end."""
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+
+    def _encoded(self, rows: Rows, task: Task, train_on: str) -> Iterator[tuple[int, tuple[list[int], list[bool]]]]:
+        """Yield (row number, (ids, whether each is a target)); a long text comes in several pieces."""
+        if task.kind == "text":
+            yield from self._texts(rows)
+        elif any(self.is_chat(row) for row in rows):
+            for place, row in enumerate(rows):
+                yield place, self._conversation(row, f"task {task.name!r}, row {place + 1}", train_on)
+        elif len(rows):
+            prompts, completions = (self._ids([row[name] for row in rows]) for name in ("prompt", "completion"))
+            for place, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+                prompt, completion = self.prefix + prompt, self._ended(completion)
+                yield place, (prompt + completion, [False] * len(prompt) + [True] * len(completion))
+
+    def _texts(self, rows: Rows) -> Iterator[tuple[int, tuple[list[int], list[bool]]]]:
+        plain = self._ids([row["text"] for row in rows if "input_ids" not in row])
+        others = iter(plain)
+        for place, row in enumerate(rows):
+            pieces = [row["input_ids"]] if "input_ids" in row else self._pieces(next(others))
+            for piece in pieces:
+                yield place, (list(piece), [True] * len(piece))
+
+    def _pieces(self, ids: list[int]) -> list[list[int]]:
+        """Cut a text into examples that together hold each of its tokens once as a target.
+
+        Each begins as a text does; where nothing begins a text, with the last token of the piece before, for the first
+        token of an example is no target.
+        """
+        ids, size = self._ended(ids + self.suffix), min(self.max_length, TEXT_TOKENS)
+        first = self.prefix + ids[: size - len(self.prefix)]
+        pieces, done = [first], size - len(self.prefix)
+        while done < len(ids):
+            begin = self.prefix or [ids[done - 1]]
+            pieces.append(begin + ids[done : done + size - len(begin)])
+            done += size - len(begin)
+        return pieces
+
+    def _conversation(self, row: Row, where: str, train_on: str) -> tuple[list[int], list[bool]]:
+        try:
+            return self._format(row).encode(as_messages(row), row.get("tools"), train_on)
+        except TemplateRefusal as error:
+            way_out = "Mend the messages, or use a model whose template takes them"
+            what = f"the model's chat template refuses it ({error})"
+            raise StreamError(describe(where, what, as_messages(row), way_out)) from error
+
+    def _format(self, row: Row) -> ChatFormat:
+        if self.format is None:
+            raise StreamError(describe("messages", "the tokenizer has no chat template", as_messages(row), NO_TEMPLATE))
+        return self.format
+
+    def _ended(self, ids: list[int]) -> list[int]:
         end = self.tokenizer.eos_token_id
-        if end is not None and completion[-1:] != [end]:
-            completion = [*completion, end]
-        completion = completion[: self.max_length - bool(prompt)]
-        prompt = prompt[max(0, len(prompt) + len(completion) - self.max_length) :]
-        return {"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion}
+        return ids if end is None or ids[-1:] == [end] else [*ids, end]
+
+    def _cut(self, prompt: list[int], length: int) -> list[int]:
+        """Return a prompt of at most `length` tokens: what begins every text, and its end."""
+        if len(prompt) <= length:
+            return prompt
+        begin = self.prefix if prompt[: len(self.prefix)] == self.prefix and length > len(self.prefix) else []
+        return begin + prompt[len(prompt) - length + len(begin) :]
+
+    def _feature(self, ids: list[int], targets: list[bool], row: int) -> dict[str, Any]:
+        """Return an example of at most `max_length` tokens: too long, it loses the prompt's start, then its own end."""
+        if len(ids) > self.max_length:
+            first = targets.index(True)
+            n_prompt = max(self.max_length - (len(ids) - first), min(first, len(self.prefix) + 1))
+            kept = [*self._cut(ids[:first], n_prompt), *ids[first:]]
+            targets = [*targets[first - n_prompt : first], *targets[first:]]
+            ids, targets = kept[: self.max_length], targets[: self.max_length]
+        labels = [token if wanted else IGNORED for token, wanted in zip(ids, targets, strict=True)]
+        return {"input_ids": ids, "labels": labels, "row": row}
 
 
 class _LabelledObjective:
@@ -177,13 +307,23 @@ class _LabelledObjective:
         self.tokenizer = tokenizer
         self.adapters = adapters
         self.max_length = max_length
+        self.padding = {"input_ids": padding_id(tokenizer), "token_type_ids": tokenizer.pad_token_type_id}
+
+    def encode_answers(self, rows: Rows, task: Task) -> list[dict[str, Any]]:
+        """Turn rows into features to score."""
+        return self.encode(rows, task)
 
     def take(self, features: Features, indices: list[int]) -> list[dict[str, Any]]:
         return [features[i] for i in indices]
 
+    def lengths(self, rows: Rows) -> list[int]:
+        """Return how many tokens each row has, before anything is cut."""
+        return [len(ids) for ids in self._tokens(rows)["input_ids"]] if len(rows) else []
+
     def collate(self, picked: list[dict[str, Any]]) -> Batch:
-        names = [name for name in picked[0] if name not in ("labels", "task")]
-        batch = dict(self.tokenizer.pad([{name: f[name] for name in names} for f in picked], return_tensors="pt"))
+        # all on the right, whatever side the tokenizer pads on: labels and absolute positions then fit in any batch
+        names = [name for name in self.tokenizer.model_input_names if name in picked[0]]
+        batch = {name: _pad([f[name] for f in picked], self.padding.get(name, 0)) for name in names}
         batch["labels"] = _pad([f["labels"] for f in picked], IGNORED)
         batch["tasks"] = torch.tensor([f["task"] for f in picked])
         return batch
@@ -244,12 +384,7 @@ class ClassifyObjective(_LabelledObjective):
     """One label for a text, or for a pair of texts."""
 
     def encode(self, rows: Rows, task: Task) -> list[dict[str, Any]]:
-        pairs = [row.get("text_pair") for row in rows]
-        second = [pair or "" for pair in pairs] if any(pairs) else None
-        encoded = self.tokenizer(
-            [row["text"] for row in rows], second, truncation=True, max_length=self.max_length, verbose=False
-        )
-        ids = self._label_ids(task)
+        encoded, ids = self._tokens(rows, truncation=True, max_length=self.max_length), self._label_ids(task)
         return [
             {
                 **{name: encoded[name][i] for name in encoded},
@@ -259,23 +394,34 @@ class ClassifyObjective(_LabelledObjective):
             for i, row in enumerate(rows)
         ]
 
+    def _tokens(self, rows: Rows, **options: Any) -> Any:
+        pairs = [row.get("text_pair") for row in rows]
+        second = [pair or "" for pair in pairs] if any(pairs) else None
+        return self.tokenizer([row["text"] for row in rows], second, verbose=False, **options)
+
 
 class TagObjective(_LabelledObjective):
-    """One tag for each word, at the word's first token."""
+    """One tag for each word, at the word's first token; a tag below 0 is no target.
+
+    A feature's `read` holds the words that have a target within the context; the others are never answered.
+    """
 
     def encode(self, rows: Rows, task: Task) -> list[dict[str, Any]]:
-        encoded = self.tokenizer(
-            [list(row["tokens"]) for row in rows], is_split_into_words=True, truncation=True, max_length=self.max_length
-        )
-        ids = self._label_ids(task)
+        encoded, ids = self._tokens(rows, truncation=True, max_length=self.max_length), self._label_ids(task)
         features = []
         for i, row in enumerate(rows):
             words = encoded.word_ids(i)
             starts = [word is not None and word != before for word, before in zip(words, [None, *words], strict=False)]
-            labels = [ids[row["tags"][word]] if first else IGNORED for word, first in zip(words, starts, strict=True)]
+            targets = [tag if tag < 0 else ids[tag] for tag in row["tags"]]
+            labels = [targets[word] if first else IGNORED for word, first in zip(words, starts, strict=True)]
+            read = [word for word, first in zip(words, starts, strict=True) if first and targets[word] >= 0]
             inputs = {name: encoded[name][i] for name in encoded}
-            features.append({**inputs, "labels": labels, "task": self._task_index(task)})
+            features.append({**inputs, "labels": labels, "task": self._task_index(task), "read": read})
         return features
+
+    def _tokens(self, rows: Rows, **options: Any) -> Any:
+        words = [list(row["tokens"]) for row in rows]
+        return self.tokenizer(words, is_split_into_words=True, verbose=False, **options)
 
 
 class TensorObjective:
@@ -299,6 +445,10 @@ class TensorObjective:
             allowed = torch.zeros(len(self.adapters.columns), dtype=torch.bool)
             allowed[columns] = True
         return TensorFeatures(x, columns[y], allowed)
+
+    def encode_answers(self, rows: Rows, task: Task) -> TensorFeatures:
+        """Turn rows into features to score."""
+        return self.encode(rows, task)
 
     def take(self, features: TensorFeatures, indices: list[int]) -> list[dict[str, Any]]:
         index = torch.as_tensor(indices)
