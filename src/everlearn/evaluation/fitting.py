@@ -78,7 +78,9 @@ def _cuts(model: Model, task: Task, role: str, counts: Counts) -> Iterator[str]:
     limit = model.objective.max_length
     sentence = f"{_name(task)}: {counts['n_cut']} of {counts['n']} {ROLES[role]} rows are longer than {limit} tokens"
     if "n_answers_cut" in counts:
-        sentence += f" and lose the start of their prompt, {counts['n_answers_cut']} the end of their answer as well"
+        sentence += " and lose the start of their prompt"
+        if counts["n_answers_cut"]:
+            sentence += f", {counts['n_answers_cut']} of them the end of their answer as well"
     else:
         sentence += " and are cut"
     yield f"{sentence} (model.max_length)."
@@ -98,6 +100,8 @@ def _answers(objective: CausalObjective, task: Task) -> Counts:
 def _unreachable(objective: CausalObjective, task: Task, counts: Counts) -> Iterator[str]:
     """Yield what is to be said of answers that can never count as right."""
     n, room = counts["n"], objective.answer_room(task)
+    if room >= objective.max_length:
+        return  # refused when the first question is asked
     if counts["n_questions_cut"]:
         yield (
             f"{_name(task)}: {counts['n_questions_cut']} of {n} questions lose their start to leave room for an answer "

@@ -137,6 +137,7 @@ class OnlineLearner:
         task.train.learner_state = lambda: self._state(progress, optimizer, step)
         for row in task.train.arriving():
             episode_started = time.perf_counter()
+            tell_if_cut(run, task, row)
             before = self._answer(run, task, row, room)
             rate = self.learning_rate * task.train.rate_factor * self._scale(row)
             optimizer.param_groups[0]["lr"] = step.learning_rate = rate
@@ -200,6 +201,13 @@ class OnlineLearner:
             "moments": _moments(optimizer, step.params),
             "rng": rng_state(),
         }
+
+
+def tell_if_cut(run: "Run", task: Task, row: Row) -> None:
+    """Tell, once, that a problem came which is longer than an example may be."""
+    if sum(run.model.objective.lengths([row], task)[0]) > run.model.objective.max_length:
+        limit = run.model.objective.max_length
+        run.note(f"Problems came that are longer than {limit} tokens and lose the start of their prompt.")
 
 
 def _loss_of(outputs: Outputs, row: int) -> float:

@@ -14,6 +14,7 @@ from everlearn.learners.devices import start_accelerator
 from everlearn.learners.meta.learner import MetaLearner
 from everlearn.meta.recipe import MetaRecipe, load_meta_recipe
 from everlearn.meta.trials import try_start
+from everlearn.models.load import with_template
 from everlearn.record import environment
 from everlearn.report.meta import draw_meta, summarise_meta
 from everlearn.report.style import save

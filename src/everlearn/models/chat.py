@@ -48,7 +48,7 @@ class ChatFormat:
         """Return the format of a tokenizer that has a chat template, found by an answer written with it."""
         plain = cls(tokenizer)
         try:
-            prompt, answer = plain.texts([{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}])
+            _, answer = plain.texts([{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}])
         except TemplateRefusal:
             return plain  # it wants other turns: the rows will tell whether it writes theirs
         before, found, after = answer.rpartition(_PROBE)

@@ -81,12 +81,13 @@ class ModelConfig:
         head: for classification: task (a head per task) or shared (one head that grows with new labels).
         dtype: of the loaded weights. quantization: 4bit or 8bit through bitsandbytes, on a GPU.
         safetensors_only: refuse checkpoints that are pickles. trust_remote_code: run code that comes with the model.
-        max_length: tokens in an example, at most; null takes the model's own limit. Running text is cut into examples of
-            1024 tokens at most, which together hold all of it.
+        max_length: tokens in an example, at most; null takes the model's own limit. Running text is cut into examples
+            of 1024 tokens at most, which together hold all of it.
         chat: whether prompts and completions are put as turns of a conversation: always, never, or auto, where the
             tokenizer has a chat template. Rows of `messages` always are one.
-        chat_template: chatml, a file with a Jinja template, or the template itself, for a tokenizer without one (or in place of its own).
-            Marks such as <|im_end|> that the tokenizer lacks become tokens whose embeddings are trained.
+        chat_template: chatml, a file with a Jinja template, or the template itself, for a tokenizer without one (or in
+            place of its own). Marks such as <|im_end|> that the tokenizer lacks become tokens whose embeddings are
+            trained.
         options: for plain modules: arguments of the function that builds it.
     """
 

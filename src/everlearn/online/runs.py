@@ -97,8 +97,6 @@ def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
         )
         if scale is not None:  # of fp16: each seed begins as the first did
             accelerator.scaler.load_state_dict(scale)
-        for task in tasks:
-            one.inspect(task)
         session = Session(one, recipe, source, held_out, number)
         with pause_on_interrupt(one), closing(session.feed):
             session.go(resumed=bool(saved) and number == done)

@@ -61,6 +61,8 @@ class Session:
     def go(self, *, resumed: bool) -> None:
         """Learn all episodes, from the start or from the newest checkpoint."""
         self.run.when_paused = self.feed.stop
+        for task in self.to_score:
+            self.run.inspect(task)
         training = self._restore() if resumed else None
         if not resumed:
             self._score()

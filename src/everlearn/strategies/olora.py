@@ -53,7 +53,7 @@ class OLoRA(Strategy):
     }
     unsuited: ClassVar[dict[str, str]] = {
         "full": "there is no LoRA to begin anew: all weights are trained",
-        "new_tokens": "peft trains the embeddings of new tokens in one LoRA only; use a model that has the chat's marks",
+        "new_tokens": "peft trains new tokens' embeddings in one LoRA only; use a model that has the chat's marks",
         "prompt": NO_LAYERS,
     }
 
