@@ -125,7 +125,9 @@ class ProgressivePrompts(Strategy):
         adapters.do("add_prompt", length=self.length, mlp=self.mlp, place=place, seed=run.seed)
         stack = prompts_of(run.model.network)
         if n_before:
-            new = {id(p) for module in (stack.values[-1:], stack.mlp) if module is not None for p in module.parameters()}
+            new = {
+                id(p) for module in (stack.values[-1:], stack.mlp) if module is not None for p in module.parameters()
+            }
             freeze_shared(adapters, task, kept=[name for name, p in adapters.trainable().items() if id(p) in new])
         else:
             freeze_backbone(adapters)
