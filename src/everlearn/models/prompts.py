@@ -119,15 +119,15 @@ def place_of(kind: str) -> int:
     return 0 if kind == "causal" else 1
 
 
-def freeze_backbone(adapters: Adapters, *, missing: bool = True) -> None:
-    """Freeze all but heads and prompts; without `missing`, not those parameters either that the checkpoint lacked."""
+def freeze_backbone(adapters: Adapters) -> None:
+    """Freeze all but heads, prompts and the parameters that the checkpoint lacked."""
     heads = {id(p) for p in adapters.head.parameters()} if adapters.head is not None else set()
     prompts = prompts_of(adapters.network)
     kept = heads | ({id(p) for p in prompts.parameters()} if prompts is not None else set())
     frozen = [
         name
         for name, p in adapters.trainable().items()
-        if id(p) not in kept and (missing or _plain_name(name) not in adapters.fresh)
+        if id(p) not in kept and _plain_name(name) not in adapters.fresh
     ]
     if frozen:
         adapters.do("freeze", parameters=frozen)

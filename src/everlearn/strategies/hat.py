@@ -76,9 +76,7 @@ class HAT(Strategy):
         "pnn": "both decide which weights a task learns",
         "inclora": "it lays LoRAs together whose units are gated here",
         "gdumb": "it starts each task from the first weights, those of earlier tasks among them",
-        **dict.fromkeys(
-            ("gpm", "ogd", "osf"), "it changes steps once they are taken, and weights of earlier tasks with them"
-        ),
+        "osf": "it changes steps once they are taken, and weights of earlier tasks with them",
     }
 
     def __post_init__(self) -> None:

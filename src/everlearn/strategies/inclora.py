@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from everlearn.models.lora import begin_lora
+from everlearn.models.lora import next_lora
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.strategy import Strategy
@@ -35,4 +35,4 @@ class IncLoRA(Strategy):
 
     def adapt_model(self, run: "Run", task: Task) -> None:
         if run.learned:
-            begin_lora(run.model.adapters, run.seed)
+            next_lora(run)
