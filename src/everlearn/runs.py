@@ -22,7 +22,7 @@ from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.models.load import Model, load_model
 from everlearn.record import Recorder, environment
 from everlearn.report.results import write_results
-from everlearn.seeds import seed_for
+from everlearn.seeds import seed_for, seeded
 from everlearn.state import (
     beginning_in,
     checkpoints,
@@ -147,8 +147,7 @@ class Run:
         self.current = task.name
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats()
-        with torch.random.fork_rng():
-            torch.manual_seed(seed_for(self.seed, self.position, task.name, self.rank))
+        with seeded(seed_for(self.seed, self.position, task.name, self.rank)):
             if saved is None:
                 self.add_labels(task)
                 for strategy in self.strategies:
@@ -177,7 +176,7 @@ class Run:
     def score(self, task: Task, rows: str = "evaluation") -> Score:
         """Score the model on a task's `evaluation` or `validation` rows; nothing of the model's state changes."""
         self.add_labels(task)
-        with self.ready_for(task):
+        with seeded(seed_for(self.seed, "score", task.name, rows)), self.ready_for(task):
             self.listener.scoring(task)
             score = score_task(self.model, task, rows, self.accelerator, self.eval_batch_size)
         if rows == "evaluation":

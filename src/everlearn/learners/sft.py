@@ -16,6 +16,7 @@ from everlearn.learners.gradients import sum_over_processes, to_device
 from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_epoch_steps, plan_epoch
 from everlearn.models.objectives import Batch, mean_loss
 from everlearn.registry import register
+from everlearn.seeds import seed_for, seeded
 from everlearn.state import rng_state, set_rng_state
 from everlearn.strategy import overriding
 from everlearn.types import Mixture, Step, Task
@@ -102,7 +103,8 @@ class SupervisedLearner:
 
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Train `run.model` on the mixture, from the start or from what `run.checkpoint` saved in mid-task."""
-        encoded = EncodedMixture(mixture, run.model.objective)
+        with seeded(seed_for(run.seed, run.position, task.name, "rows")):  # a resumed run reads the same ones
+            encoded = EncodedMixture(mixture, run.model.objective)
         plan = BatchPlan(self.batch_size, self.accumulation, self.group_by_length)
         n_steps = n_epoch_steps(encoded, plan) * self.epochs
         step = Step(run, task, run.model.adapters.trainable(), n_steps=n_steps)
@@ -121,10 +123,12 @@ class SupervisedLearner:
         hooks = Hooks.of(run)
         run.listener.training(task, n_steps, progress.index)
         while progress.epoch < self.epochs and not progress.stopped and n_steps:
-            steps = plan_epoch(encoded, plan, (run.seed, run.position, task.name, progress.epoch))[progress.done :]
+            purpose = (run.seed, run.position, task.name, progress.epoch)
+            steps = plan_epoch(encoded, plan, purpose)[progress.done :]
             batches = load_steps(
-                encoded, steps, rank=run.rank, world_size=run.world_size, workers=self.workers, pin_memory=run.on_gpu
-            )
+                encoded, steps, rank=run.rank, world_size=run.world_size, workers=self.workers, pin_memory=run.on_gpu,
+                seed=seed_for(*purpose, run.rank, "workers"),
+            )  # fmt: skip
             if saved is not None:
                 set_rng_state(saved["rng"][run.rank])
                 saved = None
