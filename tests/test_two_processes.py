@@ -97,6 +97,16 @@ def test_two_processes_equal_one(name, folders):
     assert len(ours) > 3
 
 
+def test_both_processes_hold_the_same_buffers(folders):
+    found = json.loads((folders[1] / "buffers.json").read_text())
+    alone = two_processes.train_counted(1)
+    assert len(found) == 4
+    assert all(first == second for first, second in found.values())
+    mean, variance = ("layers.1.running_mean", "layers.1.running_var")
+    assert found[mean][0] == pytest.approx(alone[mean][0], abs=1e-6)
+    assert found[variance][0] != pytest.approx(alone[variance][0], abs=1e-6)  # what lies between the processes is lost
+
+
 def test_a_process_count_that_was_not_started_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"processes: 1 process\(es\) were started. Got 2. .*nproc-per-node 2"):
         run(plain_recipe([], processes=2), tmp_path / "two")

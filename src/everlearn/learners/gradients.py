@@ -1,6 +1,7 @@
-"""Gradients outside the loop's own: of a memory, say; and sums over processes."""
+"""Gradients outside the loop's own: of a memory, say; and what processes share: sums of gradients, buffers."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,6 +38,50 @@ def sum_over_processes(parameters: list[nn.Parameter]) -> None:
     torch.distributed.all_reduce(flat)
     for parameter, piece in zip(used, flat.split([p.numel() for p in used]), strict=True):
         parameter.grad.copy_(piece.view_as(parameter))
+
+
+_AVERAGED = ("running_mean", "running_var")  # of layers that normalise by the statistics of a batch
+
+
+@dataclass(frozen=True)
+class SharedBuffers:
+    """The buffers that training may move, which all processes are to hold alike: (module, name of the buffer).
+
+    averaged: running statistics of a batch; others: whatever else the checkpoint holds.
+    """
+
+    averaged: tuple[tuple[nn.Module, str], ...]
+    others: tuple[tuple[nn.Module, str], ...]
+
+    @classmethod
+    def of(cls, network: nn.Module) -> "SharedBuffers":
+        """Find them; those that are not kept in a checkpoint, such as tables of positions, stay out."""
+        kept = set(network.state_dict())
+        averaged, others = [], []
+        for path, _ in network.named_buffers():
+            if path in kept:
+                parent, _, name = path.rpartition(".")
+                (averaged if name in _AVERAGED else others).append((network.get_submodule(parent), name))
+        return cls(tuple(averaged), tuple(others))
+
+    def share(self) -> None:
+        """Average the running statistics over the processes; of all other buffers take the first process's.
+
+        Each process normalises its own rows by their statistics, as in DistributedDataParallel, so that a step is not
+        that of one process on all the rows. Running means are the same, for shares of one size; running variances lack
+        the variance between the processes' means.
+
+        Cost: an all-reduce of all running statistics laid end to end, and a broadcast of each other buffer.
+        """
+        statistics = [module.get_buffer(name) for module, name in self.averaged]
+        if statistics:
+            flat = torch.cat([tensor.flatten().float() for tensor in statistics])
+            torch.distributed.all_reduce(flat)
+            flat /= torch.distributed.get_world_size()
+            for tensor, piece in zip(statistics, flat.split([t.numel() for t in statistics]), strict=True):
+                tensor.copy_(piece.view_as(tensor))
+        for module, name in self.others:
+            torch.distributed.broadcast(module.get_buffer(name), 0)
 
 
 def reference_gradients(

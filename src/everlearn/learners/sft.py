@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, get_scheduler
 
 from everlearn.errors import ConfigError, TrainingError, check_choice, check_number, describe
 from everlearn.learners.devices import PRECISIONS
-from everlearn.learners.gradients import sum_over_processes, to_device
+from everlearn.learners.gradients import SharedBuffers, sum_over_processes, to_device
 from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_epoch_steps, plan_epoch
 from everlearn.models.objectives import Batch, mean_loss
 from everlearn.registry import register
@@ -245,6 +245,8 @@ def take_step(
     norm = nn.utils.clip_grad_norm_(parameters, clip) if clip is not None else None
     scaler.step(optimizer)
     scaler.update()
+    if hooks.buffers is not None:
+        hooks.buffers.share()
     run.log(losses, norm, step)
     for strategy in hooks.after_step:
         strategy.after_step(step)
@@ -254,18 +256,21 @@ def take_step(
 
 @dataclass(frozen=True)
 class Hooks:
-    """The strategies that take part in each hook of the loop; an unused hook costs nothing."""
+    """Who takes part in a step: the strategies of each hook of the loop, an unused hook costs nothing; and the buffers
+    that several processes share."""  # fmt: skip
 
     penalty: list[Any]
     edit_grads: list[Any]
     after_step: list[Any]
     past: tuple[str, ...]  # earlier tasks, where a strategy distils their answers
+    buffers: SharedBuffers | None  # None: one process
 
     @classmethod
     def of(cls, run: "Run") -> "Hooks":
         distils = any(strategy.wants_past_logits for strategy in run.strategies)
         loops = (overriding(run.strategies, hook) for hook in ("penalty", "edit_grads", "after_step"))
-        return cls(*loops, past=tuple(run.past_tasks()) if distils else ())
+        past = tuple(run.past_tasks()) if distils else ()
+        return cls(*loops, past, SharedBuffers.of(run.model.network) if run.world_size > 1 else None)
 
 
 def _shares(run: "Run", micro_batches: list[Batch]) -> list[float]:
