@@ -11,6 +11,7 @@ from everlearn.learners.sft import SupervisedLearner
 from everlearn.runs import Listener
 from everlearn.strategy import Strategy
 from reference.training import sgd_losses
+from support.half import in_half
 from support.runs import StopAfter, Stopped, assert_same, make_bench, weights
 from support.tasks import tensor_task
 
@@ -192,6 +193,33 @@ def test_mixed_precision_learns(llama, bert):
     start_accelerator(device="cpu")
     assert all(tensor.dtype == torch.float32 for name, tensor in weights(run).items() if "lora" in name)
     assert losses.taken[8] < losses.taken[0]
+
+
+def test_a_step_that_overflows_in_fp16_is_no_step_for_the_strategies(plain):
+    @dataclass
+    class Watching(Strategy):
+        name = "watching"
+        steps: list = dataclasses.field(default_factory=list)
+
+        def edit_grads(self, step):
+            assert all(p.grad.isfinite().all() for p in step.params.values())
+
+        def after_step(self, step):
+            self.steps.append(step.index)
+
+    watching = Watching()
+    run = in_half(plain.run([watching, "si", {"name": "agem", "capacity": 8}], epochs=2))
+    run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
+    plain.learn(run, upto=1)
+    n_skipped = 12 - len(watching.steps)
+    assert n_skipped > 0
+    assert watching.steps == list(range(n_skipped, 12))
+    assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
+    (si,) = (one for one in run.strategies if one.name == "si")
+    assert all(tensor.isfinite().all() for tensor in si.precision_.values())
+    run.position = 1
+    run.learn(plain.tasks[1])
+    assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
 
 
 def test_cost_counts_tokens_and_steps(llama, bert):

@@ -1,6 +1,6 @@
 """Gradients outside the loop's own: of a memory, say; and what processes share: sums of gradients, buffers."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,6 +84,41 @@ class SharedBuffers:
             torch.distributed.broadcast(module.get_buffer(name), 0)
 
 
+SCALE_STEP = 16.0  # by which a scale that makes gradients overflow is lowered
+
+
+def at_loss_scale(
+    run: "Run", compute: Callable[[float], list[torch.Tensor | None]], scale: float | None = None
+) -> list[torch.Tensor | None]:
+    """Return gradients as `compute` finds them for a loss that is multiplied by a scale, divided by it again.
+
+    In fp16 gradients below 6e-8 are 0 on their way back through the layers. The loop's own are kept above by the scale
+    of its GradScaler; this does the same for all others. Where they overflow it takes a smaller scale, and again. In
+    other precisions the scale is 1 and nothing is done.
+
+    Args:
+        compute: scale -> gradients, float32, which this may change.
+        scale: to begin with; by default that of the loop.
+    """
+    if scale is None:
+        scaler = run.accelerator.scaler
+        scale = scaler.get_scale() if scaler is not None and scaler.is_enabled() else 1.0
+    found = compute(scale)
+    if scale == 1.0:
+        return found
+    present = [gradient for gradient in found if gradient is not None]
+    if all_finite(present):
+        for gradient in present:
+            gradient.div_(scale)
+        return found
+    return at_loss_scale(run, compute, max(1.0, scale / SCALE_STEP))
+
+
+def all_finite(tensors: list[torch.Tensor]) -> bool:
+    """Tell whether no entry of the tensors is infinite or NaN. On a GPU this waits for it."""
+    return all(torch.stack([tensor.isfinite().all() for tensor in tensors]).tolist()) if tensors else True
+
+
 def reference_gradients(
     run: "Run", parameters: list[nn.Parameter], batches: Iterable[Batch]
 ) -> list[torch.Tensor | None]:
@@ -93,20 +128,24 @@ def reference_gradients(
     `torch.autograd.grad`, so that it also works on wrapped models.
     """
     kept = [parameter.grad for parameter in parameters]
-    for parameter in parameters:
-        parameter.grad = None
     batches = [batch for batch in batches if batch]
     counts = [run.model.objective.n_items(batch) for batch in batches]
     total = run.sum(sum(counts))
-    for batch, count in zip(batches, counts, strict=True):
-        with run.accelerator.autocast():
-            outputs = run.model.objective.forward(run.model.network, to_device(batch, run.accelerator.device))
-            loss = mean_loss(outputs)
-        if loss.requires_grad:  # old rows may reach nothing that still learns: a frozen backbone and frozen heads
-            (loss * (count / total)).backward()
-    if run.world_size > 1:
-        sum_over_processes(parameters)
-    gradients = [parameter.grad for parameter in parameters]
+
+    def compute(scale: float) -> list[torch.Tensor | None]:
+        for parameter in parameters:
+            parameter.grad = None
+        for batch, count in zip(batches, counts, strict=True):
+            with run.accelerator.autocast():
+                outputs = run.model.objective.forward(run.model.network, to_device(batch, run.accelerator.device))
+                loss = mean_loss(outputs)
+            if loss.requires_grad:  # old rows may reach nothing that still learns: a frozen backbone and frozen heads
+                (loss * (scale * count / total)).backward()
+        if run.world_size > 1:
+            sum_over_processes(parameters)
+        return [parameter.grad for parameter in parameters]
+
+    gradients = at_loss_scale(run, compute)
     for parameter, gradient in zip(parameters, kept, strict=True):
         parameter.grad = gradient
     return gradients

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, get_scheduler
 
 from everlearn.errors import ConfigError, TrainingError, check_choice, check_number, describe
 from everlearn.learners.devices import PRECISIONS
-from everlearn.learners.gradients import SharedBuffers, sum_over_processes, to_device
+from everlearn.learners.gradients import SharedBuffers, all_finite, sum_over_processes, to_device
 from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_epoch_steps, plan_epoch
 from everlearn.models.objectives import Batch, mean_loss
 from everlearn.registry import register
@@ -240,6 +240,7 @@ def take_step(
     if run.world_size > 1:
         sum_over_processes(parameters)
     scaler.unscale_(optimizer)
+    hooks = hooks if _is_taken(scaler, parameters) else replace(hooks, edit_grads=[], after_step=[])
     for strategy in hooks.edit_grads:
         strategy.edit_grads(step)
     norm = nn.utils.clip_grad_norm_(parameters, clip) if clip is not None else None
@@ -271,6 +272,11 @@ class Hooks:
         loops = (overriding(run.strategies, hook) for hook in ("penalty", "edit_grads", "after_step"))
         past = tuple(run.past_tasks()) if distils else ()
         return cls(*loops, past, SharedBuffers.of(run.model.network) if run.world_size > 1 else None)
+
+
+def _is_taken(scaler: torch.amp.GradScaler, parameters: list[nn.Parameter]) -> bool:
+    """Tell whether the scaler will take a step: it passes one over, and lowers its scale, where fp16 overflowed."""
+    return not scaler.is_enabled() or all_finite([p.grad for p in parameters if p.grad is not None])
 
 
 def _shares(run: "Run", micro_batches: list[Batch]) -> list[float]:
