@@ -93,6 +93,8 @@ def test_two_processes_equal_one(name, folders):
     one, two = (folder / name for folder in folders)
     assert_same(final_weights(two), final_weights(one), tolerance=1e-5)
     ours, theirs = lines_of(two), lines_of(one)
+    losses = [[line.pop("mean_loss", None) for line in lines] for lines in (ours, theirs)]
+    assert [loss for loss in losses[0] if loss] == pytest.approx([loss for loss in losses[1] if loss], rel=1e-4)
     assert ours[1:] == theirs[1:]
     assert len(ours) > 3
 

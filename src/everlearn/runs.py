@@ -169,6 +169,9 @@ class Run:
             n_steps=progress.index,
             n_tokens=int(self.sum(progress.n_tokens)),
             peak_memory_bytes=self._peak_memory_bytes(),
+            n_epochs=progress.epoch,
+            best_epoch=progress.best_epoch or None,
+            mean_loss=self.sum(progress.loss_sum) / progress.index if progress.index else None,
             strategy_bytes={strategy.name: strategy.state_bytes() for strategy in self.strategies},
             strategy_facts={strategy.name: facts for strategy in self.strategies if (facts := strategy.facts())},
         )

@@ -1,4 +1,4 @@
-"""A plain module whose noise comes from Python's and NumPy's generators, as a user's own code may do it."""
+"""Plain modules as a user's own code may hold: with noise by Python and NumPy, with statistics of a batch."""
 
 import random
 
@@ -28,3 +28,8 @@ def build(n_inputs: int, n_outputs: int) -> Noisy:
     with torch.no_grad():
         network.first.bias.copy_(torch.from_numpy(numpy.random.rand(16)))
     return network
+
+
+def normed(n_inputs: int, n_outputs: int) -> nn.Module:
+    """Return a network that normalises by the statistics of a batch."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(n_inputs, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, n_outputs))

@@ -14,6 +14,7 @@ from everlearn.errors import ConfigError, TrainingError, check_choice, check_num
 from everlearn.learners.devices import PRECISIONS
 from everlearn.learners.gradients import SharedBuffers, all_finite, sum_over_processes, to_device
 from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_epoch_steps, plan_epoch
+from everlearn.learners.stopping import Weights, go_back, judge_epoch
 from everlearn.models.objectives import Batch, mean_loss
 from everlearn.registry import register
 from everlearn.seeds import seed_for, seeded
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from everlearn.runs import Run
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
+OWN = ("n_tokens", "loss_sum")  # of Progress: each process counts its own
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
@@ -36,9 +38,11 @@ class Progress:
     done: int = 0  # optimizer steps done in this epoch
     index: int = 0  # optimizer steps done in this task
     n_tokens: int = 0
-    loss_sum: float = 0.0
+    loss_sum: float = 0.0  # of the steps' losses, this process's shares
+    best_epoch: int = 0  # from 1, by the validation rows; 0: none was judged
     best_score: float | None = None
-    bad_epochs: int = 0
+    best_loss: float | None = None  # where the score is 0
+    bad_epochs: int = 0  # since the best one
     stopped: bool = False
     elapsed_s: float = 0.0  # training time up to here, over all the times the run was resumed
 
@@ -59,7 +63,9 @@ class SupervisedLearner:
         clip: largest gradient norm, or null.
         precision: no (the weights' own), bf16 or fp16 (mixed).
         early_stopping: stop when the score on the task's validation rows hasn't risen by `delta` for `patience` epochs,
-            not before `min_epochs`. Tasks without validation rows run all epochs.
+            not before `min_epochs`, and go back to the weights of the best epoch, also where all epochs were run. While
+            the score is 0, epochs are judged by the rows' loss. What strategies learned meanwhile is not taken back.
+            Tasks without validation rows run all epochs, as do all where epochs can't exceed `patience`.
         workers: processes that prepare batches, 0 for none.
     """
 
@@ -110,9 +116,10 @@ class SupervisedLearner:
         step = Step(run, task, run.model.adapters.trainable(), n_steps=n_steps)
         optimizer = self._optimizer(run, list(step.params.values()))
         scheduler = get_scheduler(SCHEDULES[self.schedule], optimizer, int(self.warmup * n_steps), max(1, n_steps))
-        progress, started = Progress(), time.perf_counter()
+        progress, best, started = Progress(), {}, time.perf_counter()
         if saved is not None:
-            progress = Progress(**{**saved["progress"], "n_tokens": saved["n_tokens"][run.rank]})
+            own = {name: saved[name][run.rank] for name in OWN if name in saved}
+            progress, best = Progress(**{**saved["progress"], **own}), saved.get("best", {})
             started -= progress.elapsed_s
             optimizer.load_state_dict(saved["optimizer"])
             scheduler.load_state_dict(saved["scheduler"])
@@ -143,10 +150,11 @@ class SupervisedLearner:
                 progress.done += 1
                 progress.elapsed_s = time.perf_counter() - started
                 run.listener.step(progress.index, loss)
-                run.after_step(task, lambda: self._state(run, progress, optimizer, scheduler))
+                run.after_step(task, lambda: self._state(run, progress, best, optimizer, scheduler))
             progress.epoch += 1
             progress.done = 0
-            progress.stopped = self._should_stop(run, task, progress)
+            progress.stopped = self._should_stop(run, task, progress, best)
+        go_back(run, task, progress, best, self.epochs)
         return progress
 
     def _optimizer(self, run: "Run", parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -179,25 +187,19 @@ class SupervisedLearner:
             warnings.simplefilter("ignore", FutureWarning)
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
-    def _should_stop(self, run: "Run", task: Task, progress: Progress) -> bool:
-        """Tell whether the validation score has stopped rising; scored only where that can still save an epoch."""
+    def _should_stop(self, run: "Run", task: Task, progress: Progress, best: Weights) -> bool:
+        """Judge an epoch, and tell whether the validation score has stopped rising; only where that can save epochs."""
         if not self.early_stopping or not task.validation or self.epochs <= max(self.patience, self.min_epochs):
             return False
-        if progress.epoch >= self.epochs:
-            return False
-        score = run.score(task, rows="validation").value
-        run.model.network.train()
-        if progress.best_score is None or score > progress.best_score + self.delta:
-            progress.best_score, progress.bad_epochs = score, 0
-        else:
-            progress.bad_epochs += 1
+        judge_epoch(run, task, progress, best, self.delta)
         return progress.epoch >= self.min_epochs and progress.bad_epochs >= self.patience
 
-    def _state(self, run: "Run", progress: Progress, optimizer: Any, scheduler: Any) -> dict[str, Any]:
+    def _state(self, run: "Run", progress: Progress, best: Weights, optimizer: Any, scheduler: Any) -> dict[str, Any]:
         """Return what `train` needs to go on from here, bit for bit."""
         return {
             "progress": asdict(progress),
-            "n_tokens": run.gather(progress.n_tokens),  # each process counts its own
+            **{name: run.gather(vars(progress)[name]) for name in OWN},
+            "best": best,
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
             "scaler": run.accelerator.scaler.state_dict() if run.accelerator.scaler else None,
