@@ -1,17 +1,21 @@
 import json
+import random
 import signal
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
+import numpy
 import pytest
 import torch
 
 from everlearn.errors import ConfigError, ModelError, Paused, StateError
+from everlearn.models.load import ModelConfig
 from everlearn.runs import Listener, resume, run
 from everlearn.state import checkpoints, load_state
 from everlearn.strategy import Strategy
 from support.recipes import final_weights, lines_of, plain_recipe
-from support.runs import assert_same, make_bench, weights
+from support.runs import StopAfter, Stopped, assert_same, make_bench, weights
 
 
 @dataclass
@@ -65,6 +69,46 @@ def test_learning_leaves_the_global_generator_alone_and_depends_on_the_seed(llam
     assert_same(first, weights(bench.learn(bench.run(epochs=1))))
     other = weights(bench.learn(bench.run(epochs=1, seed=1)))
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_module_that_draws_from_python_and_numpy_is_seeded_and_resumed(llama, bert, tmp_path):
+    bench = replace(make_bench("plain", llama, bert), config=ModelConfig("support.noisy:build"))
+    random.seed(1), numpy.random.seed(1)
+    states = random.getstate(), numpy.random.get_state()[1].copy()
+    whole = bench.learn(bench.run())
+    score = whole.score(bench.tasks[0])
+    assert random.getstate() == states[0]
+    assert (numpy.random.get_state()[1] == states[1]).all()
+    random.seed(2), numpy.random.seed(2)
+    assert_same(weights(whole), weights(bench.learn(bench.run())))
+    for moment in (4, 9):
+        folder = tmp_path / str(moment)
+        with pytest.raises(Stopped):
+            bench.learn(bench.run(folder=folder, every_steps=1, listener=StopAfter(moment)))
+        random.seed(moment), numpy.random.seed(moment)
+        resumed = bench.learn(bench.run(folder=folder, every_steps=1))
+        assert_same(weights(whole), weights(resumed))
+        assert resumed.score(bench.tasks[0]) == score
+
+
+def test_rows_that_are_drawn_when_they_are_read_are_the_same_after_a_resume(llama, bert, tmp_path):
+    @dataclass
+    class Drawn(Sequence):
+        rows: list
+
+        def __len__(self):
+            return len(self.rows)
+
+        def __getitem__(self, index):
+            row = self.rows[index]
+            return {**row, "prompt": row["prompt"] + str(random.randrange(10)) + str(numpy.random.randint(10))}
+
+    bench = make_bench("causal_lora", llama, bert)
+    bench = replace(bench, tasks=tuple(replace(task, train=Drawn(task.train)) for task in bench.tasks))
+    whole = weights(bench.learn(bench.run()))
+    with pytest.raises(Stopped):
+        bench.learn(bench.run(folder=tmp_path, every_steps=1, listener=StopAfter(8)))
+    assert_same(whole, weights(bench.learn(bench.run(folder=tmp_path, every_steps=1))))
 
 
 def test_a_run_writes_its_folder(tmp_path):

@@ -24,7 +24,7 @@ from everlearn.models.load import Model, load_model, with_template
 from everlearn.models.objectives import CausalObjective
 from everlearn.record import Recorder, environment
 from everlearn.report.results import write_results
-from everlearn.seeds import seed_for
+from everlearn.seeds import seed_for, seeded
 from everlearn.state import (
     beginning_in,
     checkpoints,
@@ -153,8 +153,7 @@ class Run:
         self.current = task.name
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats()
-        with torch.random.fork_rng():
-            torch.manual_seed(seed_for(self.seed, self.position, task.name, self.rank))
+        with seeded(seed_for(self.seed, self.position, task.name, self.rank)):
             if saved is None:
                 self.add_labels(task)
                 for strategy in self.strategies:
@@ -176,6 +175,9 @@ class Run:
             n_steps=progress.index,
             n_tokens=int(self.sum(progress.n_tokens)),
             peak_memory_bytes=self._peak_memory_bytes(),
+            n_epochs=progress.epoch,
+            best_epoch=progress.best_epoch or None,
+            mean_loss=self.sum(progress.loss_sum) / progress.index if progress.index else None,
             strategy_bytes={strategy.name: strategy.state_bytes() for strategy in self.strategies},
             strategy_facts={strategy.name: facts for strategy in self.strategies if (facts := strategy.facts())},
         )
@@ -183,7 +185,7 @@ class Run:
     def score(self, task: Task, rows: str = "evaluation") -> Score:
         """Score the model on a task's `evaluation` or `validation` rows; nothing of the model's state changes."""
         self.add_labels(task)
-        with self.ready_for(task):
+        with seeded(seed_for(self.seed, "score", task.name, rows)), self.ready_for(task):
             self.listener.scoring(task)
             score = score_task(self.model, task, rows, self.accelerator, self.eval_batch_size)
         if rows == "evaluation":

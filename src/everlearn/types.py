@@ -123,7 +123,10 @@ class TaskResult:
 class Cost:
     """What learning one task took. Times in seconds, tokens as fed to the model (padding aside), memory in bytes.
 
-    strategy_facts: what each strategy tells of its state after the task, JSON; see `Strategy.facts`.
+    n_epochs: passes over the rows; fewer than planned where learning stopped early. best_epoch: the one, from 1, whose
+    weights were kept, None where validation rows didn't choose. mean_loss: over the optimizer steps, penalties
+    included, nats; None where there was no step. strategy_facts: what each strategy tells of its state after the task,
+    JSON; see `Strategy.facts`.
     """
 
     train_s: float = 0.0
@@ -131,6 +134,9 @@ class Cost:
     n_steps: int = 0
     n_tokens: int = 0
     peak_memory_bytes: int = 0
+    n_epochs: int = 0
+    best_epoch: int | None = None
+    mean_loss: float | None = None
     strategy_bytes: dict[str, int] = field(default_factory=dict)
     strategy_facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 

@@ -1,6 +1,8 @@
+import random
 from collections import Counter
 from dataclasses import replace
 
+import numpy
 import pytest
 import torch
 
@@ -121,6 +123,20 @@ def test_worker_processes_bring_the_same_batches():
     steps = plan_epoch(encoded, BatchPlan(5, 1, False), (0,))
     for one, other in zip(load_steps(encoded, steps), load_steps(encoded, steps, workers=1), strict=True):
         assert torch.equal(one[0]["x"], other[0]["x"])
+
+
+def test_worker_processes_draw_by_the_seed():
+    class Drawing(Plain):
+        def collate(self, picked):
+            return {"x": torch.tensor([random.random(), numpy.random.rand(), torch.rand(1).item()])}
+
+    encoded = EncodedMixture(Mixture.of(tensor_task(0)), Drawing())
+    steps = plan_epoch(encoded, BatchPlan(12, 1, False), (0,))
+    one, again, other = (
+        torch.stack([step[0]["x"] for step in load_steps(encoded, steps, workers=1, seed=seed)]) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, again)
+    assert (one != other).all()
 
 
 class Plain:

@@ -136,10 +136,12 @@ def load_steps(
     world_size: int = 1,
     workers: int = 0,
     pin_memory: bool = False,
+    seed: int = 0,
 ) -> Iterator[list[Batch]]:
     """Yield the micro-batches of each step on the CPU; each process takes every `world_size`-th row of a micro-batch.
 
-    A process without a row in a micro-batch gets an empty dict for it.
+    A process without a row in a micro-batch gets an empty dict for it. seed: of the workers' global generators, which
+    torch derives from it for Python, NumPy and itself.
     """
     shares = [[micro[rank::world_size] for micro in step] for step in steps]
     filled = [share for step in shares for share in step if share]
@@ -149,7 +151,7 @@ def load_steps(
         collate_fn=_as_is,
         num_workers=workers,
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # its own, so that opening a loader doesn't move the global one
+        generator=torch.Generator().manual_seed(seed),  # its own: opening a loader doesn't move the global one
     )
     batches = iter(loader)
     for step in shares:

@@ -146,13 +146,12 @@ class OnlineLearner:
             batch, rows = batches.take(addresses)
             for update in range(self.updates):
                 step.index = progress.index
-                take_step(run, step, [batch], [rows], optimizer, hooks, self.clip)
+                progress.loss_sum += take_step(run, step, [batch], [rows], optimizer, hooks, self.clip)
                 if update == 0:
                     loss = _loss_of(step.outputs, rows.index(addresses[0]))
                 progress.n_tokens += n_tokens(batch)
                 progress.index += 1
             after = self._answer(run, task, row, room) if self.answer_after else None
-            progress.loss_sum += loss
             progress.elapsed_s = time.perf_counter() - started
             task.train.learned(
                 Episode(

@@ -5,10 +5,10 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from everlearn.errors import ConfigError, check_number, describe, nearest
+from everlearn.seeds import seeded
 from everlearn.types import Task
 
 
@@ -28,8 +28,7 @@ def build_plain(name: str, options: dict[str, Any], tasks: Sequence[Task], head:
     if unknown:
         way_out = f"{nearest(unknown[0], parameters)}Options: {', '.join(parameters)}"
         raise ConfigError(describe("model.options", f"{name} has no such option", unknown[0], way_out))
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         return build(**arguments)
 
 
