@@ -117,7 +117,7 @@ class SupervisedLearner:
             if run.accelerator.scaler:
                 run.accelerator.scaler.load_state_dict(saved["scaler"])
         self._checkpoint_activations(run.model.network)
-        run.model.network.train()
+        run.model.train()
         hooks = Hooks.of(run)
         run.listener.training(task, n_steps, progress.index)
         while progress.epoch < self.epochs and not progress.stopped and n_steps:
@@ -182,7 +182,7 @@ class SupervisedLearner:
         if progress.epoch >= self.epochs:
             return False
         score = run.score(task, rows="validation").value
-        run.model.network.train()
+        run.model.train()
         if progress.best_score is None or score > progress.best_score + self.delta:
             progress.best_score, progress.bad_epochs = score, 0
         else:

@@ -129,6 +129,10 @@ class Model:
         """The module to call."""
         return self.adapters.network
 
+    def train(self) -> None:
+        """Put the network into training mode; what its owner froze in evaluation mode (a BatchNorm, say) stays so."""
+        self.adapters.train()
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Put the network into evaluation mode; each module's own training flag comes back afterwards."""
