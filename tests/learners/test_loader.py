@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_epoch_steps, plan_epoch, row_batches
+from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_task_steps, plan_epoch, row_batches
 from everlearn.memory.disk import open_rows, write_rows
 from everlearn.models.objectives import CausalObjective
 from everlearn.types import Examples, Group, Mixture
@@ -35,7 +35,7 @@ def test_four_batches_of_two_hold_the_rows_of_one_of_eight(group_by_length, rati
     split = plan_epoch(encoded, BatchPlan(2, 4, group_by_length), (0,))
     assert [sorted(rows) for rows in rows_of_steps(once)] == [sorted(rows) for rows in rows_of_steps(split)]
     assert all(sum(group == 0 for group, _ in micro) <= 2 for step in split for micro in step)
-    assert len(once) == n_epoch_steps(encoded, BatchPlan(8, 1, False)) == len(split)
+    assert len(once) == n_task_steps(encoded, BatchPlan(8, 1, False), 1) == len(split)
 
 
 @pytest.mark.parametrize("group_by_length", [False, True])
@@ -164,7 +164,7 @@ def test_an_empty_first_group_has_no_steps():
     task = prompt_task(0)
     encoded = EncodedMixture(Mixture((Group(()), Group((Examples(task, task.train),)))), objective())
     assert plan_epoch(encoded, BatchPlan(4, 1, True), (0,)) == []
-    assert n_epoch_steps(encoded, BatchPlan(4, 1, True)) == 0
+    assert n_task_steps(encoded, BatchPlan(4, 1, True), 3) == 0
 
 
 def test_parts_of_a_group_are_addressed_in_a_row():

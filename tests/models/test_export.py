@@ -149,7 +149,9 @@ def test_what_answers_otherwise_is_not_kept(llama: Path, tmp_path: Path) -> None
     with torch.no_grad():
         other.model.embed_tokens.weight.add_(0.1 * torch.randn(other.model.embed_tokens.weight.shape))
     other.save_pretrained(base)
-    with pytest.raises(ModelError, match=r"^export: what was written answers otherwise than the model; it was not kept"):
+    with pytest.raises(
+        ModelError, match=r"^export: what was written answers otherwise than the model; it was not kept"
+    ):
         export(model, tmp_path / "out")
     with pytest.raises(ModelError, match="answers otherwise"):
         save_trained(model, tmp_path / "kept", PROMPTS)

@@ -71,7 +71,7 @@ def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerato
 def metric_names(task: Task) -> tuple[str, ...]:
     """Return the metrics to compute for a task, the one that fills the matrix first."""
     known = METRICS[task.kind]
-    regression = task.kind == "tensor" and task.evaluation.y.is_floating_point()
+    regression = task.kind == "tensor" and task.targets(task.evaluation[:1]).is_floating_point()
     names = tuple(task.metrics) or (("negative_mse",) if regression else known[:1])
     for name in names:
         if name not in known:
@@ -141,9 +141,7 @@ def _exact_match(model: Model, task: Task, rows: Rows, share: _Share) -> _Result
     order = sorted(range(len(rows)), key=lambda i: len(prompts[i]))  # those of like length share a batch
     answers = share.over(
         [prompts[i] for i in order],
-        lambda batch: generate_greedily(
-            model.network, model.objective, batch, room, share.accelerator.device
-        ),
+        lambda batch: generate_greedily(model.network, model.objective, batch, room, share.accelerator.device),
     )
     answer_of = dict(zip(order, answers, strict=True))
     outcomes = [float(is_right(task, answer_of[i], row, texts[i][1])) for i, row in enumerate(rows)]

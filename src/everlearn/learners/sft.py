@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, get_scheduler
 from everlearn.errors import ConfigError, TrainingError, check_choice, check_number, describe
 from everlearn.learners.devices import PRECISIONS
 from everlearn.learners.gradients import sum_over_processes, to_device
-from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_epoch_steps, plan_epoch
+from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_task_steps, plan_epoch
 from everlearn.models.objectives import Batch, mean_loss
 from everlearn.registry import register
 from everlearn.state import rng_state, set_rng_state
@@ -104,7 +104,7 @@ class SupervisedLearner:
         """Train `run.model` on the mixture, from the start or from what `run.checkpoint` saved in mid-task."""
         encoded = EncodedMixture(mixture, run.model.objective)
         plan = BatchPlan(self.batch_size, self.accumulation, self.group_by_length)
-        n_steps = n_epoch_steps(encoded, plan) * self.epochs
+        n_steps = n_task_steps(encoded, plan, self.epochs)
         step = Step(run, task, run.model.adapters.trainable(), n_steps=n_steps)
         optimizer = self._optimizer(run, list(step.params.values()))
         scheduler = get_scheduler(SCHEDULES[self.schedule], optimizer, int(self.warmup * n_steps), max(1, n_steps))

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import BitsAndBytesConfig
 
-from everlearn.errors import ConfigError, ModelError, StateError, describe, nearest
+from everlearn.errors import ConfigError, ModelError, describe, nearest
 from everlearn.models.adapters import TIED, Adapters, is_peft
 from everlearn.models.heads import GrowingHead
 from everlearn.models.load import Model, quiet

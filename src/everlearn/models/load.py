@@ -20,7 +20,8 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from everlearn.errors import ConfigError, ModelError, check_choice, check_number, describe
-from everlearn.models.adapters import Adapters
+from everlearn.models.adapters import Adapters, is_peft
+from everlearn.models.given import Given, check_given, tokenizer_of
 from everlearn.models.heads import install_head
 from everlearn.models.objectives import CausalObjective, ClassifyObjective, Objective, TagObjective, TensorObjective
 from everlearn.models.plain import build_plain
@@ -146,11 +147,12 @@ class Model:
                 vars(module)["training"] = True
 
 
-def load_model(config: ModelConfig | nn.Module, tasks: Sequence[Task], seed: int = 0) -> Model:
+def load_model(config: ModelConfig | Given | nn.Module, tasks: Sequence[Task], seed: int = 0) -> Model:
     """Load the model that fits the kind of the tasks, with its adapter in place.
 
     Args:
-        config: how to load it; or a plain module, which is then trained whole.
+        config: how to load it; or a model that is loaded, which is trained in place: a plain module whole, a model of
+            transformers as one loaded by its name, a peft model's own adapter. What is frozen stays so.
         tasks: what it will learn: their kind chooses the architecture, a plain one is sized by their tensors.
         seed: for the adapter's and heads' initial weights.
 
@@ -158,23 +160,32 @@ def load_model(config: ModelConfig | nn.Module, tasks: Sequence[Task], seed: int
         ModelError: if it can't be found or loaded. ConfigError: if the options don't fit it.
     """
     kind = network_kind(tasks)
-    if isinstance(config, nn.Module):
-        return _plain(config, ModelConfig(name="module"), tasks, seed)
+    given = Given(config, None, ModelConfig(name="module")) if isinstance(config, nn.Module) else None
+    given = config if isinstance(config, Given) else given
+    if given is not None:
+        config = given.config
     if kind == "tensor":
-        network = build_plain(config.name, config.options, tasks, config.head, seed_for(seed, "model"))
+        network = given.network if given is not None else build_plain(
+            config.name, config.options, tasks, config.head, seed_for(seed, "model")
+        )  # fmt: skip
         return _plain(network, config, tasks, seed)
+    if given is not None:
+        check_given(given, kind)
     path = _path(config.name)
-    tokenizer = _load(config.name, AutoTokenizer.from_pretrained, path, **_source(config))
+    tokenizer = (
+        tokenizer_of(given) if given is not None
+        else _load(config.name, AutoTokenizer.from_pretrained, path, **_source(config))
+    )  # fmt: skip
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes where there are no files of one
         way_out = "Save the model's tokenizer beside its weights"
         raise ModelError(describe(f"model {config.name!r}", "has no tokenizer", str(path), way_out))
     if kind == "causal":
-        network, _ = _network(AutoModelForCausalLM, config, path, seed)
+        network, _ = (given.network, []) if given is not None else _network(AutoModelForCausalLM, config, path, seed)
         adapters = Adapters(network)
         objective: Objective = CausalObjective(tokenizer, _max_length(config, network))
     else:
         auto = AutoModelForSequenceClassification if kind == "classify" else AutoModelForTokenClassification
-        network, missing = _network(auto, config, path, seed)
+        network, missing = (given.network, []) if given is not None else _network(auto, config, path, seed)
         if kind == "classify" and network.config.pad_token_id is None:
             network.config.pad_token_id = tokenizer.pad_token_id
         head, _ = install_head(network, network.config.num_labels)
@@ -182,7 +193,8 @@ def load_model(config: ModelConfig | nn.Module, tasks: Sequence[Task], seed: int
         adapters = Adapters(network, head, config.head, fresh)
         objective_class = ClassifyObjective if kind == "classify" else TagObjective
         objective = objective_class(tokenizer, adapters, _max_length(config, network))
-    _add_adapter(adapters, config.adapter or AdapterConfig(), kind, path, seed)
+    own = "full" if is_peft(network) else "lora"  # of a peft model its own adapter: all that it left trainable
+    _add_adapter(adapters, config.adapter or AdapterConfig(own), kind, path, seed)
     return Model(config.name, kind, adapters, objective, tokenizer)
 
 

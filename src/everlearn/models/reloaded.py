@@ -80,7 +80,7 @@ class Sample:
                     network.to(next(model.network.parameters()).device)
         except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            way_out = "Name the base model by a folder or hub id that can be loaded, or export the whole model: --merged"
+            way_out = "Put the base model where it was loaded from, or export the whole model: --merged"
             raise ModelError(describe("export", f"can't be loaded back ({reason})", model.name, way_out)) from error
         difference = self._difference(_logits(network.eval(), self.inputs, prompt))
         limit = 1e-1 if "quantization_config" in options else TOLERANCE[options["dtype"]]
@@ -106,7 +106,10 @@ def load_options(model: Model, n_labels: int | None) -> dict[str, Any]:
     network = base_of(model.network)
     options: dict[str, Any] = {"dtype": network.dtype}
     if n_labels is not None:
-        options |= {"num_labels": n_labels, "ignore_mismatched_sizes": True}  # the checkpoint may have a head of its own
+        options |= {
+            "num_labels": n_labels,
+            "ignore_mismatched_sizes": True,
+        }  # those of a checkpoint's own head
     if network.is_remote_code():
         options["trust_remote_code"] = True
     if network.config.to_dict().get("quantization_config"):
@@ -124,8 +127,8 @@ def _load_back(folder: Path, model: Model, options: dict[str, Any]) -> tuple[nn.
     auto = AUTO[model.kind]
     adapter = folder / "lora" if (folder / "lora").exists() else folder
     if not (adapter / "adapter_config.json").exists():
-        whole = {name: value for name, value in options.items() if name not in ("num_labels", "ignore_mismatched_sizes")}
-        return auto.from_pretrained(folder, **whole), None
+        of_head = ("num_labels", "ignore_mismatched_sizes")  # a whole model has its own
+        return auto.from_pretrained(folder, **{k: v for k, v in options.items() if k not in of_head}), None
     config = PeftConfig.from_pretrained(str(adapter))
     base = auto.from_pretrained(config.base_model_name_or_path, revision=config.revision, **options)
     prompt = folder / "prompt" / "adapter_model.safetensors"
