@@ -44,7 +44,7 @@ class TensorRows(Sequence):
 
 @dataclass(frozen=True)
 class Loader:
-    """What a data loader of the user's makes of a task's rows: it decides the batches, everlearn what is done with them.
+    """What a data loader of the user's makes of a task's rows: it decides which rows meet in which batch.
 
     Attributes:
         samples: the sample of each row, read from the user's dataset whenever a batch takes it.
@@ -67,8 +67,8 @@ class Task:
 
     Columns by kind: `prompt` has `prompt` and `completion` (strings), or `messages`, and optionally `choices` (list of
     strings); `classify` has `text`, optionally `text_pair`, and `label` (an index into `labels`); `tag` has `tokens`
-    (list of strings) and `tags` (list of indices into `labels`); `text` has `text`; `tensor` is a `TensorRows`, or a list
-    of samples {"x": ..., "y": ...} that only `loader.collate` can put into a batch (sentences that it pads, say).
+    (list of strings) and `tags` (list of indices into `labels`); `text` has `text`; `tensor` is a `TensorRows`, or
+    samples {"x": ..., "y": ...} that only `loader.collate` can put into a batch (sentences that it pads, say).
     `metrics` are names of scores (evaluation/score.py), the first one fills the accuracy matrix; empty: the kind's own.
     `verifier` names a registered function (completion, row) -> bool that replaces exact match.
     `max_new_tokens` of an answer; None: the limit follows the longest completion of the rows that are scored.

@@ -70,12 +70,7 @@ def fit_task(task: Task, model: Model) -> Task:
     if loader is not None:
         loader = replace(loader, collate=FittedCollate(loader.collate, fits["train"]))
     notes = task.notes
-    if (
-        fits["train"].targets == "as_is"
-        and len(output) == 1
-        and output[0] > 1
-        and _is_one_hot(task.targets(task.train))
-    ):
+    if fits["train"].targets == "as_is" and output.numel() > 1 and _is_one_hot(task.targets(task.train)):
         told = "its targets are one-hot rows of real numbers, learned as numbers; to learn classes, pass y.argmax(1)"
         notes = (*notes, f"{where}: {told}.")
     fitted = {name: _fitted(rows, fits[name]) for name, rows in parts.items()}

@@ -1,6 +1,6 @@
 """Tensors from the user's own data loaders: the rows that a loader draws, and the batches that it makes of them.
 
-All epochs' batches are drawn beforehand, by the loader's own sampler: the rows that come up in them are the task's rows,
+All epochs' batches are drawn beforehand, by the loader's own sampler: the rows that come up in them are the task's,
 whichever sampler it is, and a step can be repeated.
 """
 
