@@ -132,7 +132,7 @@ class ContinualTrainer:
         """Learn one task and score it. A task that doesn't fit is refused before anything is trained.
 
         Args:
-            name, task_name: what to call it; without one, `task_<task_id>`.
+            name, task_name: what to call it; without one, `task_<task_id>`, by default the number of tasks before it.
             train, evaluate, validation: JSONL, CSV or Parquet files, or rows in memory. Without `evaluate` a fifth of
                 the training rows is held out. `validation` is for early stopping.
             train_loader: for plain modules: a DataLoader of batches (x, y) of tensors. Its batches are those that are
@@ -155,7 +155,8 @@ class ContinualTrainer:
             StreamError: if data is missing, bad, or does not fit the model. ConfigError, ModelError: if the model can't
                 learn such a task. TrainingError: if the loss is not finite.
         """
-        name = name or task_name or f"task_{task_id if task_id is not None else len(self._learned_scores)}"
+        n_known = len(self._run.tasks) if self._run is not None else 0
+        name = name or task_name or f"task_{task_id if task_id is not None else n_known}"
         batch_size = None
         learner = _changed(self._learner, {} if num_epochs is None else {"epochs": num_epochs})
         if train_loader is not None:

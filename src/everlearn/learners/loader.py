@@ -68,7 +68,7 @@ class EncodedMixture(Dataset):
     def __init__(self, mixture: Mixture, objective: Objective):
         self.objective = objective
         self.ratios = [group.ratio for group in mixture.groups]
-        self.loader = mixture.groups[0].loader
+        self.loader = next((group.loader for group in mixture.groups[:1]), None)
         self.parts: list[list[Features]] = [
             [_features(objective, part) for part in group.parts if len(part)] for group in mixture.groups
         ]

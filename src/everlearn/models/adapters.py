@@ -44,7 +44,7 @@ class Adapters:
         self.task_blocks: dict[str, int] = {}
         self.columns: dict[str, int] = {}
         self._trained: dict[int, nn.Parameter] = {}  # by id: all that ever required gradients
-        self._frozen = {name for name, p in network.named_parameters() if not p.requires_grad}  # by the caller
+        self._frozen = {id(p): p for p in network.parameters() if not p.requires_grad}  # by the caller; for good
         resting = [module for module in network.modules() if not module.training]
         self._resting = resting if network.training else []
         network.requires_grad_(False)
@@ -169,8 +169,8 @@ class Adapters:
                 parameter.requires_grad_(True)
 
     def _full(self) -> None:
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(name not in self._frozen)
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(id(parameter) not in self._frozen)
         if not self.trainable():
             way_out = "Let some require gradients: requires_grad_(True); for a peft adapter: is_trainable=True"
             raise ModelError(describe("model", "all its parameters are frozen", type(self.network).__name__, way_out))
@@ -178,7 +178,7 @@ class Adapters:
     def _freeze(self, *, parameters: list[str], frozen: bool = True) -> None:
         present = dict(self.network.named_parameters())
         for name in parameters:
-            present[name].requires_grad_(not frozen)
+            present[name].requires_grad_(not frozen and id(present[name]) not in self._frozen)
 
     def _operation(self, name: str) -> Callable[..., None]:
         built_in = {"lora": self._lora, "full": self._full, "labels": self._labels, "freeze": self._freeze}

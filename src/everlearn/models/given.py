@@ -80,7 +80,8 @@ def tokenizer_of(given: Given) -> Any:
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         what = f"a tokenizer for it can't be loaded ({reason})"
-        raise ModelError(describe("model", what, source, "Pass tokenizer=...")) from error
+        way_out = "Pass it: tokenizer=AutoTokenizer.from_pretrained(FOLDER)"
+        raise ModelError(describe("model", what, source, way_out)) from error
 
 
 def check_options(options: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ class Fit:
         """Return a batch that fits."""
         x = x.to(self.dtype) if self.dtype is not None else x
         if self.targets == "one_hot":
-            return x, y.argmax(1)
+            return x, y.long().argmax(1)
         return x, y.reshape(len(y)).long() if self.targets == "class" else y
 
 
