@@ -176,7 +176,7 @@ class ContinualTrainer:
         try:
             run.learn(task)
         except EverlearnError:
-            run.tasks = known
+            run.tasks, run.current = known, None
             raise
         if len(task.evaluation) == 0:
             return None

@@ -60,7 +60,11 @@ class Adapters:
         """
         method = self._operation(operation)
         inspect.signature(method).bind(**arguments)
-        method(**arguments)
+        with warnings.catch_warnings():
+            # peft asks transformers by a name that is going out of use; that is not the user's business
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            warnings.filterwarnings("ignore", TIED)
+            method(**arguments)
         self.log.append([operation, arguments])
         self._note_trained()
 
@@ -150,14 +154,12 @@ class Adapters:
     ) -> None:
         layers = linear_names(self.network, self.head) if targets == "auto" else targets
         config = LoraConfig(
-            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=layers, task_type=task_type
+            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=layers, task_type=task_type,
+            fan_in_fan_out=any(_is_conv1d(module) for module in self.network.modules()),
         )  # fmt: skip
-        with torch.random.fork_rng(), warnings.catch_warnings():
+        with torch.random.fork_rng():
             torch.manual_seed(seed_for(seed, "lora"))
             try:
-                # peft asks transformers by a name that is going out of use; that is not the user's business
-                warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-                warnings.filterwarnings("ignore", TIED)
                 self.network = get_peft_model(self.network, config)
             except ValueError as error:
                 way_out = "Use model.adapter.name: full" if targets == "auto" else "Name layers of this model, or auto"
@@ -226,7 +228,7 @@ def linear_names(network: nn.Module, head: nn.Module | None) -> list[str]:
     names = {
         name.rpartition(".")[2]
         for name, module in network.named_modules()
-        if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
+        if (isinstance(module, nn.Linear) or _is_conv1d(module))
         and module not in skipped
         and id(module.weight) not in embeddings
     }
@@ -234,6 +236,11 @@ def linear_names(network: nn.Module, head: nn.Module | None) -> list[str]:
         way_out = "Use model.adapter.name: full"
         raise ModelError(describe("model.adapter", "the model has no linear layer for LoRA", sorted(names), way_out))
     return sorted(names - left_out)
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    """Tell whether a module is GPT-2's linear map, whose matrix is [in, out]."""
+    return type(module).__name__ == "Conv1D"
 
 
 def last_linear(network: nn.Module) -> nn.Linear | None:

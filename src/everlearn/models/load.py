@@ -43,7 +43,7 @@ class AdapterConfig:
     Args:
         name: lora; full for all weights; prompt (prompt tuning), prefix (prefix tuning) or lora_prompt (both LoRA and a
             prompt) for language models that write.
-        targets: of LoRA: layer names, or auto for all linear layers.
+        targets: of LoRA: layer names, or auto for all linear layers (of Mamba, `in_proj`).
         soft_tokens: vectors of a prompt or prefix. init_text: a prompt begins as these words, else as random tokens.
     """
 
@@ -287,14 +287,15 @@ def _load(name: str, loader: Callable[..., Any], path: str, **options: Any) -> A
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence transformers' bars, and its report on missing heads: the heads are everlearn's own."""
-    level = hf_logging.get_verbosity()
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     try:
         yield
     finally:
         hf_logging.set_verbosity(level)
-        hf_logging.enable_progress_bar()
+        if bars:
+            hf_logging.enable_progress_bar()
 
 
 def _max_length(config: ModelConfig, network: nn.Module) -> int:

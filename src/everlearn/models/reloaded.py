@@ -16,6 +16,7 @@ from everlearn.errors import ModelError, describe
 from everlearn.learners.gradients import to_device
 from everlearn.models.adapters import TIED, is_peft
 from everlearn.models.load import Model, quiet
+from everlearn.seeds import seeded
 from everlearn.types import Task
 
 N_ROWS = 4
@@ -73,7 +74,7 @@ class Sample:
         """
         options = load_options(model, n_labels)
         try:
-            with quiet(), warnings.catch_warnings():
+            with quiet(), warnings.catch_warnings(), seeded(0):  # what is loaded over is drawn first; a run goes on
                 warnings.filterwarnings("ignore", TIED)
                 network, prompt = _load_back(folder, model, options)
                 if "quantization_config" not in options:  # bitsandbytes puts its layers on the GPU itself
@@ -86,7 +87,7 @@ class Sample:
         limit = 1e-1 if "quantization_config" in options else TOLERANCE[options["dtype"]]
         if not difference <= limit * max(1.0, self.logits.abs().max().item()):
             what = "what was written answers otherwise than the model; it was not kept. The logits differ"
-            way_out = "Export an adapter instead of a whole model, or the other way round"
+            way_out = "See that the base model's files are those it was loaded from; or export with or without --merged"
             raise ModelError(describe("export", what, f"{difference:.2g}", way_out))
         return difference
 
@@ -106,10 +107,8 @@ def load_options(model: Model, n_labels: int | None) -> dict[str, Any]:
     network = base_of(model.network)
     options: dict[str, Any] = {"dtype": network.dtype}
     if n_labels is not None:
-        options |= {
-            "num_labels": n_labels,
-            "ignore_mismatched_sizes": True,
-        }  # those of a checkpoint's own head
+        options["num_labels"] = n_labels
+        options["ignore_mismatched_sizes"] = True  # the checkpoint may have a head of its own
     if network.is_remote_code():
         options["trust_remote_code"] = True
     if network.config.to_dict().get("quantization_config"):
