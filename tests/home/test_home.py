@@ -227,7 +227,7 @@ def test_bad_options_fail_before_anything_is_laid_down(home: Home) -> None:
 
 
 def test_exported_version_answers_as_the_home_does(home: Home, tmp_path: Path) -> None:
-    folder = home.export(tmp_path / "out", merged=True, version=1, task="colours")
+    folder = home.export(tmp_path / "out", merged=True, version=1, task="colours").path
     network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     versions = home._versions()
     run = versions.open(1, versions.learned_tasks(1))

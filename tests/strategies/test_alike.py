@@ -35,7 +35,7 @@ def test_layers_that_only_everlearn_knows_are_not_exported(strategy, merged, lla
     bench = make_bench("causal_lora", llama, bert)
     run = bench.learn(bench.run([strategy], epochs=1))
     with pytest.raises(ModelError, match=r"layers that only everlearn knows.*Keep the run"):
-        export_model(run.model, tmp_path / "out", merged=merged)
+        export_model(run.model, tmp_path / "out", bench.tasks[0], merged=merged)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,7 +1,8 @@
 import pytest
 
 from everlearn.errors import StreamError
-from everlearn.streams.labels import BadRow, LabelBook
+from everlearn.streams.labels import BadRow, LabelBook, with_labels
+from everlearn.types import Task
 
 
 def _numbered(book, labels, **options):
@@ -66,3 +67,14 @@ def test_declared_labels_are_names_or_indices():
 def test_labels_that_are_not_declared_are_bad(label, untyped, name, reason):
     with pytest.raises(BadRow, match=reason):
         LabelBook(["no", "yes"]).number(label, untyped=untyped, name=name)
+
+
+def test_labels_are_numbered_as_they_were_before():
+    rows = [{"tokens": ["a", "b"], "tags": [0, 1]}]
+    known = with_labels(Task("t", "tag", rows, rows, rows, labels=("B-X", "O")), ["O", "B-X", "B-Y"])
+    assert known.labels == ("O", "B-X", "B-Y")
+    assert known.train == known.evaluation == known.validation == [{"tokens": ["a", "b"], "tags": [1, 0]}]
+    words = [{"text": "a", "label": 1}]
+    assert with_labels(Task("t", "classify", words, [], labels=("no", "yes")), ["yes", "no"]).train[0]["label"] == 0
+    with pytest.raises(StreamError, match=r"^task 't': has labels that it had not before. Got \['yes'\]. Known: no"):
+        with_labels(Task("t", "classify", words, [], labels=("no", "yes")), ["no"])

@@ -72,7 +72,7 @@ def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerato
 def metric_names(task: Task) -> tuple[str, ...]:
     """Return the metrics to compute for a task, the one that fills the matrix first."""
     known = METRICS[task.kind]
-    regression = task.kind == "tensor" and task.evaluation.y.is_floating_point()
+    regression = task.kind == "tensor" and task.targets(task.evaluation[:1]).is_floating_point()
     names = tuple(task.metrics) or (("negative_mse",) if regression else known[:1])
     for name in names:
         if name not in known:

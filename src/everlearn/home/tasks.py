@@ -12,6 +12,7 @@ from everlearn.errors import ConfigError, StateError, StreamError, describe
 from everlearn.home.files import read_sealed, sha256_of, write_sealed
 from everlearn.state import write_file
 from everlearn.streams.checking import digest_of
+from everlearn.streams.labels import with_labels
 from everlearn.streams.loading import TaskOptions, build_task
 from everlearn.streams.reading import Data
 from everlearn.types import Kind, Row, Task
@@ -76,7 +77,7 @@ def read_new(
     if known is None:
         card = TaskCard(name, task.kind, task.labels, bool(chosen.labels), task.metrics, task.verifier)
         return replace(card, max_new_tokens=task.max_new_tokens), task
-    return known, _aligned(task, known)
+    return known, with_labels(task, known.labels)
 
 
 def load_tasks(folder: Path) -> dict[str, tuple[TaskCard, list[Row]]]:
@@ -195,32 +196,6 @@ def _as_before(chosen: TaskOptions, given: Mapping[str, Any], known: TaskCard) -
             way_out = f"Leave it out: the task was first learned with {value!r}; or give the task another name"
             raise ConfigError(describe(f"task {known.name!r}: {key}", "differs", given[key], way_out))
     return replace(chosen, **before)
-
-
-def _aligned(task: Task, known: TaskCard) -> Task:
-    """Return the task with its labels numbered as they are known."""
-    unknown = sorted(set(task.labels) - set(known.labels))
-    if unknown:
-        way_out = f"Known: {', '.join(known.labels)}; for other labels give the task another name"
-        raise StreamError(describe(f"task {known.name!r}", "has labels that it had not before", unknown, way_out))
-    if task.labels == known.labels:
-        return task
-    number = {index: known.labels.index(label) for index, label in enumerate(task.labels)}
-    column = "label" if task.kind == "classify" else "tags"
-
-    def renumbered(rows: Iterable[Row]) -> list[Row]:
-        if column == "label":
-            return [{**row, column: number[row[column]]} for row in rows]
-        return [{**row, column: [number[tag] for tag in row[column]]} for row in rows]
-
-    validation = renumbered(task.validation) if task.validation is not None else None
-    return replace(
-        task,
-        train=renumbered(task.train),
-        evaluation=renumbered(task.evaluation),
-        validation=validation,
-        labels=known.labels,
-    )
 
 
 def _answer(row: Row) -> Any:

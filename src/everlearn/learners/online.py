@@ -141,7 +141,7 @@ class OnlineLearner:
             before = self._answer(run, task, row, room)
             rate = self.learning_rate * task.train.rate_factor * self._scale(row)
             optimizer.param_groups[0]["lr"] = step.learning_rate = rate
-            run.model.network.train()
+            run.model.train()
             addresses = batches.add(row)
             batch, rows = batches.take(addresses)
             for update in range(self.updates):
@@ -167,7 +167,7 @@ class OnlineLearner:
             )
             run.after_step(task, task.train.learner_state)
         task.train.learner_state = None
-        run.model.network.train()
+        run.model.train()
         self.moments_ = _moments(optimizer, step.params)
         return progress
 

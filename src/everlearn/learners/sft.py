@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, get_scheduler
 from everlearn.errors import ConfigError, TrainingError, check_choice, check_number, describe
 from everlearn.learners.devices import PRECISIONS
 from everlearn.learners.gradients import SharedBuffers, all_finite, sum_over_processes, to_device
-from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_epoch_steps, plan_epoch
+from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_task_steps, plan_epoch
 from everlearn.learners.stopping import Weights, go_back, judge_epoch
 from everlearn.models.chat import TRAIN_ON
 from everlearn.models.objectives import Batch, mean_loss
@@ -116,7 +116,7 @@ class SupervisedLearner:
         with seeded(seed_for(run.seed, run.position, task.name, "rows")):  # a resumed run reads the same ones
             encoded = EncodedMixture(mixture, run.model.objective)
         plan = BatchPlan(self.batch_size, self.accumulation, self.group_by_length)
-        n_steps = n_epoch_steps(encoded, plan) * self.epochs
+        n_steps = n_task_steps(encoded, plan, self.epochs)
         step = Step(run, task, run.model.adapters.trainable(), n_steps=n_steps)
         optimizer = self._optimizer(run, list(step.params.values()))
         scheduler = get_scheduler(SCHEDULES[self.schedule], optimizer, int(self.warmup * n_steps), max(1, n_steps))
@@ -130,7 +130,7 @@ class SupervisedLearner:
             if run.accelerator.scaler:
                 run.accelerator.scaler.load_state_dict(saved["scaler"])
         self._checkpoint_activations(run.model.network)
-        run.model.network.train()
+        run.model.train()
         hooks = Hooks.of(run)
         run.listener.training(task, n_steps, progress.index)
         while progress.epoch < self.epochs and not progress.stopped and n_steps:

@@ -20,8 +20,9 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from everlearn.errors import ConfigError, ModelError, check_choice, check_number, describe
-from everlearn.models.adapters import Adapters
+from everlearn.models.adapters import Adapters, is_peft
 from everlearn.models.chat import CHAT, give_template, template_text, wraps
+from everlearn.models.given import Given, check_given, tokenizer_of
 from everlearn.models.heads import install_head
 from everlearn.models.objectives import CausalObjective, ClassifyObjective, Objective, TagObjective, TensorObjective
 from everlearn.models.plain import build_plain
@@ -35,6 +36,11 @@ POCKET = "pocket"
 UNLIMITED = 2**15  # tokens in an example where neither the model (Mamba, say) nor the tokenizer has a limit
 DTYPES = ("float32", "bfloat16", "float16")
 ADAPTERS = ("lora", "full", "prompt", "prefix", "lora_prompt")
+AUTO = {
+    "causal": AutoModelForCausalLM,
+    "classify": AutoModelForSequenceClassification,
+    "tag": AutoModelForTokenClassification,
+}
 NETWORK_OF_KIND = {"prompt": "causal", "text": "causal", "classify": "classify", "tag": "tag", "tensor": "tensor"}
 
 
@@ -45,7 +51,7 @@ class AdapterConfig:
     Args:
         name: lora; full for all weights; prompt (prompt tuning), prefix (prefix tuning) or lora_prompt (both LoRA and a
             prompt) for language models that write.
-        targets: of LoRA: layer names, or auto for all linear layers.
+        targets: of LoRA: layer names, or auto for all linear layers (of Mamba, `in_proj`).
         soft_tokens: vectors of a prompt or prefix. init_text: a prompt begins as these words, else as random tokens.
     """
 
@@ -143,6 +149,10 @@ class Model:
         """The module to call."""
         return self.adapters.network
 
+    def train(self) -> None:
+        """Put the network into training mode; what its owner froze in evaluation mode (a BatchNorm, say) stays so."""
+        self.adapters.train()
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Put the network into evaluation mode; each module's own training flag comes back afterwards."""
@@ -156,11 +166,12 @@ class Model:
                 vars(module)["training"] = True
 
 
-def load_model(config: ModelConfig | nn.Module, tasks: Sequence[Task], seed: int = 0) -> Model:
+def load_model(config: ModelConfig | Given | nn.Module, tasks: Sequence[Task], seed: int = 0) -> Model:
     """Load the model that fits the kind of the tasks, with its adapter in place.
 
     Args:
-        config: how to load it; or a plain module, which is then trained whole.
+        config: how to load it; or a model that is loaded, which is trained in place: a plain module whole, a model of
+            transformers as one loaded by its name, a peft model's own adapter. What is frozen stays so.
         tasks: what it will learn: their kind chooses the architecture, a plain one is sized by their tensors.
         seed: for the adapter's and heads' initial weights.
 
@@ -168,39 +179,52 @@ def load_model(config: ModelConfig | nn.Module, tasks: Sequence[Task], seed: int
         ModelError: if it can't be found or loaded. ConfigError: if the options don't fit it.
     """
     kind = network_kind(tasks)
-    if isinstance(config, nn.Module):
-        return _plain(config, ModelConfig(name="module"), tasks, seed)
+    given = Given(config, None, ModelConfig(name="module")) if isinstance(config, nn.Module) else None
+    given = config if isinstance(config, Given) else given
+    if given is not None:
+        config = given.config
     if kind == "tensor":
-        network = build_plain(config.name, config.options, tasks, config.head, seed_for(seed, "model"))
-        return _plain(network, config, tasks, seed)
-    path, tokenizer = _path(config.name), load_tokenizer(config)
-    new_tokens: list[int] = []
-    if kind == "causal":
-        marks = give_template(tokenizer, config.chat_template) if config.chat_template is not None else []
-        network, _ = _network(AutoModelForCausalLM, config, path, seed)
-        new_tokens = tokenizer.convert_tokens_to_ids(marks)
-        _make_room(network, new_tokens, seed)
-        check_together(config.name, tokenizer, network.get_input_embeddings().num_embeddings)
-        adapters = Adapters(network)
-        objective: Objective = CausalObjective(
-            tokenizer, _max_length(config, network, tokenizer), chat=wraps(config.chat, tokenizer),
-            stop_ids=_own_ends(network),
+        network = given.network if given is not None else build_plain(
+            config.name, config.options, tasks, config.head, seed_for(seed, "model")
         )  # fmt: skip
-        if set(objective.stop_ids) - set(_own_ends(network)):  # so that it stops there wherever it is served
-            network.generation_config.eos_token_id = objective.stop_ids
+        return _plain(network, config, tasks, seed)
+    if given is not None:
+        check_given(given, kind)
+    tokenizer = load_tokenizer(config) if given is None else tokenizer_of(given)
+    auto, missing, marks = AUTO[kind], [], []
+    if kind == "causal" and config.chat_template is not None:
+        marks = give_template(tokenizer, config.chat_template)
+    if given is None:
+        network, missing = _network(auto, config, _path(config.name), seed)
     else:
-        auto = AutoModelForSequenceClassification if kind == "classify" else AutoModelForTokenClassification
-        network, missing = _network(auto, config, path, seed)
-        check_together(config.name, tokenizer, network.get_input_embeddings().num_embeddings)
+        network = given.network
+    new_tokens = tokenizer.convert_tokens_to_ids(marks)
+    _make_room(network, new_tokens, seed)
+    check_together(config.name, tokenizer, network.get_input_embeddings().num_embeddings)
+    max_length = _max_length(config, network, tokenizer)
+    if kind == "causal":
+        adapters = Adapters(network)
+        objective: Objective = _causal(config, network, tokenizer, max_length)
+    else:
         if kind == "classify":  # by it, classifiers of the Llama kind find a text's last token
             network.config.get_text_config().pad_token_id = padding_id(tokenizer)
         head, _ = install_head(network, network.config.num_labels)
         fresh = [name for name in missing if name in dict(network.named_parameters())]
         adapters = Adapters(network, head, config.head, fresh)
-        objective_class = ClassifyObjective if kind == "classify" else TagObjective
-        objective = objective_class(tokenizer, adapters, _max_length(config, network, tokenizer))
-    _add_adapter(adapters, config.adapter or AdapterConfig(), kind, path, seed, new_tokens)
+        objective = (ClassifyObjective if kind == "classify" else TagObjective)(tokenizer, adapters, max_length)
+    own = "full" if is_peft(network) else "lora"  # of a peft model its own adapter: all that it left trainable
+    _add_adapter(adapters, config.adapter or AdapterConfig(own), kind, _path(config.name), seed, new_tokens)
     return Model(config.name, kind, adapters, objective, tokenizer)
+
+
+def _causal(config: ModelConfig, network: nn.Module, tokenizer: Any, max_length: int) -> CausalObjective:
+    settings = network.generation_config
+    ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
+    stop_ids = [token for token in ends if token is not None]
+    objective = CausalObjective(tokenizer, max_length, chat=wraps(config.chat, tokenizer), stop_ids=stop_ids)
+    if set(objective.stop_ids) - set(stop_ids):  # so that an answer ends there wherever the model is served
+        settings.eos_token_id = objective.stop_ids
+    return objective
 
 
 def with_template(config: ModelConfig) -> ModelConfig:
@@ -324,14 +348,15 @@ def _load(name: str, loader: Callable[..., Any], path: str, **options: Any) -> A
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence transformers' bars, and its report on missing heads: the heads are everlearn's own."""
-    level = hf_logging.get_verbosity()
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     try:
         yield
     finally:
         hf_logging.set_verbosity(level)
-        hf_logging.enable_progress_bar()
+        if bars:
+            hf_logging.enable_progress_bar()
 
 
 def _make_room(network: nn.Module, new_tokens: list[int], seed: int) -> None:
@@ -342,12 +367,6 @@ def _make_room(network: nn.Module, new_tokens: list[int], seed: int) -> None:
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed_for(seed, "new tokens"))
         network.resize_token_embeddings(n_needed)
-
-
-def _own_ends(network: nn.Module) -> list[int]:
-    """Return the tokens that end an answer by the checkpoint's own generation settings."""
-    ends = network.generation_config.eos_token_id
-    return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
 def _max_length(config: ModelConfig, network: nn.Module, tokenizer: Any) -> int:

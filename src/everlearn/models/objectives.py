@@ -14,7 +14,7 @@ from everlearn.models.adapters import Adapters
 from everlearn.models.chat import NO_TEMPLATE, ChatFormat, TemplateRefusal, as_messages
 from everlearn.models.heads import column_mask
 from everlearn.models.special import padding_id, special_ids
-from everlearn.types import Outputs, Row, Rows, Task
+from everlearn.types import Outputs, Row, Rows, Task, TensorRows
 
 LEAST_ROOM = 32  # tokens that an answer may always have
 TEXT_TOKENS = 1024  # in an example of running text, at most
@@ -38,7 +38,19 @@ class TensorFeatures(Sequence):
         return {"x": self.x[index], "y": self.y[index]}
 
 
-Features = Sequence[dict[str, Any]]
+@dataclass(frozen=True)
+class Samples:
+    """Samples of a user's dataset, and the function that makes a batch of them."""
+
+    samples: list[Any]
+    make_batch: Callable[[list[Any]], tuple[torch.Tensor, torch.Tensor]]
+
+    def batch(self) -> Batch:
+        """Return the batch, {"x": ..., "y": ...}."""
+        return dict(zip("xy", self.make_batch(self.samples), strict=True))
+
+
+Features = Sequence[Any]
 
 
 class Objective(Protocol):
@@ -427,6 +439,9 @@ class TagObjective(_LabelledObjective):
 class TensorObjective:
     """A plain module: `network(x)` gives logits [batch, classes], or predictions where targets are floating point.
 
+    Rows that are no `TensorRows` are samples, put into batches by the task's `loader.collate`; those of several tasks
+    that share the function together, so that it pads them alike.
+
     With `head_mode` "task" a task that names its labels answers only among their columns of the output; a task's `y`
     counts within its own labels. Without labels, `y` is the output column itself.
     """
@@ -434,7 +449,9 @@ class TensorObjective:
     def __init__(self, adapters: Adapters):
         self.adapters = adapters
 
-    def encode(self, rows: Rows, task: Task) -> TensorFeatures:
+    def encode(self, rows: Rows, task: Task) -> Features:
+        if not isinstance(rows, TensorRows):
+            return [Samples([(row["x"], row["y"])], task.loader.collate) for row in rows]
         x, y = rows.x, rows.y
         labels = self.adapters.task_labels.get(task.name, ())
         if not labels:
@@ -446,21 +463,28 @@ class TensorObjective:
             allowed[columns] = True
         return TensorFeatures(x, columns[y], allowed)
 
-    def encode_answers(self, rows: Rows, task: Task) -> TensorFeatures:
+    def encode_answers(self, rows: Rows, task: Task) -> Features:
         """Turn rows into features to score."""
         return self.encode(rows, task)
 
-    def take(self, features: TensorFeatures, indices: list[int]) -> list[dict[str, Any]]:
+    def take(self, features: Features, indices: list[int]) -> list[Any]:
+        if not isinstance(features, TensorFeatures):
+            return [features[i] for i in indices]
         index = torch.as_tensor(indices)
         picked = {"x": features.x[index], "y": features.y[index]}
         if features.allowed is not None:
             picked["allowed"] = features.allowed.expand(len(index), -1)
         return [picked]
 
-    def collate(self, picked: list[dict[str, Any]]) -> Batch:
-        if len(picked) == 1:
-            return picked[0]
-        return {name: torch.cat([piece[name] for piece in picked]) for name in picked[0]}
+    def collate(self, picked: list[Any]) -> Batch:
+        pieces = [piece.batch() if isinstance(piece, Samples) else piece for piece in _together(picked)]
+        if len(pieces) == 1:
+            return pieces[0]
+        shapes = {name: [list(piece[name].shape) for piece in pieces] for name in pieces[0]}
+        if any(len({tuple(shape[1:]) for shape in of_pieces}) > 1 for of_pieces in shapes.values()):
+            way_out = "Give the data loaders of all tasks the same collate_fn, which then pads their rows together"
+            raise StreamError(describe("batch", "rows of several tasks differ in shape", shapes, way_out))
+        return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def forward(self, network: nn.Module, batch: Batch, past: Sequence[str] = ()) -> Outputs:
         logits, targets = network(batch["x"]), batch["y"]
@@ -479,6 +503,18 @@ class TensorObjective:
         if not columns or self.adapters.head_mode == "task":
             return columns or [None] * bool(past)
         return [sorted({column for of_task in columns for column in of_task})]
+
+
+def _together(picked: list[Any]) -> list[Any]:
+    """Return the pieces of a batch, with neighbours that one function makes a batch of as one."""
+    joined: list[Any] = []
+    for piece in picked:
+        before = joined[-1] if joined else None
+        if isinstance(piece, Samples) and isinstance(before, Samples) and before.make_batch == piece.make_batch:
+            joined[-1] = Samples([*before.samples, *piece.samples], piece.make_batch)
+        else:
+            joined.append(piece)
+    return joined
 
 
 def _pad(lists: list[list[int]], value: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ from torch import nn
 
 from everlearn.errors import ConfigError, check_number, describe, nearest
 from everlearn.seeds import seeded
-from everlearn.types import Task
+from everlearn.types import Task, TensorRows
 
 
 def build_plain(name: str, options: dict[str, Any], tasks: Sequence[Task], head: str, seed: int) -> nn.Module:
@@ -21,6 +21,9 @@ def build_plain(name: str, options: dict[str, Any], tasks: Sequence[Task], head:
         way_out = f"{nearest(name, ['mlp'])}Write mlp, or package.module:function"
         raise ConfigError(describe("model.name", "is no plain module", name, way_out))
     build = mlp if name == "mlp" else _import(name)
+    if not isinstance(tasks[0].train, TensorRows):
+        way_out = "Give the module itself: model=..."
+        raise ConfigError(describe("model.name", "inputs that differ in shape can't size a module", name, way_out))
     sizes = {"n_inputs": tasks[0].train.x[0].numel(), "n_outputs": _n_outputs(tasks)}
     parameters = inspect.signature(build).parameters
     arguments = {**{key: value for key, value in sizes.items() if key in parameters}, **options}

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from everlearn.errors import StreamError, describe, nearest
+from everlearn.types import Row, Rows, Task
 
 
 class BadRow(Exception):
@@ -88,3 +90,27 @@ class LabelBook:
 
 def _is_whole(text: str) -> bool:
     return re.fullmatch(r"-?[0-9]{1,18}", text) is not None
+
+
+def with_labels(task: Task, known: Sequence[str]) -> Task:
+    """Return a task with its labels numbered as they were when it was learned before.
+
+    Raises:
+        StreamError: if it has labels that it had not before.
+    """
+    unknown = sorted(set(task.labels) - set(known))
+    if unknown:
+        way_out = f"Known: {', '.join(known)}; for other labels give the task another name"
+        raise StreamError(describe(f"task {task.name!r}", "has labels that it had not before", unknown, way_out))
+    if task.labels == tuple(known):
+        return task
+    number = {index: list(known).index(label) for index, label in enumerate(task.labels)}
+
+    def renumbered(rows: Rows) -> list[Row]:
+        if task.kind == "classify":
+            return [{**row, "label": number[row["label"]]} for row in rows]
+        return [{**row, "tags": [number.get(tag, tag) for tag in row["tags"]]} for row in rows]
+
+    validation = renumbered(task.validation) if task.validation is not None else None
+    train, evaluation = renumbered(task.train), renumbered(task.evaluation)
+    return replace(task, train=train, evaluation=evaluation, validation=validation, labels=tuple(known))

@@ -291,7 +291,7 @@ class MetaLearner:
         # the fused attention has no second derivative
         by_gradient = self.config.algorithm in ("maml", "oml", "anml")
         twice = self.model.kind == "causal" and by_gradient and not self.config.first_order
-        network.train()
+        self.model.train()
         try:
             seed = seed_for(self.seed, "adapt", task.name if task else None)
             with seeded(seed), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
