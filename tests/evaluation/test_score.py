@@ -10,6 +10,7 @@ from everlearn import registry
 from everlearn.errors import ConfigError, StreamError
 from everlearn.evaluation.generate import generate_greedily
 from everlearn.evaluation.score import is_right, metric_names, score_task
+from everlearn.evaluation.stats import jackknife_interval, range_of
 from everlearn.learners.devices import start_accelerator
 from everlearn.models.load import load_model
 from everlearn.models.objectives import CausalObjective
@@ -289,3 +290,16 @@ def test_scoring_changes_nothing(language):
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(run).items())
     assert torch.equal(torch.get_rng_state(), state)
     assert run.model.network.training
+
+
+def test_intervals_of_f1_and_matthews_are_those_of_the_jackknife():
+    predicted, right = [0, 1, 1, 2, 2, 0, 1, 2, 0, 0], [0, 1, 2, 2, 0, 0, 1, 2, 1, 0]
+    for metric in ("f1", "matthews"):
+        score = scored(tensor_task(0, labelled=False), evaluation=rows(predicted, right, 3), metrics=(metric,))
+        without = []
+        for item in range(len(right)):
+            left = [(p, r) for i, (p, r) in enumerate(zip(predicted, right, strict=True)) if i != item]
+            part = rows([p for p, _ in left], [r for _, r in left], 3)
+            without.append(scored(tensor_task(0, labelled=False), evaluation=part, metrics=(metric,)).value)
+        wanted = jackknife_interval(score.value, without, range_of(metric))
+        assert (score.low, score.high) == (pytest.approx(wanted.low), pytest.approx(wanted.high))

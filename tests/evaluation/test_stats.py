@@ -243,3 +243,14 @@ def test_items_needed_knows_its_limits():
 def test_bad_input_is_named(call):
     with pytest.raises(ConfigError, match="Got"):
         call()
+
+
+def test_the_jackknife_of_a_mean_is_student_s_interval():
+    values = [0.1, 0.5, 0.2, 0.9, 0.4]
+    without = [(sum(values) - value) / 4 for value in values]
+    wanted = mean_interval(values)
+    found = jackknife_interval(wanted.value, without)
+    assert (found.low, found.high) == (pytest.approx(wanted.low), pytest.approx(wanted.high))
+    assert math.isnan(jackknife_interval(1.0, [1.0, 1.0, 1.0]).low)
+    assert math.isnan(jackknife_interval(1.0, [1.0]).low)
+    assert jackknife_interval(0.9, [1.0, 0.5, 0.9], (0.0, 1.0)).high == 1.0

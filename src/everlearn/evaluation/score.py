@@ -10,11 +10,12 @@ import torch
 import torch.distributed
 from accelerate import Accelerator
 from seqeval.metrics import f1_score as entity_f1
+from seqeval.metrics.sequence_labeling import get_entities
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from everlearn.errors import ConfigError, StreamError, describe, nearest
 from everlearn.evaluation.generate import generate_greedily
-from everlearn.evaluation.stats import outcome_interval
+from everlearn.evaluation.stats import Interval, jackknife_interval, outcome_interval, range_of, within
 from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import feature_batches
 from everlearn.models.chat import as_messages
@@ -34,11 +35,11 @@ METRICS = {
 
 @dataclass(frozen=True)
 class _Result:
-    """One metric: its value, an outcome per item, and whether the value is the outcomes' mean."""
+    """One metric: its value, an outcome per item; and where it is not their mean, its value without each item."""
 
     value: float
     outcomes: list[float]
-    is_mean: bool = True
+    without: list[float] | None = None
 
 
 def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerator, batch_size: int = 64) -> Score:
@@ -198,7 +199,7 @@ def _token_log_likelihood(model: Model, task: Task, rows: Rows, share: _Share) -
         sums[feature["row"]] += value
         counts[feature["row"]] += n
     outcomes = [value / max(1, n) for value, n in zip(sums, counts, strict=True)]
-    return _Result(sum(sums) / max(1, sum(counts)), outcomes, is_mean=False)
+    return _Result(sum(sums) / max(1, sum(counts)), outcomes, _ratios_without(sums, counts))
 
 
 def _row_sums(outputs: Any, n_rows: int) -> list[tuple[float, int]]:
@@ -223,18 +224,46 @@ def _labels(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _R
     outcomes = (predicted == right).astype(float).tolist()
     if len(task.labels or set(right.tolist())) == 2:
         positive = _positive_class(model, task, right)
-        f1 = f1_score(right == positive, predicted == positive, zero_division=0.0)
+
+        def f1(right: numpy.ndarray, predicted: numpy.ndarray) -> float:
+            return float(f1_score(right == positive, predicted == positive, zero_division=0.0))
     else:
-        # over the task's classes: a head that tasks share has others, and a guess of one is wrong, but no class here
-        classes = sorted({*right.tolist(), *predicted.tolist()} & _classes(model, task, right))
-        f1 = f1_score(right, predicted, labels=classes, average="macro", zero_division=0.0)
-    # 0 by definition where there is but one class; scikit-learn would warn as well
-    matthews = float(matthews_corrcoef(right, predicted)) if len({*right.tolist(), *predicted.tolist()}) > 1 else 0.0
+        known = _classes(model, task, right)
+
+        def f1(right: numpy.ndarray, predicted: numpy.ndarray) -> float:
+            # over the task's classes: a head that tasks share has others; a guess of one is wrong, but no class here
+            classes = sorted({*right.tolist(), *predicted.tolist()} & known)
+            return float(f1_score(right, predicted, labels=classes, average="macro", zero_division=0.0))
+
     return {
         "accuracy": _Result(_mean(outcomes), outcomes),
-        "f1": _Result(float(f1), outcomes, is_mean=False),
-        "matthews": _Result(matthews, outcomes, is_mean=False),
+        "f1": _Result(f1(right, predicted), outcomes, _without(f1, right, predicted)),
+        "matthews": _Result(_matthews(right, predicted), outcomes, _without(_matthews, right, predicted)),
     }
+
+
+def _matthews(right: numpy.ndarray, predicted: numpy.ndarray) -> float:
+    """0 by definition where there is but one class; scikit-learn would warn as well."""
+    several = len({*right.tolist(), *predicted.tolist()}) > 1
+    return float(matthews_corrcoef(right, predicted)) if several else 0.0
+
+
+def _without(metric: Callable[..., float], right: numpy.ndarray, predicted: numpy.ndarray) -> list[float]:
+    """Return a metric without each item; items with the same target and guess give the same."""
+    if len(right) < 2:
+        return [metric(right, predicted)] * len(right)
+    found: dict[tuple[int, int], float] = {}
+    pairs = list(zip(right.tolist(), predicted.tolist(), strict=True))
+    for item, pair in enumerate(pairs):
+        if pair not in found:
+            found[pair] = metric(numpy.delete(right, item), numpy.delete(predicted, item))
+    return [found[pair] for pair in pairs]
+
+
+def _ratios_without(sums: Sequence[float], counts: Sequence[float]) -> list[float]:
+    """Return sum / count over all items but one, for each."""
+    total, n = sum(sums), sum(counts)
+    return [(total - own) / (n - of_own) if n > of_own else 0.0 for own, of_own in zip(sums, counts, strict=True)]
 
 
 def _classes(model: Model, task: Task, right: numpy.ndarray) -> set[int]:
@@ -274,9 +303,20 @@ def _tags(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Res
         for r, g in zip(right, guessed, strict=True)
     ]
     hits = [[float(a == b) for a, b in zip(r, g, strict=True)] for r, g in zip(right, guessed, strict=True)]
+    n_right, n_words = [sum(hit) for hit in hits], [len(hit) for hit in hits]
+    whole = [len({*get_entities(r)} & {*get_entities(g)}) for r, g in zip(right, guessed, strict=True)]
+    n_entities = [len(get_entities(r)) + len(get_entities(g)) for r, g in zip(right, guessed, strict=True)]
     return {
-        "entity_f1": _Result(float(entity_f1(right, guessed, zero_division=0)), per_sentence, is_mean=False),
-        "accuracy": _Result(_mean([h for s in hits for h in s]), [_mean(s) for s in hits if s], is_mean=False),
+        "entity_f1": _Result(
+            float(entity_f1(right, guessed, zero_division=0)),
+            per_sentence,
+            _ratios_without([2 * n for n in whole], n_entities),  # F1 = 2 found / (entities there + entities guessed)
+        ),
+        "accuracy": _Result(
+            sum(n_right) / max(1, sum(n_words)),
+            [_mean(hit) if hit else 1.0 for hit in hits],
+            _ratios_without(n_right, n_words),
+        ),
     }
 
 
@@ -295,11 +335,13 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _interval(name: str, result: _Result) -> tuple[float | None, float | None]:
-    """Wilson for right or wrong; else the t-interval of the outcomes, shifted to the value; None for one item."""
-    interval = outcome_interval(result.outcomes)
-    if math.isnan(interval.low):
-        return None, None
-    if result.is_mean:
-        return interval.low, interval.high
-    shift, lowest = result.value - interval.value, -1.0 if name == "matthews" else 0.0
-    return max(lowest, interval.low + shift), min(1.0, interval.high + shift)
+    """Wilson for right or wrong; Student for other means; else the jackknife, or where no item makes a difference to
+    the value the interval of the outcomes, moved to it; None for one item."""
+    bounds = range_of(name)
+    interval = outcome_interval(result.outcomes, bounds)
+    if result.without is not None:
+        moved = result.value - interval.value
+        around = within(Interval(result.value, interval.low + moved, interval.high + moved), bounds)
+        interval = jackknife_interval(result.value, result.without, bounds)
+        interval = around if math.isnan(interval.low) else interval
+    return (None, None) if math.isnan(interval.low) else (interval.low, interval.high)

@@ -107,6 +107,26 @@ def outcome_interval(
     return within(mean_interval(data, level), bounds)
 
 
+def jackknife_interval(
+    value: float, without: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf), level: float = LEVEL
+) -> Interval:
+    """Return a score that is no mean over items, such as F1, with its interval: value ± t·s, within `bounds`.
+
+    s² = (n−1)/n Σ_i (θ_i − mean θ)², θ_i the score without item i.
+
+    Args:
+        without: [n] the score without each of the items. NaN bounds where these all coincide, or there is but one.
+    Source: Tukey 1958; Efron & Stein 1981, The jackknife estimate of variance.
+    """
+    data = _finite(without, "jackknife_interval")
+    n = len(data)
+    error = math.sqrt((n - 1) / n * float(((data - data.mean()) ** 2).sum()))
+    if not error > 1e-12:
+        return Interval(value, math.nan, math.nan)
+    half = _t(level, n - 1) * error
+    return within(Interval(value, value - half, value + half), bounds)
+
+
 def seeds_interval(
     parts: Sequence[Interval], bounds: tuple[float, float] = (-math.inf, math.inf), level: float = LEVEL
 ) -> Interval:
