@@ -279,6 +279,7 @@ class Run:
         """Restore what `state` returned, into a run built from the same recipe."""
         self.model.adapters.replay(state["structure"])
         self.model.adapters.load_tensors(state["weights"])
+        self.model.show_batches()
         self.dormant = dict(state["strategies"])
         for strategy in self.strategies:
             if strategy.name in self.dormant:

@@ -8,9 +8,11 @@ import torch
 from everlearn import registry
 from everlearn.config import build_strategies
 from everlearn.errors import ConfigError
+from everlearn.runs import Listener
 from everlearn.state import load_state, pack, save_state, unpack
+from everlearn.strategy import overriding
 from everlearn.types import TensorRows
-from support.runs import Bench, StopAfter, Stopped, answers, assert_same, make_bench, suits, weights
+from support.runs import Bench, StopAfter, Stopped, answers, assert_same, learn_at, make_bench, suits, weights
 
 NAMES = registry.names("strategy")
 CLASSES = {name: registry.find("strategy", name) for name in NAMES}
@@ -142,6 +144,44 @@ def test_memory_never_holds_an_evaluation_item(name, bench: Bench):
     assert len(held_out) == sum(len(task.evaluation) for task in bench.tasks)
     assert not kept & held_out
     assert kept <= trained_on
+
+
+@pytest.mark.parametrize("bench", ["plain", "causal_lora"], indirect=True)
+@pytest.mark.parametrize("name", NAMES)
+def test_taken_up_again_it_does_not_undo_what_was_learned_without_it(name, bench: Bench):
+    first, second = bench.tasks
+    run = bench.learn(bench.run([name], epochs=1), upto=1)
+    without = bench.run(epochs=1)
+    without.load_state(run.state())
+    learn_at(without, second, 1)
+    before = answers(without, second)
+    again = bench.run([name], epochs=1)
+    again.load_state(without.state())
+    again.position = 2
+    (strategy,) = again.strategies
+    strategy.adapt_model(again, first)
+    strategy.begin_task(again, first)
+    torch.testing.assert_close(answers(again, second), before, rtol=1e-4, atol=1e-5)
+    learn_at(again, first, 2)
+    assert again.learned_without(strategy) == []
+
+
+@pytest.mark.parametrize("bench", ["plain", "causal_lora"], indirect=True)
+@pytest.mark.parametrize("name", [name for name in NAMES if overriding([CLASSES[name]()], "before_eval")])
+def test_scoring_in_mid_task_changes_nothing(name, bench: Bench):
+    run = bench.learn(bench.run([name], epochs=1))
+    scored = bench.run([name], epochs=1)
+
+    class Scoring(Listener):
+        def step(self, done, loss):
+            for task in bench.tasks:
+                scored.score(task)
+            scored.model.network.train()  # as whoever scores in mid-task does
+
+    scored.listener = Scoring()
+    for task in bench.tasks:
+        scored.add_labels(task)
+    assert_same(weights(run), weights(bench.learn(scored)))
 
 
 @pytest.mark.parametrize("name", ISOLATING)

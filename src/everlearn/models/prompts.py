@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from everlearn.errors import ConfigError, describe
 from everlearn.models.adapters import Adapters, is_peft
-from everlearn.models.objectives import CausalObjective
+from everlearn.models.objectives import Batch, CausalObjective
 
 if TYPE_CHECKING:
     from everlearn.models.load import Model
@@ -47,6 +47,9 @@ class Prompts(nn.Module):
     def vectors(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Return the vectors for a batch of the backbone's inputs: [batch, n_vectors, width]."""
         raise NotImplementedError
+
+    def see(self, batch: Batch) -> None:
+        """Take note of a batch of questions and answers that the model is about to be given."""
 
     def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Return the frozen embeddings of tokens [..., width], scaled as the model scales them."""

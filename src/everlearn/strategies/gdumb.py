@@ -66,7 +66,9 @@ class GDumb(Strategy):
 
     A measure for other methods that keep a memory: what they lose against it, their way of learning does not earn.
     From the beginning means a plain module's first weights, and a language model as it was loaded, with a fresh
-    adapter. Rows are balanced over tasks and classes; those without classes (language models, tagging) over tasks.
+    adapter. Tasks that were learned without gdumb, before it or in between, belong to the beginning: it has no rows to
+    learn them again from. Rows are balanced over tasks and classes; those without classes (language models, tagging)
+    over tasks.
 
     Args:
         capacity: rows kept over all tasks.
@@ -85,7 +87,7 @@ class GDumb(Strategy):
     capacity: int = 500
 
     memory_: Memory = learned(dict)
-    initial_: dict = learned(dict)  # all that is trained, as it was before it ever was
+    initial_: dict = learned(dict)  # all that is trained, as it was before it was by gdumb
 
     keeps_weights: ClassVar[tuple[str, ...]] = ("initial_",)
     unsuited: ClassVar[dict[str, str]] = {"online": "it learns from its memory alone, and new problems stay out"}
@@ -107,6 +109,8 @@ class GDumb(Strategy):
 
     def begin_task(self, run: "Run", task: Task) -> None:
         self._take_up(run, task)
+        if run.learned_without(self):
+            self.initial_ = {}
         with torch.no_grad():
             for name, tensor in run.model.adapters.tensors().items():
                 if name in self.initial_:

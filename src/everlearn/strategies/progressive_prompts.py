@@ -80,7 +80,8 @@ class ProgressivePrompts(Strategy):
     A task is scored with the prompts up to its own, so that nothing that comes later changes its answers. In
     classifiers the prompts stand after the first token; each task has its head, and weights that the checkpoint lacked
     (a pooler) are trained with the first task only. Model and LoRA are frozen, so that learner.learning_rate wants to
-    be higher than for LoRA. A repeated task gets another prompt.
+    be higher than for LoRA. A repeated task gets another prompt; tasks learned in between without this method are answered
+    with the prompts that there were.
 
     Args:
         length: vectors in a task's prompt.
@@ -121,15 +122,17 @@ class ProgressivePrompts(Strategy):
         check_room(run.model, task, (n_before + 1) * self.length)
         place = place_of(run.model.kind)
         adapters.do("add_prompt", length=self.length, mlp=self.mlp, place=place, seed=run.seed)
-        freeze_backbone(adapters, missing=n_before > 0)
+        freeze_backbone(adapters, missing=bool(run.learned or n_before))
         stack = prompts_of(run.model.network)
         earlier = {id(value) for value in stack.values[:-1]}
         frozen = [name for name, p in adapters.trainable().items() if id(p) in earlier]
         if frozen:
             adapters.do("freeze", parameters=frozen)
+        self.counts_ |= dict.fromkeys(run.learned_without(self), n_before)
         self.counts_[task.name] = len(stack.values)
 
     def before_eval(self, run: "Run", task: Task) -> None:
         stack = prompts_of(run.model.network)
         if stack is not None:
             stack.n_active = self.counts_.get(task.name, len(stack.values))
+            run.until_scored.callback(setattr, stack, "n_active", len(stack.values))
