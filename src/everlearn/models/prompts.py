@@ -1,7 +1,7 @@
 """Soft prompts: trainable vectors that stand among the embedded tokens of a frozen language model."""
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from everlearn.models.load import Model
     from everlearn.types import Task
 
+AnyPrompts = TypeVar("AnyPrompts", bound="Prompts")
 MODULE = "prompts"  # its name in the backbone
 
 
@@ -110,6 +111,19 @@ def _shift(positions: torch.Tensor, place: int, n: int, going_on: bool) -> torch
 def prompts_of(network: nn.Module) -> Prompts | None:
     """Return the prompts of a network, or None."""
     return next((module for module in network.modules() if isinstance(module, Prompts)), None)
+
+
+def own_prompts(network: nn.Module, kind: type[AnyPrompts]) -> AnyPrompts | None:
+    """Return the prompts that a method of this kind put into a network, or None.
+
+    Raises:
+        ConfigError: if another method's are there.
+    """
+    found = prompts_of(network)
+    if found is not None and not isinstance(found, kind):
+        way_out = "Go on with the method that put them in, or begin anew"
+        raise ConfigError(describe("model", "has prompts of another kind already", type(found).__name__, way_out))
+    return found
 
 
 def language_model(network: nn.Module) -> PreTrainedModel:

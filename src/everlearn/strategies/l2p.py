@@ -11,7 +11,15 @@ from transformers import PreTrainedModel
 from everlearn.errors import ConfigError, check_number, describe
 from everlearn.models.adapters import Adapters
 from everlearn.models.objectives import IGNORED, Batch
-from everlearn.models.prompts import Prompts, check_room, freeze_backbone, language_model, place_of, prompts_of
+from everlearn.models.prompts import (
+    Prompts,
+    check_room,
+    freeze_backbone,
+    language_model,
+    own_prompts,
+    place_of,
+    prompts_of,
+)
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.seeds import generator_for
@@ -141,7 +149,7 @@ class L2P(Strategy):
             raise ConfigError(describe(f"strategy 'l2p', task {task.name!r}", what, task.kind, way_out))
         check_room(run.model, task, self.n_chosen * self.length)
         adapters = run.model.adapters
-        if prompts_of(run.model.network) is None:
+        if own_prompts(run.model.network, PromptPool) is None:
             sizes = {"size": self.size, "length": self.length, "n_chosen": self.n_chosen}
             adapters.do("prompt_pool", **sizes, place=place_of(run.model.kind), seed=run.seed)
         run.model.show_batches()

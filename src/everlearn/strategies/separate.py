@@ -23,8 +23,8 @@ _FROM_THE_START = "each task starts again from the initial weights, which undoes
 class Separate(Strategy):
     """Learn each task from the initial weights and keep its trained weights for when it is asked for.
 
-    The measure for what sharing gains or costs. What an earlier task answers stays the same, bit for bit. Tasks that were
-    learned without this method, before it or in between, keep the weights that they left, together.
+    The measure for what sharing gains or costs. What an earlier task answers stays the same, bit for bit. Tasks that
+    were learned without this method, before it or in between, keep the weights that they left, together.
 
     Cost: one copy of the trainable weights for each task, and one of the initial ones.
 
