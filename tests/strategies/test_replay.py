@@ -111,6 +111,35 @@ def test_a_task_that_comes_again_adds_to_what_is_kept(selection, classify):
     assert counts(run) == {task.name: 4}
 
 
+@pytest.mark.parametrize("selection", SELECTIONS)
+@pytest.mark.parametrize("lower", [{"capacity": 4}, {"fraction": 0.25}, {"capacity_bytes": 200}, {"capacity": 0}])
+def test_what_a_lower_budget_leaves_is_out_of_what_there_was(selection, lower, classify, tmp_path):
+    options = {"name": "replay", "selection": selection, "weigh_by_forgetting": True, "on_disk": True}
+    run = classify.learn(classify.run([options], folder=tmp_path, epochs=1))
+    before, losses = kept_rows(run), run.strategies[0].losses_
+    later = classify.run([{**options, **lower}], folder=tmp_path)
+    later.load_state(run.state())
+    later.position = 2
+    (strategy,) = later.strategies
+    strategy.begin_task(later, classify.tasks[0])
+    after = kept_rows(later)
+    n = sum(map(len, after.values()))
+    if "fraction" in lower:
+        assert {name: len(rows) for name, rows in after.items()} == {"classify_0": 3, "classify_1": 3}
+    elif "capacity" in lower:
+        assert n == lower["capacity"]
+    else:
+        assert 100 < sum(sum(row_bytes(rows)) for rows in after.values()) <= 200
+    assert after.keys() == strategy.losses_.keys()
+    for name, rows in after.items():
+        places = [texts(before[name]).index(text) for text in texts(rows)]
+        assert torch.equal(strategy.losses_[name], losses[name][places])
+        if selection not in ("reservoir", "ring", "balanced", "herding"):  # those share by class
+            assert places == list(range(len(places)))
+    mixture = strategy.train_data(Mixture.of(classify.tasks[0]), later)
+    assert sum(len(group) for group in mixture.groups[1:]) == n
+
+
 def test_regression_has_no_uncertainty(plain):
     bench = replace(plain, tasks=(regression_task(0), regression_task(1)))
     for selection in set(SELECTIONS) - {"uncertainty"}:

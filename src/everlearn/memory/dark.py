@@ -7,8 +7,8 @@ import torch
 
 from everlearn.errors import check_number
 from everlearn.functional.distill import mean_squares
-from everlearn.functional.reservoir import kept_by_reservoir
-from everlearn.memory.answers import AnswerTable, join_answers, record_answers
+from everlearn.functional.reservoir import draw_within, kept_by_reservoir
+from everlearn.memory.answers import AnswerTable, cut_answers, join_answers, record_answers
 from everlearn.memory.rows import Memory, join_rows, n_rows, parts, pick, rows_of
 from everlearn.models.objectives import answerable_first, losses_at
 from everlearn.seeds import generator_for
@@ -51,6 +51,18 @@ class DarkReplay(Strategy):
         check_number(f"{self.name}.batch_size", self.batch_size, low=1)
         self._group = 0  # number of the memory's group in the mixture; 0 where nothing is replayed
         self._table: AnswerTable | None = None
+
+    def begin_task(self, run: "Run", task: Task) -> None:
+        sizes = {name: n_rows(stored) for name, stored in self.memory_.items()}
+        if sum(sizes.values()) > self.capacity:
+            generator = generator_for(run.seed, self.name, "bound", run.position, task.name)
+            kept = draw_within(sizes, self.capacity, generator)
+            self.memory_ = {name: pick(rows_of(self.memory_[name]), indices) for name, indices in kept.items()}
+            self.answers_ = {name: AnswerTable(self.answers_[name]).pick(indices) for name, indices in kept.items()}
+        if run.model.kind == "causal":
+            self.answers_ = {name: cut_answers(own, self.top_k) for name, own in self.answers_.items()}
+        if not self.memory_:
+            self.n_seen_ = 0  # a memory that is empty begins anew
 
     def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
         kept = parts(self.memory_, run.tasks) if self.ratio > 0 else ()

@@ -9,7 +9,7 @@ from everlearn.errors import check_number
 from everlearn.functional.projection import project_against
 from everlearn.learners.gradients import reference_gradients
 from everlearn.learners.loader import EncodedMixture
-from everlearn.memory.rows import Memory, add_by_reservoir, parts
+from everlearn.memory.rows import Memory, add_by_reservoir, bound_reservoir, parts
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
@@ -25,7 +25,9 @@ class AGEM(Strategy):
     """Project each step's gradient so that, to first order, it doesn't raise the loss on a sample of the memory.
 
     Args:
-        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir).
+        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir). Where it is lowered, rows
+            over it are let go before the next task begins, drawn uniformly; where it is raised, later rows are taken at
+            the rate at which earlier ones are held, until it is full.
         batch_size: rows of the memory that a step's reference gradient is taken over.
 
     Cost: one forward and backward pass over `batch_size` rows more per step from the second task on.
@@ -46,6 +48,10 @@ class AGEM(Strategy):
         check_number("agem.capacity", self.capacity, low=0)
         check_number("agem.batch_size", self.batch_size, low=1)
         self._encoded: tuple[int, EncodedMixture] | None = None
+
+    def begin_task(self, run: "Run", task: Task) -> None:
+        generator = generator_for(run.seed, "agem", "bound", run.position, task.name)
+        self.memory_, self.n_seen_ = bound_reservoir(self.memory_, self.n_seen_, self.capacity, generator)
 
     def edit_grads(self, step: Step) -> None:
         kept = parts(self.memory_, step.run.tasks)

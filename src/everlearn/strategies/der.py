@@ -16,7 +16,9 @@ class DER(DarkReplay):
     the summed exp of all the others as one more, so that probability can't move there unseen.
 
     Args:
-        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir).
+        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir). Where it is lowered, rows
+            over it are let go before the next task begins, drawn uniformly; where it is raised, later rows are taken at
+            the rate at which earlier ones are held, until it is full.
         alpha: weight of an old target beside a new one.
         ratio: old rows in a batch for each new row.
         top_k: logits kept at each target token of a language model.

@@ -23,7 +23,9 @@ class DERpp(DarkReplay):
     mean CE of new rows + alpha * mean (z_stored - z)^2 of one draw of old rows + beta * mean CE of another.
 
     Args:
-        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir).
+        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir). Where it is lowered, rows
+            over it are let go before the next task begins, drawn uniformly; where it is raised, later rows are taken at
+            the rate at which earlier ones are held, until it is full.
         alpha: weight of an old target's squared difference of logits beside a new target's cross-entropy.
         beta: weight of an old target's cross-entropy.
         ratio: old rows in a batch for each new row, in each of the two draws.

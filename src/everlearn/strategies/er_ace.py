@@ -7,7 +7,7 @@ import torch
 
 from everlearn.errors import check_number
 from everlearn.learners.loader import row_batches
-from everlearn.memory.rows import Memory, add_by_reservoir, parts
+from everlearn.memory.rows import Memory, add_by_reservoir, bound_reservoir, parts
 from everlearn.models.objectives import IGNORED
 from everlearn.registry import register
 from everlearn.seeds import generator_for
@@ -61,7 +61,9 @@ class ERACE(Strategy):
     words; where nearly all tokens are shared it is replay, as it is with a head for each task.
 
     Args:
-        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir).
+        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir). Where it is lowered, rows
+            over it are let go before the next task begins, drawn uniformly; where it is raised, later rows are taken at
+            the rate at which earlier ones are held, until it is full.
         ratio: old rows in a batch for each new row.
 
     Cost: that of replay, and one sum over the logits of the new rows; encodes each task's rows once more.
@@ -95,6 +97,8 @@ class ERACE(Strategy):
         self._hidden: torch.Tensor | None = None
 
     def begin_task(self, run: "Run", task: Task) -> None:
+        generator = generator_for(run.seed, "er_ace", "bound", run.position, task.name)
+        self.memory_, self.n_seen_ = bound_reservoir(self.memory_, self.n_seen_, self.capacity, generator)
         self.own_ = classes_of(run, task)
 
     def train_data(self, mixture: Mixture, run: "Run") -> Mixture:

@@ -29,6 +29,7 @@ def greedily_balanced(
 
     An item is taken up if its class has less than capacity / (number of classes so far) items; where the memory is
     full, an item of the largest class, drawn at random, leaves for it. So each class comes to hold an equal share.
+    Where the capacity is less than what is kept, items of the largest class leave before the first one arrives.
 
     Args:
         kept: class of each item in the memory. arriving: class of each new item, in order of arrival.
@@ -39,19 +40,25 @@ def greedily_balanced(
     for number, own in enumerate(kept):
         members.setdefault(own, []).append(number)
     size = len(kept)
+    while size > capacity:
+        _leave(max(members.values(), key=len), generator)
+        size -= 1
     for number, own in enumerate(arriving, start=len(kept)):
         mine = members.setdefault(own, [])
         if len(mine) * len(members) >= capacity:
             continue
         if size >= capacity:
-            largest = max(members.values(), key=len)
-            leaving = int(torch.randint(len(largest), (), generator=generator))
-            largest[leaving] = largest[-1]
-            largest.pop()
+            _leave(max(members.values(), key=len), generator)
         else:
             size += 1
         mine.append(number)
     return sorted(number for own in members.values() for number in own)
+
+
+def _leave(items: list[int], generator: torch.Generator) -> None:
+    leaving = int(torch.randint(len(items), (), generator=generator))
+    items[leaving] = items[-1]
+    items.pop()
 
 
 def classes_of(task: Task, rows: Rows) -> list[Hashable]:
@@ -71,7 +78,7 @@ class GDumb(Strategy):
     over tasks.
 
     Args:
-        capacity: rows kept over all tasks.
+        capacity: rows kept over all tasks. Where it is lowered, rows of the largest classes leave first.
 
     Cost: a task takes `capacity` rows an epoch, whatever its own size. Keeps a copy of all that is trained, and the
     rows.

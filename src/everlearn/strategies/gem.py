@@ -30,7 +30,8 @@ class GEM(Strategy):
     `everlearn.functional.projection.project_against_all`.
 
     Args:
-        capacity: rows kept over all tasks, an equal share for each, drawn uniformly.
+        capacity: rows kept over all tasks, an equal share for each, drawn uniformly. Where it is lowered, rows over it
+            are let go before the next task begins.
         batch_size: rows of each earlier task's memory that a step's gradients are taken over.
         margin: least share of each memory's direction in a projected step, in lengths of the step's own gradient: it
             then lowers the memories' losses beyond not raising them. 0 is the plain problem.
@@ -60,6 +61,15 @@ class GEM(Strategy):
         check_number("gem.batch_size", self.batch_size, low=1)
         check_number("gem.margin", self.margin, low=0, high=1)
         self._encoded: tuple[int, EncodedMixture] | None = None
+
+    def begin_task(self, run: "Run", task: Task) -> None:
+        generator = generator_for(run.seed, "gem", "bound", run.position, task.name)
+        shares = even_shares(self.capacity, len(self.memory_)) if self.memory_ else []
+        for (name, stored), share in zip(list(self.memory_.items()), shares, strict=True):
+            if n_rows(stored) > share:
+                self.memory_ |= add_sample({}, name, rows_of(stored), share, generator)
+        if self.capacity == 0:
+            self.memory_, self.n_seen_ = {}, {}
 
     def edit_grads(self, step: Step) -> None:
         encoded = self._encode(step.run)
