@@ -121,7 +121,8 @@ class SupervisedLearner:
         hooks = Hooks.of(run)
         run.listener.training(task, n_steps, progress.index)
         while progress.epoch < self.epochs and not progress.stopped and n_steps:
-            steps = plan_epoch(encoded, plan, (run.seed, run.position, task.name, progress.epoch))[progress.done :]
+            seed_parts = (run.seed, run.position, task.name)
+            steps = plan_epoch(encoded, plan, seed_parts, progress.epoch)[progress.done :]
             batches = load_steps(
                 encoded, steps, rank=run.rank, world_size=run.world_size, workers=self.workers, pin_memory=run.on_gpu
             )
