@@ -71,6 +71,7 @@ class EncodedMixture(Dataset):
     def __init__(self, mixture: Mixture, objective: Objective):
         self.objective = objective
         self.ratios = [group.ratio for group in mixture.groups]
+        self.by_row = frozenset(number for number, group in enumerate(mixture.groups) if group.by_row)
         self.parts: list[list[Features]] = [
             [_features(objective, part) for part in group.parts if len(part)] for group in mixture.groups
         ]

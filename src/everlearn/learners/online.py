@@ -116,7 +116,10 @@ class OnlineLearner:
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Learn from the rows of `task.train`, an `Arriving`, until it ends."""
         batches = _Batches(run, task, mixture, self.n_rows_)
-        step = Step(run, task, run.model.adapters.trainable(), n_steps=task.train.n_expected * self.updates)
+        n_steps = task.train.n_expected * self.updates
+        step = Step(
+            run, task, run.model.adapters.trainable(), n_steps=n_steps, by_row=batches.encoded.by_row
+        )  # fmt: skip
         optimizer = torch.optim.AdamW(
             step.params.values(), lr=self.learning_rate, weight_decay=self.weight_decay,
             fused=run.accelerator.device.type in ("cpu", "cuda"),

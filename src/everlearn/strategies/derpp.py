@@ -55,4 +55,4 @@ class DERpp(DarkReplay):
         if dark is None:
             return None
         labelled = step.items_of({self._group + 1})
-        return dark + (self.beta - 1) * losses_at(step.outputs, labelled).sum() / len(labelled)
+        return dark + (self.beta - 1) * step.total(losses_at(step.outputs, labelled), labelled) / len(labelled)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from everlearn.errors import check_number
+from everlearn.errors import check_choice, check_number
 from everlearn.learners.loader import row_batches
 from everlearn.memory.rows import Memory, add_by_reservoir, bound_reservoir, parts
 from everlearn.models.objectives import IGNORED
@@ -65,6 +65,8 @@ class ERACE(Strategy):
             over it are let go before the next task begins, drawn uniformly; where it is raised, later rows are taken at
             the rate at which earlier ones are held, until it is full.
         ratio: old rows in a batch for each new row.
+        weigh_by: row, so that in a step each old row counts in the loss as much as a new one does on average, whatever
+            their lengths; or token, so that each old target counts as much as a new one.
 
     Cost: that of replay, and one sum over the logits of the new rows; encodes each task's rows once more.
 
@@ -77,6 +79,7 @@ class ERACE(Strategy):
 
     capacity: int = 500
     ratio: float = 1.0
+    weigh_by: str = "row"
 
     memory_: Memory = learned(dict)
     n_seen_: int = learned(int)
@@ -94,6 +97,7 @@ class ERACE(Strategy):
     def __post_init__(self) -> None:
         check_number("er_ace.capacity", self.capacity, low=0)
         check_number("er_ace.ratio", self.ratio, low=0)
+        check_choice("er_ace.weigh_by", self.weigh_by, ("row", "token"))
         self._hidden: torch.Tensor | None = None
 
     def begin_task(self, run: "Run", task: Task) -> None:
@@ -105,13 +109,14 @@ class ERACE(Strategy):
         kept = parts(self.memory_, run.tasks) if self.ratio > 0 else ()
         hidden = self.seen_[~torch.isin(self.seen_, self.own_)]
         self._hidden = hidden.to(run.accelerator.device) if kept and len(hidden) else None
-        return Mixture((*mixture.groups, Group(kept, self.ratio))) if kept else mixture
+        added = Group(kept, self.ratio, self.weigh_by == "row")
+        return Mixture((*mixture.groups, added)) if kept else mixture
 
     def penalty(self, step: Step) -> torch.Tensor | None:
         if self._hidden is None:
             return None
         own = step.outputs.owners < step.n_new
-        return log_mass_without(step.outputs.logits[own], self._hidden).sum() / len(own)
+        return step.total(log_mass_without(step.outputs.logits[own], self._hidden), own) / len(own)
 
     def end_task(self, run: "Run", task: Task) -> None:
         generator = generator_for(run.seed, "er_ace", run.position, task.name)

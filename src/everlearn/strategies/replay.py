@@ -23,6 +23,7 @@ from everlearn.types import Group, Mixture, Rows, Step, Task, TensorRows
 if TYPE_CHECKING:
     from everlearn.runs import Run
 
+WEIGH_BY = ("row", "token")
 SELECTIONS = ("reservoir", "ring", "balanced", "uncertainty", "loss", "herding", "gradient")
 
 
@@ -44,7 +45,10 @@ class Replay(Strategy):
         uncertainty: measured by entropy, or by margin between the two likeliest classes; a mean over a row's targets.
         loss: which losses are kept, highest or lowest.
         ratio: old rows in a batch for each new row; 1.0 makes a batch half old, half new.
-        weight: how much an old row's targets count in the loss for each 1 of the new ones'; the mean weight stays 1.
+        weigh_by: row, so that in a step each old row counts in the loss as much as a new one does on average, whatever
+            their lengths; or token, so that each old target counts as much as a new one, and half of the rows may be a
+            hundredth of the loss. The same where rows have one target each.
+        weight: how much an old row (or token) counts in the loss for each 1 of the new ones'; the mean weight stays 1.
         weigh_by_forgetting: draw half of the old rows evenly, the other half from tasks whose loss rose since they were
             learned: share_k = 1/2 n_k / sum n + 1/2 n_k r_k / sum n r, r_k the rise of the mean loss on its n_k rows.
         on_disk: keep the rows as memory-mapped files (Arrow, safetensors) that checkpoints name instead of copying;
@@ -75,6 +79,7 @@ class Replay(Strategy):
     uncertainty: str = "entropy"
     loss: str = "highest"
     ratio: float = 1.0
+    weigh_by: str = "row"
     weight: float = 1.0
     weigh_by_forgetting: bool = False
     on_disk: bool | None = None
@@ -98,6 +103,7 @@ class Replay(Strategy):
         if not isinstance(self.on_disk, bool | None):
             raise ConfigError(describe("replay.on_disk", "is unknown", self.on_disk, "Allowed: true, false, null"))
         check_number("replay.ratio", self.ratio, low=0)
+        check_choice("replay.weigh_by", self.weigh_by, WEIGH_BY)
         check_number("replay.weight", self.weight, low=0)
         check_number("replay.batch_size", self.batch_size, low=1)
         self._groups = range(0)  # numbers of the mixture's groups that hold what is replayed
@@ -114,16 +120,19 @@ class Replay(Strategy):
 
     def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
         kept = parts(self.memory_, run.tasks, run.memory) if self.ratio > 0 else ()
-        added = [Group(kept, self.ratio)] if kept else []
+        by_row = self.weigh_by == "row"
+        added = [Group(kept, self.ratio, by_row)] if kept else []
         if kept and self.shares_:
-            added = [Group((part,), self.ratio * self.shares_[part.task.name]) for part in kept]
+            added = [Group((part,), self.ratio * self.shares_[part.task.name], by_row) for part in kept]
         self._groups = range(len(mixture.groups), len(mixture.groups) + len(added))
         return Mixture((*mixture.groups, *added)) if added else mixture
 
     def penalty(self, step: Step) -> torch.Tensor | None:
         if self.weight == 1 or not self._groups:
             return None
-        return weighted_excess(item_losses(step.outputs), step.items_of(self._groups), self.weight, self.ratio)
+        losses = item_losses(step.outputs)
+        losses = losses if step.weights is None else step.weights * losses
+        return weighted_excess(losses, step.items_of(self._groups), self.weight, self.ratio)
 
     def end_task(self, run: "Run", task: Task) -> None:
         generator = generator_for(run.seed, "replay", run.position, task.name)

@@ -117,9 +117,8 @@ class SDFT(Strategy):
             return None
         outputs = step.outputs
         own = outputs.owners < step.n_new
-        n_targets = torch.bincount(outputs.owners[own], minlength=len(rows))
-        plain = losses_at(outputs, own).sum()
-        distilled = (self._distances(step, rows) * n_targets).sum()
+        plain = step.total(losses_at(outputs, own), own)
+        distilled = step.total(self._distances(step, rows)[outputs.owners[own]], own)
         return self.strength * (distilled - plain) / len(own)
 
     def after_step(self, step: Step) -> None:
