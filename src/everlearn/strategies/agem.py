@@ -28,7 +28,8 @@ class AGEM(Strategy):
         capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir). Where it is lowered, rows
             over it are let go before the next task begins, drawn uniformly; where it is raised, later rows are taken at
             the rate at which earlier ones are held, until it is full.
-        batch_size: rows of the memory that a step's reference gradient is taken over.
+        batch_size: rows of the memory that a step's reference gradient is taken over, of the mean loss over all their
+            targets: long answers count more in it.
 
     Cost: one forward and backward pass over `batch_size` rows more per step from the second task on.
 

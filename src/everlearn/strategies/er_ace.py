@@ -73,7 +73,7 @@ class ERACE(Strategy):
     Source: Caccia et al. 2022, arXiv 2104.05025, L_ace of ER-ACE.
     Departs: C_curr is the classes of the task's rows, not of each batch's, so that the result doesn't change with
     accumulation or processes; classes that no task had yet compete too; the reservoir is filled at the end of a task;
-    one mean goes over new and old targets, which at ratio 1 halves the sum of the two means.
+    the two means are weighed by their rows, which at ratio 1 halves their sum.
     Reproduces: not verified; our results stand in METHODS.md.
     """
 

@@ -75,7 +75,7 @@ class GDumb(Strategy):
     From the beginning means a plain module's first weights, and a language model as it was loaded, with a fresh
     adapter. Tasks that were learned without gdumb, before it or in between, belong to the beginning: it has no rows to
     learn them again from. Rows are balanced over tasks and classes; those without classes (language models, tagging)
-    over tasks.
+    over tasks. Each of their targets counts alike in the loss.
 
     Args:
         capacity: rows kept over all tasks. Where it is lowered, rows of the largest classes leave first.

@@ -32,7 +32,8 @@ class GEM(Strategy):
     Args:
         capacity: rows kept over all tasks, an equal share for each, drawn uniformly. Where it is lowered, rows over it
             are let go before the next task begins.
-        batch_size: rows of each earlier task's memory that a step's gradients are taken over.
+        batch_size: rows of each earlier task's memory that a step's gradients are taken over, each target alike; tasks
+            don't weigh against each other, for each has a constraint of its own.
         margin: least share of each memory's direction in a projected step, in lengths of the step's own gradient: it
             then lowers the memories' losses beyond not raising them. 0 is the plain problem.
 

@@ -71,8 +71,8 @@ class SDFT(Strategy):
     pass over them and a forward pass with the longer prompt. Keeps a float32 copy of the trainable weights in a task.
 
     Source: Shenfeld et al. 2026, arXiv 2601.19897, eq. 1 and algorithm 1, with appendix A.1's analytic estimator.
-    Departs: the template's words; rows weigh by their demonstration's length, as in all of the loop's losses; the
-    teacher starts anew at each task.
+    Departs: the template's words; rows weigh by their demonstration's length, as a task's own rows do in the loop's
+    loss; the teacher starts anew at each task.
     Reproduces: not verified; our results stand in METHODS.md.
     """
 
