@@ -1,3 +1,4 @@
+import datetime
 from dataclasses import replace
 
 import pytest
@@ -272,6 +273,21 @@ def test_stopped_and_resumed_it_ends_the_same(options, selection, plain, tmp_pat
         assert whole.strategies[0].memory_.keys() == resumed.strategies[0].memory_.keys()
         if "on_disk" in options:
             assert whole.strategies[0].memory_ == resumed.strategies[0].memory_
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_rows_with_a_date_are_saved_and_resumed(on_disk, classify, tmp_path):
+    dated = []
+    for task in classify.tasks:
+        rows = [{**row, "when": datetime.date(2024, 1, 1), "share": float("nan")} for row in task.train]
+        dated.append(replace(task, train=rows))
+    bench, strategies = replace(classify, tasks=tuple(dated)), [{"name": "replay", "on_disk": on_disk}]
+    whole = bench.learn(bench.run(strategies, folder=tmp_path / "whole", epochs=1))
+    with pytest.raises(Stopped):
+        bench.learn(bench.run(strategies, folder=tmp_path / "run", epochs=1, every_steps=1, listener=StopAfter(5)))
+    resumed = bench.learn(bench.run(strategies, folder=tmp_path / "run", epochs=1, every_steps=1))
+    assert_same(weights(whole), weights(resumed))
+    assert [row["when"] for row in kept_rows(resumed)["classify_0"]] == ["2024-01-01"] * 12
 
 
 def test_a_large_memory_goes_to_disk_of_itself(plain, tmp_path, monkeypatch):

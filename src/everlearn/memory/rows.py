@@ -9,7 +9,7 @@ import datasets
 import torch
 
 from everlearn.functional.reservoir import draw_within, kept_by_reservoir
-from everlearn.memory.disk import DiskRows, open_rows, text_of, write_rows
+from everlearn.memory.disk import DiskRows, open_rows, stored_row, text_of, write_rows
 from everlearn.state import FILE
 from everlearn.types import Examples, Row, Rows, Task, TensorRows
 
@@ -37,7 +37,7 @@ def pick(rows: Rows, indices: Sequence[int]) -> Stored:
     if isinstance(rows, TensorRows):
         picked = rows.select(indices)
         return {"x": picked.x.clone(), "y": picked.y.clone()}
-    return {"rows": [dict(row) for row in _at(rows, indices)]}
+    return {"rows": [stored_row(row) for row in _at(rows, indices)]}
 
 
 def pick_to_disk(rows: Rows, indices: Sequence[int], folder: Path) -> Stored:
