@@ -31,8 +31,10 @@ class GEM(Strategy):
     `everlearn.functional.projection.project_against_all`. g is the gradient, then the step itself, turned round.
 
     Args:
-        capacity: rows kept over all tasks, an equal share for each, drawn uniformly.
-        batch_size: rows of each earlier task's memory that a step's gradients are taken over.
+        capacity: rows kept over all tasks, an equal share for each, drawn uniformly. Where it is lowered, rows over it
+            are let go before the next task begins.
+        batch_size: rows of each earlier task's memory that a step's gradients are taken over, each target alike; tasks
+            don't weigh against each other, for each has a constraint of its own.
         margin: least share of each memory's direction in a projected step, in lengths of the step's own gradient: it
             then lowers the memories' losses beyond not raising them. 0 is the plain problem.
         protect: update (the gradient, and once more the step that the optimizer really took: Adam's moments, momentum
@@ -70,6 +72,15 @@ class GEM(Strategy):
         self._moving: list[nn.Parameter] = []  # until the step is taken, as the next two
         self._before: list[torch.Tensor] = []
         self._references: torch.Tensor | None = None
+
+    def begin_task(self, run: "Run", task: Task) -> None:
+        generator = generator_for(run.seed, "gem", "bound", run.position, task.name)
+        shares = even_shares(self.capacity, len(self.memory_)) if self.memory_ else []
+        for (name, stored), share in zip(list(self.memory_.items()), shares, strict=True):
+            if n_rows(stored) > share:
+                self.memory_ |= add_sample({}, name, rows_of(stored), share, generator)
+        if self.capacity == 0:
+            self.memory_, self.n_seen_ = {}, {}
 
     def edit_grads(self, step: Step) -> None:
         self._references = None

@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from everlearn.streams.labels import BadRow, LabelBook
+from everlearn.streams.values import storable
 from everlearn.types import Kind
 
 # kind -> the columns that every row must have; `messages` stands for `prompt` and `completion`
@@ -27,7 +28,8 @@ COLUMNS = ("prompt", "completion", "messages", "choices", "text", "text_pair", "
 class Rules:
     """How the rows of one source are read. `shape` is a key of `REQUIRED`; `columns` maps our name to the file's.
 
-    `extra_columns` are taken over as they are, None where a row has none; `notes` where a row has them, checked.
+    `extra_columns` are taken over as JSON holds them, None where a row has none, and `changes` tells which were changed
+    for it; `notes` where a row has them, checked.
     """
 
     shape: str
@@ -37,6 +39,7 @@ class Rules:
     extra_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # of `NOTES`
     untyped: bool = False
+    changes: dict[str, set[str]] = field(default_factory=dict)
 
 
 def shape_of(columns: Iterable[str]) -> str | None:
@@ -68,7 +71,7 @@ def check_row(row: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
         if name not in row:
             theirs = rules.columns.get(name)
             raise BadRow(f"column {theirs!r} (for {name!r}) is missing" if theirs else f"column {name!r} is missing")
-    extra = {name: row.get(name) for name in rules.extra_columns}
+    extra = {name: storable(row.get(name), name, rules.changes.setdefault(name, set())) for name in rules.extra_columns}
     notes = {name: NOTES[name](row[name], name) for name in rules.notes if row.get(name) is not None}
     return extra | notes | _CHECKS[rules.shape](row, rules)
 

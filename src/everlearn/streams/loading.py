@@ -10,6 +10,7 @@ from everlearn.streams.checking import COLUMNS, REQUIRED, Rules, kind_of, rename
 from everlearn.streams.labels import LabelBook
 from everlearn.streams.parts import BadRows, Part, check_disjoint, read_part, to_dataset
 from everlearn.streams.reading import Data, Source, open_source
+from everlearn.streams.values import notes_on
 from everlearn.types import Task
 
 FILE_KINDS = ("prompt", "classify", "tag", "text")
@@ -28,7 +29,8 @@ class TaskOptions:
             they are those that the data declares, else those that occur: whole numbers by value, names sorted.
         choices: the possible answers of a `prompt` task, for each row that has no column `choices`.
         metrics, verifier, max_new_tokens: as in `Task`.
-        extra_columns: columns to keep beside those of the kind, say for a verifier; null where a row has none.
+        extra_columns: columns to keep beside those of the kind, say for a verifier; null where a row has none. Values
+            that JSON lacks become text (dates: ISO 8601) or null (NaN), and a note says so.
         eval_fraction: share of the rows held out for evaluation where no evaluation data is given.
         validation_fraction: share of the rows held out for validation where no validation data is given; by default 0.1
             where evaluation rows are held out too, else 0.
@@ -101,7 +103,9 @@ def build_task(name: str, train: Data, evaluation: Data | None, validation: Data
     shape = _shape(where, sources["train"], options)
     book = LabelBook(_declared_labels(where, shape, sources, options))
     bad = BadRows(where)
-    parts = {role: read_part(source, _rules(shape, book, source, options), bad) for role, source in sources.items()}
+    changes: dict[str, set[str]] = {}
+    rules = {role: _rules(shape, book, source, options, changes) for role, source in sources.items()}
+    parts = {role: read_part(source, rules[role], bad) for role, source in sources.items()}
     bad.settle(options.on_bad_row)
     for role, part in parts.items():
         if not len(part.numbers):
@@ -121,10 +125,11 @@ def build_task(name: str, train: Data, evaluation: Data | None, validation: Data
         metrics=tuple(options.metrics),
         verifier=options.verifier,
         max_new_tokens=options.max_new_tokens,
+        notes=notes_on(where, changes),
     )
 
 
-def _rules(shape: str, book: LabelBook, source: Source, options: TaskOptions) -> Rules:
+def _rules(shape: str, book: LabelBook, source: Source, options: TaskOptions, changes: dict[str, set[str]]) -> Rules:
     return Rules(
         shape=shape,
         book=book,
@@ -132,6 +137,7 @@ def _rules(shape: str, book: LabelBook, source: Source, options: TaskOptions) ->
         choices=tuple(options.choices),
         extra_columns=tuple(options.extra_columns),
         untyped=source.untyped,
+        changes=changes,
     )
 
 
