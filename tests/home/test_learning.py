@@ -101,7 +101,8 @@ def test_report_is_read_back_and_settling_twice_does_no_harm(home: Home) -> None
     store = Store(home.path)
     assert report_of(store, 3) == report
     assert not settle_published(store)
-    assert [change.change.task for change in report.gate.verdicts] == ["colours", "animals"]
+    compared = [(verdict.change.task, verdict.version) for verdict in report.gate.verdicts]
+    assert compared == [("colours", 2), ("colours", 1), ("animals", 2)]  # version 2 had lost of colours
     assert (report.score.task, report.score.n, report.gained.n) == ("third", 6, 6)
     assert report.cost["n_steps"] == 4
 
@@ -110,7 +111,7 @@ def test_learning_more_of_a_task_keeps_its_items_and_gates_it(home: Home) -> Non
     more = [*rows(("red", "green"), 8, 50), *rows(("red", "green"), 4, 30)[:2]]
     other_answer = {"text": rows(("red", "green"), 1, 32)[0]["text"], "label": "green"}
     report = home.learn("colours", rows(("red", "green"), 8, 12), [*more, other_answer], gate=Gate(1.0))
-    assert [verdict.change.n for verdict in report.gate.verdicts] == [16, 8]
+    assert [verdict.change.n for verdict in report.gate.verdicts] == [16, 8, 8]  # the best before: on items of both
     assert "1 evaluation items were there already with another answer" in report.notes[0]
     assert home.versions()[3].learned == ("colours", "animals")
     assert len(list((home.path / "tasks" / "colours").glob("evaluation-*.jsonl"))) == 2

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from seqeval.metrics import f1_score as entity_f1
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from everlearn.errors import ConfigError, StreamError, describe, nearest
+from everlearn.errors import ConfigError, StreamError, TrainingError, describe, nearest
 from everlearn.evaluation.generate import generate_greedily
 from everlearn.evaluation.stats import outcome_interval
 from everlearn.learners.gradients import to_device
@@ -151,10 +151,20 @@ def _exact_match(model: Model, task: Task, rows: Rows, share: _Share) -> _Result
 
 
 def is_right(task: Task, answer: str, row: Row, completion: str) -> bool:
-    """Return whether an answer is that of its row: by the task's verifier, or the same text as the completion."""
+    """Return whether an answer is that of its row: by the task's verifier, or the same text as the completion.
+
+    Raises:
+        TrainingError: if the verifier fails.
+    """
     if task.verifier is None:
         return answer.strip() == completion.strip()
-    return find("verifier", task.verifier, f"task {task.name!r}: verifier")(answer, row)
+    where = f"task {task.name!r}: verifier"
+    verify = find("verifier", task.verifier, where)
+    try:
+        return bool(verify(answer, row))
+    except Exception as error:
+        what = f"{task.verifier} fails on an answer ({type(error).__name__}: {' '.join(str(error).split())})"
+        raise TrainingError(describe(where, what, answer, "Mend the function; it gets (answer, row)")) from error
 
 
 def _choice(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:
