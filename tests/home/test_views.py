@@ -70,7 +70,7 @@ def test_gate_says_against_which_version_and_by_which_metric() -> None:
         assert cell in table
     sentences = " ".join(gate_sentences(judged))
     assert "log-likelihoods are compared (the gate is 0.02 nats per token)" in sentences
-    assert "old is UNGUARDED: accuracy was 0.000 and is 0.000, so no loss can show in it" in sentences
+    assert "old is UNGUARDED: accuracy was 0.000 and is 0.000, so no loss above 0.02 can show." in sentences
     assert "1.000 lost against version 1 (the best before)" in sentences
     learned = LearnReport(4, "new", "refused", score((1.0,), "new"), CHANGE, judged, {})
     wanted = "did not pass the gate on old against version 3 (current) and version 1 (the best before); the current"
@@ -80,7 +80,9 @@ def test_gate_says_against_which_version_and_by_which_metric() -> None:
 
 
 def test_outcome_names_the_tasks() -> None:
-    assert "did not pass the gate on old against current version; the current version stays" in outcome_sentence(report(Gate(), "refused"), "h")
+    assert "did not pass the gate on old against current version; the current version stays" in outcome_sentence(
+        report(Gate(), "refused"), "h"
+    )
     assert "current by force" in outcome_sentence(report(Gate(), "forced"), "h")
     assert outcome_sentence(report(Gate(1.0), "promoted"), "h") == "Version 4 is current."
 

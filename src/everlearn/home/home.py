@@ -358,7 +358,7 @@ class Home:
                 raise
             stored = {}
         refused = {n: self._store.folder(n) for n in numbers if self._store.version(n).status == "refused"}
-        stored = tasks_with_own(stored, refused)
+        stored = tasks_with_own(stored, refused, own_counts=len(numbers) == 1)
         tasks = {name: card.task([], rows) for name, (card, rows) in stored.items()}
         return Versions(self._store, self.settings, tasks, self.listener)
 

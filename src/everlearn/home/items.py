@@ -93,12 +93,13 @@ def load_own(folder: Path) -> tuple[TaskCard, list[Row]] | None:
 
 
 def tasks_with_own(
-    stored: Mapping[str, tuple[TaskCard, list[Row]]], folders: Mapping[int, Path]
+    stored: Mapping[str, tuple[TaskCard, list[Row]]], folders: Mapping[int, Path], *, own_counts: bool = False
 ) -> dict[str, tuple[TaskCard, list[Row]]]:
     """Return a home's tasks and, of versions that the home did not accept, their own.
 
     Args:
         folders: of those versions, by number.
+        own_counts: a task is what the version takes it for, where the home takes it for something else.
 
     Raises:
         StateError: if two versions, or one and the home, take a task for different things.
@@ -110,6 +111,8 @@ def tasks_with_own(
             continue
         card, rows = own
         known, present = found.get(card.name, (card, []))
+        if own_counts and known.meaning != card.meaning:
+            known, present = card, []
         check_same(known, card, number)
         found[card.name] = (known, [*present, *new_items(rows, present)[0]])
     return found

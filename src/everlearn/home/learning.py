@@ -40,6 +40,8 @@ from everlearn.state import checkpoints, pack, save_state, write_json
 from everlearn.streams.checking import digest_of
 from everlearn.types import Score, Task
 
+USUAL = Gate().tolerance  # of the learnings to come, which may be gated otherwise than this one
+
 
 @dataclass(frozen=True)
 class LearnReport:
@@ -95,11 +97,10 @@ def carry_out(versions: Versions) -> LearnReport:
     with pause_on_interrupt(run):
         _learn(run, task, plan.number)
         after = {name: _score_unless_paused(run, run.tasks[name]) for name in before}
-        blind = [name for name, score in after.items() if not can_guard(score, plan.gate.tolerance)]
         stand_ins = {
             name: _score_unless_paused(run, by_log_likelihood(run.tasks[name]))
-            for name in blind
-            if has_stand_in(run.tasks[name])
+            for name, score in after.items()
+            if has_stand_in(run.tasks[name]) and not all(can_guard(score, t) for t in (plan.gate.tolerance, USUAL))
         }
     comparisons = comparisons_of(plan.gate, references, after, stand_ins)
     measured = _Measured(
@@ -201,7 +202,7 @@ def _stage(versions: Versions, plan: Plan, run: Run, measured: _Measured) -> Non
     rows = run.tasks[plan.card.name].train
     write_json(staged / "trained.json", sorted({digest_of(row).hex() for row in rows}))
     status = "promoted" if not measured.gate.refused else "forced" if plan.force else "refused"
-    notes = [*plan.notes, *run.notes, *measured.notes, *_told_of_guard(plan.gate, run.tasks[plan.card.name], measured)]
+    notes = [*plan.notes, *run.notes, *measured.notes, *_told_of_guard(plan.card.name, measured)]
     record = Version(
         number=plan.number,
         parent=plan.parent,
@@ -231,12 +232,12 @@ def _keep_scores(versions: Versions, folder: Path, run: Run, measured: _Measured
             versions.store.keep_score(folder, score, items[name], where, stand_in=stand_in)
 
 
-def _told_of_guard(gate: Gate, task: Task, measured: _Measured) -> list[str]:
+def _told_of_guard(task: str, measured: _Measured) -> list[str]:
     """Return what must be said of a task whose score is so low that its loss won't show in it."""
-    score = measured.after[task.name]
-    if can_guard(score, gate.tolerance):
+    score = measured.after[task]
+    if can_guard(score, USUAL):
         return []
-    what = f"{task.name}: {score.metric} is {score.value:.3f} after learning, so what is lost later won't show in it"
-    if task.name in measured.stand_ins:
+    what = f"{task}: {score.metric} is {score.value:.3f} after learning, so what is lost later won't show in it"
+    if task in measured.stand_ins:
         return [f"{what}. The gate will compare log-likelihoods in its place."]
     return [f"{what}. The gate can't guard the task until it is learned better, or measured by another metric."]

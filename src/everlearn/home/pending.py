@@ -128,7 +128,7 @@ def read_references(store: Store) -> dict[str, References] | None:
 def note_failure(store: Store, error: BaseException) -> None:
     """Write down why the learning in pending/ could not go on."""
     text = " ".join(str(error).split())
-    reason = text if isinstance(error, EverlearnError) else f"{type(error).__name__}: {text}"
+    reason = text if isinstance(error, EverlearnError) else f"{type(error).__name__}: {text}".removesuffix(": ")
     with suppress(StateError):  # where the disk is full or pending/ is gone, the error itself matters more
         write_sealed(_failed(store), {"reason": reason})
 

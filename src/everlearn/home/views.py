@@ -55,7 +55,8 @@ def gate_sentences(report: GateReport) -> list[str]:
             what = "its own metric is too low to tell what is lost, so log-likelihoods are compared"
             sentences.append(f"{change.task}: {what} (the gate is {report.tolerance:g} nats per token).")
         if verdict.unguarded:
-            what = f"{change.metric} was {change.before:.3f} and is {change.after:.3f}, so no loss can show in it"
+            scores = f"{change.metric} was {change.before:.3f} and is {change.after:.3f}"
+            what = f"{scores}, so no loss above {report.tolerance:g} can show"
             sentences.append(f"{change.task} is UNGUARDED: {what}. Learn it better, or give it another metric.")
         elif verdict.refused:
             sentences.append(_loss_sentence(verdict, report))
