@@ -111,7 +111,8 @@ def check(home: HomeFolder) -> None:
         console.print(note, markup=False, highlight=False)
     if report.pending is not None:
         why = "is not finished" if report.failure is None else f"failed: {report.failure.rstrip('.')}"
-        more = f"Go on with it: everlearn resume {home}; or drop it: everlearn learn {home} --discard-pending ..."
+        drop = f"everlearn learn {home} --discard-pending --task NAME --train FILE"
+        more = f"Go on with it: everlearn resume {home}; or drop it: {drop}"
         console.print(f"Learning {report.pending!r} {why}. {more}.", markup=False, highlight=False)
     console.print(f"All files are sound. Version {report.version} is current.", highlight=False)
 

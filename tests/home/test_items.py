@@ -16,6 +16,7 @@ from everlearn.home.items import (
     new_items,
     replace_items,
     revised,
+    task_before,
     tasks_with_own,
 )
 from everlearn.home.tasks import TaskCard
@@ -53,6 +54,17 @@ def test_a_version_s_items_come_in_once(tmp_path: Path) -> None:
     assert card.sources == (1,)
     add_items(tmp_path / "t", card, [{"text": "again", "label": 0}], 1)
     assert load_task(tmp_path / "t") == (card, ROWS)
+
+
+def test_a_refused_attempt_of_before_is_not_what_a_home_knew(tmp_path: Path) -> None:
+    assert task_before(tmp_path / "t", CARD, 3) == (CARD, [])
+    add_items(tmp_path / "t", CARD, ROWS, 1)
+    known = load_task(tmp_path / "t")
+    assert task_before(tmp_path / "t", CARD, 3) == (CARD, [])
+    assert task_before(tmp_path / "t", known[0], 3) == known
+    add_items(tmp_path / "t", CARD, [{"text": "mended", "label": 0}], 3)
+    assert task_before(tmp_path / "t", CARD, 3) == load_task(tmp_path / "t")
+    assert load_task(tmp_path / "t")[1] == [{"text": "mended", "label": 0}]
 
 
 def test_an_item_is_named_by_content_and_answer() -> None:

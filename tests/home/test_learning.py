@@ -176,7 +176,7 @@ def test_a_learning_that_can_not_go_on_says_so_and_how_to_drop_it(
         assert ways in message
         with pytest.raises(StateError) as refused:
             home.learn("fourth", *THIRD)
-        assert f"learning 'third' failed. Got {reason!r}" in str(refused.value)
+        assert f"learning 'third' failed ({reason.rstrip('.')}). Got 'version 3'." in str(refused.value)
         assert ways in str(refused.value)
         report = home.check()
         assert (report.sound, report.pending, report.failure) == (True, "third", reason)

@@ -25,6 +25,17 @@ def test_versions_know_their_ancestors_and_files(home: Home) -> None:
     assert {number: len(digests) for number, digests in store.trained(2).items()} == {1: 12, 2: 12}
 
 
+def test_tasks_of_refused_attempts_alone_are_not_accepted(home: Home) -> None:
+    store = Store(home.path)
+    path = store.folder(2) / "version.json"
+    write_sealed(path, {**read_sealed(path), "status": "refused"})
+    assert store.accepted_tasks() == {"colours", "animals"}  # by force: it is current
+    home.rollback(1)
+    assert store.accepted_tasks() == {"colours"}
+    path.write_text("{}")
+    assert store.accepted_tasks() == {"colours"}
+
+
 def test_unknown_version_is_one_sentence(home: Home) -> None:
     with pytest.raises(StateError, match=r"there is no such version\. Got 7\. Versions: 0, 1, 2"):
         Store(home.path).version(7)

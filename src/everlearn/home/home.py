@@ -331,7 +331,8 @@ class Home:
         parent: int,
     ) -> tuple[TaskCard, dict[str, Rows], list[str]]:
         """Return a task's card, its rows by role (of the evaluation items those that are new), and notes on them."""
-        stored = load_tasks(self._store.tasks)
+        accepted = self._store.accepted_tasks()
+        stored = {other: found for other, found in load_tasks(self._store.tasks).items() if other in accepted}
         known, present = stored.get(name, (None, []))
         card, task = read_new(name, train, evaluation, validation, options, known)
         items, n_differing = new_items(task.evaluation, present)

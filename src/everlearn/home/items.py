@@ -53,6 +53,19 @@ def known_task(folder: Path, name: str) -> tuple[TaskCard, list[Row]]:
     return load_task(folder / name)
 
 
+def task_before(folder: Path, card: TaskCard, number: int) -> tuple[TaskCard, list[Row]]:
+    """Return what the home knew of the task that version `number` learns; nothing if it knew only refused attempts.
+
+    Args:
+        folder: of the task. card: as it was when the learning was laid down, with the files of the items there were.
+    """
+    if (folder / CARD).exists():
+        present = load_task(folder)
+        if card.items or number in present[0].sources:
+            return present
+    return card, []
+
+
 def add_items(folder: Path, card: TaskCard, rows: Sequence[Row], version: int) -> None:
     """Keep a task's card and the items that came with a version; the ones it has stay as they are.
 

@@ -20,7 +20,7 @@ from everlearn.home.gate import (
     report_from,
     report_values,
 )
-from everlearn.home.items import add_items, item_of, keep_own, load_tasks
+from everlearn.home.items import add_items, item_of, keep_own, task_before
 from everlearn.home.pending import (
     Plan,
     clear_failure,
@@ -82,7 +82,7 @@ def carry_out(versions: Versions) -> LearnReport:
     store, plan = versions.store, read_plan(versions.store)
     clear_failure(store)
     versions = replace(versions, settings=plan.settings(versions.settings))
-    present = load_tasks(store.tasks).get(plan.card.name, (plan.card, []))[1]
+    present = task_before(store.tasks / plan.card.name, plan.card, plan.number)[1]
     task = read_task(store, plan, present)[0]
     versions.tasks = {**versions.tasks, task.name: task}
     before, references = _measure_before(versions, plan)
@@ -128,7 +128,7 @@ def settle_published(store: Store) -> bool:
     plan = read_plan(store)
     record = store.version(plan.number)
     if record.status != "refused":
-        known = load_tasks(store.tasks).get(plan.card.name, (plan.card, []))[0]
+        known = task_before(store.tasks / plan.card.name, plan.card, plan.number)[0]
         add_items(store.tasks / plan.card.name, known, read_task(store, plan, [])[1], plan.number)
     lost = report_from(record.gate).lost
     details = {"task": record.task, "status": record.status, "parent": record.parent, "lost": list(lost)}

@@ -90,7 +90,7 @@ def read_plan(store: Store) -> Plan:
     try:
         return from_mapping(Plan, read_sealed(store.pending / "plan.json"), "pending")
     except (StateError, ConfigError) as error:
-        way_out = f"Drop it: everlearn learn {store.path} --discard-pending ..."
+        way_out = f"Drop it: {_drop(store)}"
         reason = str(error).rstrip(".")
         raise StateError(describe(str(store.pending), "no plan can be read", reason, way_out)) from error
 
@@ -145,8 +145,7 @@ def read_failure(store: Store) -> str | None:
 
 def ways_on(store: Store) -> str:
     """Return what can be done about a learning that is not finished, a sentence without its stop."""
-    resume, drop = f"everlearn resume {store.path}", f"everlearn learn {store.path} --discard-pending ..."
-    return f"Go on with it: {resume}; or drop it: {drop}"
+    return f"Go on with it: everlearn resume {store.path}; or drop it: {_drop(store)}"
 
 
 @contextmanager
@@ -184,11 +183,13 @@ def kept_on_failure(store: Store, *, begun: bool = False) -> Iterator[None]:
 def refuse_pending(store: Store) -> None:
     """Raise StateError: a learning is in progress, was killed or failed, and must be ended one way or the other."""
     plan, reason = read_plan(store), read_failure(store)
-    if reason is None:
-        what, got = f"learning {plan.card.name!r} was begun and not finished", f"version {plan.number}"
-    else:
-        what, got = f"learning {plan.card.name!r} failed", reason
-    raise StateError(describe(str(store.path), what, got, ways_on(store)))
+    how = "was begun and not finished" if reason is None else f"failed ({reason.rstrip('.')})"
+    what = f"learning {plan.card.name!r} {how}"
+    raise StateError(describe(str(store.path), what, f"version {plan.number}", ways_on(store)))
+
+
+def _drop(store: Store) -> str:
+    return f"everlearn learn {store.path} --discard-pending --task NAME --train FILE"
 
 
 def _before(store: Store) -> Path:

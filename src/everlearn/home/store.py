@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,15 @@ class Store:
             way_out = f"Versions: {', '.join(map(str, numbers))}"
             raise StateError(describe(str(self.path), "there is no such version", number, way_out))
         return from_mapping(Version, read_sealed(self.folder(number) / VERSION_FILE), f"version {number}")
+
+    def accepted_tasks(self) -> set[str]:
+        """Return the tasks that a version which was ever accepted, or is current, has learned."""
+        learned = set(self.version(self.current()).learned)
+        for number in self.numbers():
+            with suppress(StateError):  # of a damaged record nothing can be told; `problems` reports it
+                record = self.version(number)
+                learned |= set(record.learned) if record.status in ("promoted", "forced") else set()
+        return learned
 
     def lineage(self, number: int) -> list[Version]:
         """Return a version and those that it comes from, newest first."""
