@@ -9,7 +9,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from everlearn.cli_home import add_home_commands, resume_home
-from everlearn.errors import ConfigError, EverlearnError, StateError
+from everlearn.errors import ConfigError, EverlearnError, StateError, StreamError
 from everlearn.home import Home
 
 OPTIONS = ("--epochs", "1", "--batch-size", "8")
@@ -92,6 +92,17 @@ def test_a_home_from_first_to_last_command(app: typer.Typer, bert: Path, files: 
     logged = invoke(app, "log", home)
     assert [word for word in ("init", "refused", "forced", "rollback") if word not in logged.output] == []
     assert "was refused by the gate" in failure(invoke(app, "rollback", home, 2), StateError)
+
+    kept = files["colours eval"]
+    again = invoke(app, "retire", home, "colours", "--items", kept, "--correct", "--column", "text=question")
+    assert "Evaluation items of colours: 0 corrected; 8 there now." in again.output
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(Path(kept).read_text().splitlines(keepends=True)[:3]))
+    retired = invoke(app, "retire", home, "colours", "--items", few, "--column", "text=question")
+    assert (retired.exit_code, retired.output.strip()) == (0, "Evaluation items of colours: 3 taken out; 5 there now.")
+    assert "3 retired; 5 items left" in invoke(app, "log", home).output
+    gone = invoke(app, "retire", home, "colours", "--items", few, "--column", "text=question")
+    assert "rows are no evaluation items of the task. Got 3." in failure(gone, StreamError)
 
     exported = invoke(app, "export", home, tmp_path / "out", "--merged", "--version", 3, "--task", "animals")
     assert exported.exit_code == 0, exported.output

@@ -1,4 +1,4 @@
-"""The commands of a model home: init, learn, check, log, diff, rollback, export."""
+"""The commands of a model home: init, learn, check, log, diff, rollback, retire, export."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ console = Console()
 
 def add_home_commands(app: typer.Typer) -> None:
     """Add the commands to an app."""
-    for command in (init, learn, check, log, diff, rollback, export):
+    for command in (init, learn, check, log, diff, rollback, retire, export):
         app.command()(command)
 
 
@@ -82,7 +82,7 @@ def learn(
             learner=extra.get("learner"), seed=seed, gate=Gate(gate, gate_rule), force=force,
             checkpoint=checkpoint, discard_pending=discard_pending,
         )  # fmt: skip
-    _tell(report, home)
+    _tell(report, home, listener.told)
 
 
 def resume_home(home: Path) -> None:
@@ -91,7 +91,7 @@ def resume_home(home: Path) -> None:
 
     with _progress() as listener:
         report = Home.open(home, listener).resume()
-    _tell(report, home)
+    _tell(report, home, listener.told)
 
 
 def check(home: HomeFolder) -> None:
@@ -110,7 +110,10 @@ def check(home: HomeFolder) -> None:
     for note in change_notes([drift.change for drift in report.drifts]):
         console.print(note, markup=False, highlight=False)
     if report.pending is not None:
-        print(f"Learning {report.pending!r} is not finished: everlearn resume {home}")
+        why = "is not finished" if report.failure is None else f"failed: {report.failure.rstrip('.')}"
+        drop = f"everlearn learn {home} --discard-pending --task NAME --train FILE"
+        more = f"Go on with it: everlearn resume {home}; or drop it: {drop}"
+        console.print(f"Learning {report.pending!r} {why}. {more}.", markup=False, highlight=False)
     console.print(f"All files are sound. Version {report.version} is current.", highlight=False)
 
 
@@ -154,6 +157,22 @@ def rollback(
     console.print(f"Version {version} is current.", highlight=False)
 
 
+def retire(
+    home: HomeFolder,
+    task: Annotated[str, typer.Argument(metavar="TASK")],
+    items: Annotated[Path, typer.Option(help="Rows that are evaluation items of the task: JSONL, CSV or Parquet.")],
+    correct: Annotated[bool, typer.Option("--correct", help="Put these rows in the place of the items.")] = False,
+    column: Pairs = None,
+) -> None:
+    """Take evaluation items out of a task, or correct them; logged. Versions keep their scores on the items of then."""
+    from everlearn.home import Home
+
+    columns = _columns(column)
+    report = Home.open(home).retire(task, items, correct=correct, options={"columns": columns} if columns else None)
+    done = f"{report.n_corrected} corrected" if correct else f"{report.n_retired} taken out"
+    console.print(f"Evaluation items of {task}: {done}; {report.n_items} there now.", highlight=False, markup=False)
+
+
 def export(
     home: HomeFolder,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
@@ -169,14 +188,15 @@ def export(
     console.print(str(written), highlight=False, markup=False)
 
 
-def _tell(report: Any, home: Path) -> None:
-    """Show what came of a learning."""
+def _tell(report: Any, home: Path, told: list[str]) -> None:
+    """Show what came of a learning; `told` was shown while it went on."""
     from everlearn.home.views import change_notes, changes_table, gate_sentences, gate_table, outcome_sentence
 
     console.print(changes_table("the task that was learned, before and after", [report.gained]))
     if report.gate.verdicts:
         console.print(gate_table(report.gate))
-    sentences = [*gate_sentences(report.gate), *change_notes([report.gained]), *report.notes]
+    notes = [note for note in report.notes if note not in told]
+    sentences = [*gate_sentences(report.gate), *change_notes([report.gained]), *notes]
     for sentence in [*dict.fromkeys(sentences), outcome_sentence(report, str(home))]:
         console.print(sentence, markup=False, highlight=False)
     if not report.promoted:
@@ -184,9 +204,19 @@ def _tell(report: Any, home: Path) -> None:
 
 
 def _progress() -> Any:
+    """Return a listener that draws progress and keeps, in `told`, the notes that it showed."""
     from everlearn.report.progress import ProgressBars
 
-    return ProgressBars(console)
+    class Bars(ProgressBars):
+        def __init__(self) -> None:
+            super().__init__(console)
+            self.told: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.told.append(text)
+            super().note(text)
+
+    return Bars()
 
 
 def _recipe(path: Path | None) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from support.home import rows
 
 ROWS = rows(("cat", "dog"), 40)
 THIRD = (rows(("one", "two"), 12), rows(("one", "two"), 6, 40))
+THIRD_AS_COLOURS = [{"text": row["text"], "label": "red"} for row in THIRD[1]]
+ANY = Gate(1.0)
 FOURTH = (rows(("a", "good"), 12), rows(("a", "good"), 6, 40))
 
 
@@ -78,6 +80,72 @@ def test_refused_version_stays_for_inspection(home: Home) -> None:
     home.rollback(3, force=True)
     assert home.current == 3
     assert home.log()[-1]["forced"] is True
+
+
+def test_a_refused_learning_leaves_no_law(home: Home, tmp_path: Path) -> None:
+    assert home.learn("third", *THIRD, gate=Gate(0.02, "safe")).status == "refused"
+    assert not (home.path / "tasks" / "third").exists()
+    other = [{**row, "label": {"one": "uno", "two": "dos"}[row["label"]]} for row in THIRD[1]]
+    trained_on_items = [{"text": f"{row['text']} {i}", "label": "uno"} for i, row in enumerate(THIRD[0])] + THIRD[1]
+    report = home.learn("third", trained_on_items, [{**row, "text": f"so {row['text']}"} for row in other], gate=ANY)
+    assert (report.status, report.notes) == ("promoted", ())
+    assert home._versions().tasks["third"].labels == ("dos", "one", "two", "uno")
+    for compare in (lambda: home.diff(4, 3), lambda: home.rollback(3, force=True)):
+        with pytest.raises(StateError, match=r"version 3: took task 'third' for something else.*everlearn export"):
+            compare()
+    folder = home.export(tmp_path / "out", merged=True, version=3, task="third")
+    assert set(json.loads((folder / "config.json").read_text())["label2id"]) == {"one", "two"}
+
+
+def test_a_refused_version_has_its_own_items_and_brings_them_in_by_force(home: Home) -> None:
+    corrected = {**rows(("red", "green"), 1, 30)[0], "label": "green"}
+    new = rows(("red", "green"), 4, 60)
+    report = home.learn("colours", rows(("red", "green"), 4, 12), [corrected, *new], gate=Gate(0.02, "safe"))
+    assert (report.status, report.score.n) == ("refused", 12)
+    assert "1 evaluation items were there already with another answer" in report.notes[0]
+    assert len(home._versions().tasks["colours"].evaluation) == 8
+    assert {change.task: change.n for change in home.diff(2, 3).changes} == {"animals": 8, "colours": 12}
+    home.learn("third", [*THIRD[0], *[{**row, "label": "one"} for row in new]], THIRD[1], gate=ANY)
+    home.rollback(3, force=True)
+    assert len(home._versions().tasks["colours"].evaluation) == 12
+    assert {drift.change.task: drift.change.n for drift in home.check().drifts} == {"animals": 8, "colours": 12}
+    home.rollback(2)
+    home.rollback(3, force=True)
+    assert len(home._versions().tasks["colours"].evaluation) == 12
+
+
+def test_items_are_taken_out_and_corrected(home: Home) -> None:
+    versions = files_in(home.path / "versions")
+    items = rows(("red", "green"), 8, 30)
+    report = home.retire("colours", items[:2])
+    assert (report.n_retired, report.n_corrected, report.n_items) == (2, 0, 6)
+    wrong = [{**items[2], "label": "green"}, items[3]]
+    with pytest.raises(StreamError, match=r"rows differ from the items.*Got 1\. Use --correct"):
+        home.retire("colours", wrong)
+    assert home.retire("colours", wrong, correct=True).n_corrected == 1
+    with pytest.raises(StreamError, match=r"no evaluation items of the task\. Got 2\."):
+        home.retire("colours", items[:2])
+    with pytest.raises(StreamError, match="has labels that it had not before"):
+        home.retire("colours", [{**items[3], "label": "blue"}], correct=True)
+    events = [{key: event[key] for key in event if key not in ("time", "event")} for event in home.log()[-2:]]
+    assert events == [
+        {"version": 2, "task": "colours", "retired": 2, "items": 6},
+        {"version": 2, "task": "colours", "corrected": 1, "items": 6},
+    ]
+    assert files_in(home.path / "versions") == versions
+    learned = home.learn("colours", [*rows(("red", "green"), 4, 12), *items[:2]], [*items[4:], *THIRD_AS_COLOURS])
+    assert learned.score.n == 6 + len(THIRD_AS_COLOURS)
+    assert all(verdict.change.n in (8, 6 + len(THIRD_AS_COLOURS), 5) for verdict in learned.gate.verdicts)
+    assert home.check().sound
+
+
+def test_items_are_not_changed_while_a_learning_waits(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("everlearn.home.learning._stage", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            home.learn("third", *THIRD)
+    with pytest.raises(StateError, match="learning 'third' failed"):
+        home.retire("colours", rows(("red", "green"), 1, 30))
 
 
 def test_force_promotes_and_is_logged(home: Home) -> None:

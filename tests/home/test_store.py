@@ -6,6 +6,7 @@ import pytest
 
 from everlearn.errors import StateError
 from everlearn.home import Home
+from everlearn.home.files import read_sealed, write_sealed
 from everlearn.home.store import Store, event_of, files_in, now
 from everlearn.types import Score
 
@@ -17,10 +18,22 @@ def test_versions_know_their_ancestors_and_files(home: Home) -> None:
     assert store.version(2).learned == ("colours", "animals")
     assert store.state(0) is None
     assert set(store.version(1).files) == {
-        "state/tensors.safetensors", "state/values.json", "trained.json", "scores/colours.json",
+        "state/tensors.safetensors", "state/values.json", "trained.json", "scores/colours.json", "task.json",
+        "evaluation.jsonl",
     }  # fmt: skip
     assert files_in(store.folder(1)).items() > store.version(1).files.items()
     assert {number: len(digests) for number, digests in store.trained(2).items()} == {1: 12, 2: 12}
+
+
+def test_tasks_of_refused_attempts_alone_are_not_accepted(home: Home) -> None:
+    store = Store(home.path)
+    path = store.folder(2) / "version.json"
+    write_sealed(path, {**read_sealed(path), "status": "refused"})
+    assert store.accepted_tasks() == {"colours", "animals"}  # by force: it is current
+    home.rollback(1)
+    assert store.accepted_tasks() == {"colours"}
+    path.write_text("{}")
+    assert store.accepted_tasks() == {"colours"}
 
 
 def test_unknown_version_is_one_sentence(home: Home) -> None:
@@ -82,11 +95,25 @@ def test_damaged_current_is_one_sentence_that_rollback_mends(home: Home) -> None
 def test_a_score_counts_only_for_the_same_items_and_software(home: Home) -> None:
     store = Store(home.path)
     score = Score("colours", "accuracy", 0.5, 0.1, 0.9, 2, (1.0, 0.0), {"accuracy": 0.5})
-    store.keep_score(home.path / "scores" / "000001", score, "here")
-    assert store.score(1, "colours", 2, "here") == score
-    assert store.score(1, "colours", 3, "here") is None
-    assert store.score(1, "colours", 2, "there") is None
+    store.keep_score(home.path / "scores" / "000001", score, ["a", "b"], "here")
+    assert store.score(1, "colours", ["a", "b"], "here") == score
+    for items in (["a"], ["a", "c"], ["b", "a"], ["a", "b", "c"]):
+        assert store.score(1, "colours", items, "here") is None
+    assert store.score(1, "colours", ["a", "b"], "there") is None
+    assert store.score(1, "colours", ["a", "b"], "here", stand_in=True) is None
+    assert [kept.score.n for kept in store.kept(1, "colours")] == [2, 8]
     assert store.learned_score(1, "colours").n == 8
+
+
+def test_a_score_without_names_of_its_items_is_read_and_not_taken_for_a_new_one(home: Home) -> None:
+    store = Store(home.path)
+    path = home.path / "versions" / "000001" / "scores" / "colours.json"
+    value = read_sealed(path)
+    items, where = value.pop("items"), value["measured_on"]
+    write_sealed(path, value)
+    assert store.kept(1, "colours")[0].items is None
+    assert store.learned_score(1, "colours").n == 8
+    assert store.score(1, "colours", items, where) is None
 
 
 def test_time_is_utc(tmp_path: Path) -> None:

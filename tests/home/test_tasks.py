@@ -1,21 +1,9 @@
-"""Tasks and their evaluation items: kept for good, apart from what is trained on."""
-
-from pathlib import Path
+"""Tasks: what they are stays so, and training rows stay apart from evaluation items."""
 
 import pytest
 
-from everlearn.errors import ConfigError, StateError, StreamError
-from everlearn.home.tasks import (
-    TaskCard,
-    add_items,
-    check_apart,
-    check_name,
-    check_not_trained,
-    load_task,
-    load_tasks,
-    new_items,
-    read_new,
-)
+from everlearn.errors import ConfigError, StreamError
+from everlearn.home.tasks import TaskCard, check_apart, check_name, check_not_trained, read_new
 from everlearn.streams.checking import digest_of
 
 TRAIN = [{"text": f"t {i}", "label": ("no", "yes")[i % 2]} for i in range(8)]
@@ -74,33 +62,6 @@ def test_what_does_not_fit_a_known_task_is_refused() -> None:
         read([{"text": "plain text"}], [{"text": "more plain text"}], card)
     with pytest.raises(ConfigError, match=r"task options\.colums: is unknown.*columns"):
         read(colums={})
-
-
-def test_items_grow_and_never_change(tmp_path: Path) -> None:
-    card, task = read()
-    add_items(tmp_path / "t", card, list(task.evaluation), 1)
-    stored, present = load_task(tmp_path / "t")
-    assert (list(stored.items), len(present)) == (["evaluation-000001.jsonl"], 4)
-    first = (tmp_path / "t" / "evaluation-000001.jsonl").read_bytes()
-    fresh, n_differing = new_items(
-        [*list(task.evaluation)[:2], {"text": "E  3", "label": 0}, {"text": "n", "label": 1}], present
-    )
-    assert (fresh, n_differing) == ([{"text": "n", "label": 1}], 1)
-    for _ in range(2):  # twice, as after a crash in between
-        add_items(tmp_path / "t", stored, fresh, 4)
-    stored, grown = load_task(tmp_path / "t")
-    assert grown == [*present, {"text": "n", "label": 1}]
-    assert (tmp_path / "t" / "evaluation-000001.jsonl").read_bytes() == first
-    assert list(load_tasks(tmp_path)) == ["t"]
-
-
-def test_damaged_items_are_refused(tmp_path: Path) -> None:
-    card, task = read()
-    add_items(tmp_path / "t", card, list(task.evaluation), 1)
-    path = tmp_path / "t" / "evaluation-000001.jsonl"
-    path.write_text(path.read_text().replace("e 1", "e 9"))
-    with pytest.raises(StateError, match=r"evaluation-000001\.jsonl: is damaged"):
-        load_tasks(tmp_path)
 
 
 def test_training_rows_that_are_evaluation_items_are_counted() -> None:

@@ -13,7 +13,7 @@ from seqeval.metrics import f1_score as entity_f1
 from seqeval.metrics.sequence_labeling import get_entities
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from everlearn.errors import ConfigError, StreamError, describe, nearest
+from everlearn.errors import ConfigError, StreamError, TrainingError, describe, nearest
 from everlearn.evaluation.generate import generate_greedily
 from everlearn.evaluation.stats import Interval, jackknife_interval, outcome_interval, range_of, within
 from everlearn.learners.gradients import to_device
@@ -157,10 +157,19 @@ def is_right(task: Task, answer: str, row: Row, objective: CausalObjective) -> b
 
     That text is what the tokenizer gives back of the completion: it may drop capitals, say, and then no model that
     uses it could ever give the completion itself.
+
+    Raises:
+        TrainingError: if the verifier fails.
     """
     if task.verifier is None:
         return answer.strip() == objective.right_answer(row)
-    return find("verifier", task.verifier, f"task {task.name!r}: verifier")(answer, row)
+    where = f"task {task.name!r}: verifier"
+    verify = find("verifier", task.verifier, where)
+    try:
+        return bool(verify(answer, row))
+    except Exception as error:
+        what = f"{task.verifier} fails on an answer ({type(error).__name__}: {' '.join(str(error).split())})"
+        raise TrainingError(describe(where, what, answer, "Mend the function; it gets (answer, row)")) from error
 
 
 def _choice(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:

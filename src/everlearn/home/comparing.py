@@ -7,10 +7,12 @@ from typing import Any
 from everlearn.errors import EverlearnError
 from everlearn.home.base import check_unchanged
 from everlearn.home.files import read_sealed
-from everlearn.home.gate import Change, compare_scores
-from everlearn.home.tasks import load_task
+from everlearn.home.gate import Change, can_guard, compare_scores
+from everlearn.home.items import load_task
+from everlearn.home.pending import read_failure, read_plan
+from everlearn.home.references import has_stand_in
 from everlearn.home.versions import Versions
-from everlearn.types import Row
+from everlearn.types import Row, Score
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class CheckReport:
     problems: tuple[str, ...]
     drifts: tuple[Drift, ...]
     pending: str | None = None  # the task whose learning was begun and not finished
+    failure: str | None = None  # why that could not go on
 
     @property
     def sound(self) -> bool:
@@ -58,7 +61,8 @@ class CheckReport:
 
 
 def compare_versions(versions: Versions, before: int, after: int) -> Diff:
-    """Return how two versions differ on every task that one of them learned.
+    """Return how two versions differ on every task that one of them learned; where a metric is 0 in both, by
+    log-likelihood too.
 
     Raises:
         StateError: if there is no such version, or it is damaged.
@@ -67,26 +71,43 @@ def compare_versions(versions: Versions, before: int, after: int) -> Diff:
     learned = {number: set(versions.learned_tasks(number)) for number in (before, after)}
     names = sorted(learned[before] | learned[after])
     first, second = versions.scores(before, names), versions.scores(after, names)
-    changes = tuple(compare_scores(first[name], second[name]) for name in names)
+    changes = []
+    for name in names:
+        changes.append(compare_scores(first[name], second[name]))
+        if _is_blind(versions, first[name], second[name]):
+            pair = (versions.scores(number, [name], stand_in=True)[name] for number in (before, after))
+            changes.append(compare_scores(*pair))
     flips = []
     for name in names:
         outcomes = zip(first[name].outcomes, second[name].outcomes, strict=True)
         rows = versions.tasks[name].evaluation
         flips += [Flip(name, rows[i], a, b) for i, (a, b) in enumerate(outcomes) if a != b and i < len(rows)]
     unlearned = {name: [number for number in (before, after) if name not in learned[number]] for name in names}
-    return Diff(before, after, changes, tuple(flips), {name: found for name, found in unlearned.items() if found})
+    return Diff(
+        before, after, tuple(changes), tuple(flips), {name: found for name, found in unlearned.items() if found}
+    )
 
 
 def measure_drift(versions: Versions, number: int) -> tuple[Drift, ...]:
     """Score a version anew on every task it has learned, beside the score when each was learned last."""
-    store = versions.store
     names = list(versions.learned_tasks(number))
     now = versions.scores(number, names, fresh=True)
-    learned_in = {record.task: record.number for record in reversed(store.lineage(number)) if record.task}
-    return tuple(
-        Drift(learned_in[name], compare_scores(versions.scores(learned_in[name], [name])[name], now[name]))
-        for name in names
-    )
+    learned_in = {record.task: record.number for record in reversed(versions.store.lineage(number)) if record.task}
+    then = {name: versions.scores(learned_in[name], [name])[name] for name in names}
+    blind = [name for name in names if _is_blind(versions, then[name], now[name])]
+    by_answers = versions.scores(number, blind, fresh=True, stand_in=True)
+    drifts = []
+    for name in names:
+        drifts.append(Drift(learned_in[name], compare_scores(then[name], now[name])))
+        if name in blind:
+            before = versions.scores(learned_in[name], [name], stand_in=True)[name]
+            drifts.append(Drift(learned_in[name], compare_scores(before, by_answers[name])))
+    return tuple(drifts)
+
+
+def _is_blind(versions: Versions, before: Score, after: Score) -> bool:
+    """Return whether a task's metric is 0 in both, so that log-likelihood tells more."""
+    return has_stand_in(versions.tasks[after.task]) and not (can_guard(before, 0.0) or can_guard(after, 0.0))
 
 
 def find_problems(versions: Versions, fingerprint: dict[str, str]) -> list[str]:
@@ -99,6 +120,8 @@ def find_problems(versions: Versions, fingerprint: dict[str, str]) -> list[str]:
     problems += _complaints(lambda: check_unchanged(versions.settings.model, fingerprint))
     problems += _complaints(store.events)
     problems += _complaints(store.current)
+    if store.pending.exists():
+        problems += _complaints(lambda: (read_plan(store), read_failure(store)))
     for folder in sorted(path for path in store.tasks.glob("*") if path.is_dir()):
         problems += _complaints(lambda folder=folder: load_task(folder))
     for path in sorted((store.path / "scores").rglob("*.json")):

@@ -1,33 +1,39 @@
 """The gate: is a new version good enough to take the place of the current one? Pure functions on per-item outcomes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from everlearn.errors import check_choice, check_number
 from everlearn.evaluation.stats import items_needed, paired_difference
+from everlearn.home.losses import CHANCE, holm, loss_p_value
 from everlearn.types import Score
 
 RULES = ("point", "confident", "safe")
+LOG_LIKELIHOOD = "token_log_likelihood"
+WITHOUT_FLOOR = (LOG_LIKELIHOOD, "negative_mse")  # metrics that can always fall further
 # metric -> what is compared item by item where the metric itself is no mean over items
 COMPARED = {
     "entity_f1": "each sentence's own entity F1",
     "f1": "right or wrong per item",
     "matthews": "right or wrong per item",
-    "token_log_likelihood": "each item's mean log-likelihood, nats per token",
+    LOG_LIKELIHOOD: "each item's mean log-likelihood, nats per token",
 }
 
 
 @dataclass(frozen=True)
 class Gate:
-    """When a new version is refused: if any earlier task lost too much.
+    """When a new version is refused: if any earlier task lost too much, beside any version that it is compared with.
 
     Args:
-        tolerance: the loss that is accepted: a share of the items (nats per token for text).
-        rule: with the loss's estimate and its 95% interval, refuse a task if
-            point: estimate > tolerance; confident: lower end > tolerance, so only a loss that is sure;
-            safe: not (upper end ≤ tolerance), so unless it is sure that there is none.
+        tolerance: the loss that is accepted: a share of the items (nats per token where log-likelihoods are compared).
+        rule: refuse if, in any comparison,
+            point: the estimated loss is above the tolerance, and it is sure that something was lost;
+            confident: it is sure that the loss is above the tolerance;
+            safe: it is not sure that the loss is within the tolerance (upper end of the 95% interval).
+
+    `point` and `confident` are sure with a chance of 5% at most to refuse wrongly, over all comparisons together.
     """
 
     tolerance: float = 0.02
@@ -64,21 +70,45 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A new version's score on a task beside that of a version before it, item by item.
+
+    version: number of the version that `before` is of; None: the current one. n_chosen_from: where that version is the
+    best before, how many it was chosen from; 0 for the current one. stands_in: the task's own metric can't tell what is
+    lost, so log-likelihoods are compared. unguarded: it can't tell, and there is nothing to take its place.
+    """
+
+    before: Score
+    after: Score
+    version: int | None = None
+    n_chosen_from: int = 0
+    stands_in: bool = False
+    unguarded: bool = False
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """The gate's judgement on one task. undecided: its items can't tell whether the loss exceeds the tolerance.
+    """The gate's judgement on one comparison. undecided: its items can't tell whether the loss exceeds the tolerance.
 
     n_needed: how many items could, for a change that loses nothing in truth (None where no number could).
+    version, n_chosen_from, stands_in, unguarded: as in `Comparison`. p_value: how likely such a loss is in any of the
+    comparisons if nothing was lost in truth (`confident`: no more than the tolerance); None where there is no test.
     """
 
     change: Change
     refused: bool
     undecided: bool
     n_needed: int | None
+    version: int | None = None
+    n_chosen_from: int = 0
+    stands_in: bool = False
+    unguarded: bool = False
+    p_value: float | None = None
 
 
 @dataclass(frozen=True)
 class GateReport:
-    """The gate's judgement on every earlier task."""
+    """The gate's judgement on every earlier task: beside the current version, and beside the best before it."""
 
     tolerance: float
     rule: str
@@ -88,6 +118,24 @@ class GateReport:
     def refused(self) -> bool:
         """Whether any task lost too much."""
         return any(verdict.refused for verdict in self.verdicts)
+
+    @property
+    def lost(self) -> dict[str, list[Verdict]]:
+        """{task: the comparisons in which it lost too much}."""
+        found: dict[str, list[Verdict]] = {}
+        for verdict in self.verdicts:
+            if verdict.refused:
+                found.setdefault(verdict.change.task, []).append(verdict)
+        return found
+
+
+def can_guard(score: Score, tolerance: float) -> bool:
+    """Return whether a score can fall by more than the tolerance, so that a loss could show.
+
+    A tolerance of 1 or more accepts any loss of items, so that there is nothing to guard.
+    """
+    mean = sum(score.outcomes) / len(score.outcomes)
+    return score.metric in WITHOUT_FLOOR or tolerance >= 1 or mean > tolerance
 
 
 def compare_scores(before: Score, after: Score) -> Change:
@@ -117,26 +165,28 @@ def compare_scores(before: Score, after: Score) -> Change:
 
 
 def judge(gate: Gate, before: Mapping[str, Score], after: Mapping[str, Score]) -> GateReport:
-    """Return the gate's judgement on every task of `before`.
+    """Return the gate's judgement on every task of `before`, beside one version."""
+    return judge_all(gate, [Comparison(before[task], after[task]) for task in before], len(before))
 
-    The loss is −difference, so that its interval is [−high, −low].
+
+def judge_all(gate: Gate, comparisons: Sequence[Comparison], n_tests: int) -> GateReport:
+    """Return the gate's judgement on all comparisons.
+
+    A p-value counts once for each version that the one compared with was chosen from: the best of many scores is too
+    good by chance. Then Holm's step-down bounds the chance of a false refusal over all comparisons.
+
+    Args:
+        n_tests: how many comparisons there could have been, whatever the scores; at least those that there are.
     """
-    verdicts = tuple(judge_change(gate, compare_scores(before[task], after[task])) for task in before)
-    return GateReport(gate.tolerance, gate.rule, verdicts)
-
-
-def judge_change(gate: Gate, change: Change) -> Verdict:
-    """Return the gate's judgement on one change. Without an interval `confident` passes and `safe` refuses."""
-    loss = -change.difference
-    low = -math.inf if change.high is None else -change.high
-    high = math.inf if change.low is None else -change.low
-    refused = {
-        "point": loss > gate.tolerance + 1e-12,  # 0.02 as 1 of 50 items must not exceed 0.02 by rounding
-        "confident": low > gate.tolerance,
-        "safe": not high <= gate.tolerance,
-    }[gate.rule]
-    undecided = low <= gate.tolerance < high
-    return Verdict(change, refused, undecided, _n_needed(gate, change) if undecided else None)
+    margin = gate.tolerance if gate.rule == "confident" else 0.0
+    p_values = [loss_p_value(one.before.outcomes, one.after.outcomes, margin) for one in comparisons]
+    tried = [
+        1.0 if p is None else min(1.0, p * max(1, one.n_chosen_from))
+        for p, one in zip(p_values, comparisons, strict=True)
+    ]
+    adjusted = [None if p is None else a for p, a in zip(p_values, holm(tried, n_tests), strict=True)]
+    verdicts = (_judge_one(gate, one, p) for one, p in zip(comparisons, adjusted, strict=True))
+    return GateReport(gate.tolerance, gate.rule, tuple(verdicts))
 
 
 def report_values(report: GateReport) -> dict[str, Any]:
@@ -146,9 +196,34 @@ def report_values(report: GateReport) -> dict[str, Any]:
 
 
 def report_from(values: Mapping[str, Any]) -> GateReport:
-    """Return the report that `report_values` was given."""
+    """Return the report that `report_values` was given; one that was kept before a field came has its default."""
     verdicts = tuple(Verdict(**{**entry, "change": Change(**entry["change"])}) for entry in values["verdicts"])
     return GateReport(values["tolerance"], values["rule"], verdicts)
+
+
+def _judge_one(gate: Gate, one: Comparison, p_value: float | None) -> Verdict:
+    """Return the judgement on one comparison. The loss is −difference, so that its interval is [−high, −low]."""
+    change = compare_scores(one.before, one.after)
+    low = -math.inf if change.high is None else -change.high
+    high = math.inf if change.low is None else -change.low
+    above = -change.difference > gate.tolerance + 1e-12  # 0.02 as 1 of 50 items must not exceed 0.02 by rounding
+    refused = {
+        "point": above and (p_value is None or p_value <= CHANCE),  # one text alone gives no test, only an estimate
+        "confident": above and p_value is not None and p_value <= CHANCE,
+        "safe": not high <= gate.tolerance,
+    }[gate.rule]
+    undecided = low <= gate.tolerance < high and not (refused and gate.rule == "confident")
+    return Verdict(
+        change=change,
+        refused=refused,
+        undecided=undecided,
+        n_needed=_n_needed(gate, change) if undecided else None,
+        version=one.version,
+        n_chosen_from=one.n_chosen_from,
+        stands_in=one.stands_in,
+        unguarded=one.unguarded,
+        p_value=p_value,
+    )
 
 
 def _n_needed(gate: Gate, change: Change) -> int | None:

@@ -1,21 +1,39 @@
 """The model home: one model kept for years, its versions, and the gate that watches what is lost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from everlearn.config import CheckpointConfig, from_mapping
-from everlearn.errors import ConfigError, ModelError, Paused, StateError, StreamError, describe, nearest
+from everlearn.errors import ConfigError, Paused, StateError, describe, nearest
 from everlearn.home.base import check_unchanged, settle
 from everlearn.home.comparing import CheckReport, Diff, compare_versions, find_problems, measure_drift
 from everlearn.home.gate import Gate
-from everlearn.home.learning import LearnReport, carry_out, refuse_pending, report_of, settle_published
+from everlearn.home.items import (
+    add_items,
+    check_same,
+    known_task,
+    load_own,
+    load_tasks,
+    new_items,
+    replace_items,
+    revised,
+    tasks_with_own,
+)
+from everlearn.home.learning import LearnReport, carry_out, report_of, settle_published
 from everlearn.home.making import SCHEMA, make_home
-from everlearn.home.pending import Plan, read_plan, write_pending
+from everlearn.home.pending import (
+    Plan,
+    kept_on_failure,
+    read_failure,
+    read_plan,
+    refuse_pending,
+    write_pending,
+)
 from everlearn.home.settings import Settings
 from everlearn.home.store import Store, Version, event_of
-from everlearn.home.tasks import TaskCard, check_apart, check_not_trained, load_tasks, new_items, read_new
+from everlearn.home.tasks import TaskCard, check_apart, check_not_trained, read_new
 from everlearn.home.versions import Versions
 from everlearn.models.export import export_model
 from everlearn.models.load import ModelConfig
@@ -25,6 +43,16 @@ from everlearn.state import read_json
 from everlearn.strategy import overriding
 from everlearn.streams.reading import Data
 from everlearn.types import Rows
+
+
+@dataclass(frozen=True)
+class RetireReport:
+    """What came of taking items out of a task, or of correcting them. n_items: how many there are now."""
+
+    task: str
+    n_retired: int
+    n_corrected: int
+    n_items: int
 
 
 class Home:
@@ -138,7 +166,8 @@ class Home:
         Raises:
             StreamError: if data is bad, or a training row is an evaluation item. ConfigError: if an option is wrong.
             StateError: if a learning is unfinished, another process changes the home, or the disk is full.
-            Paused: after SIGINT; `resume` goes on.
+            TrainingError: if a loss or a score is not finite, a verifier fails, or memory runs out.
+            Paused: after SIGINT; `resume` goes on, as it may after other errors once training has begun.
         """
         settings = replace(
             self.settings,
@@ -164,11 +193,7 @@ class Home:
                 notes=notes,
             )
             write_pending(self._store, plan, rows)
-            try:
-                return self._carry_out()
-            except (ConfigError, ModelError, StreamError):  # it can't be done as asked: nothing to go on with
-                self._store.drop_pending()
-                raise
+            return self._carry_out(begun=True)
 
     def resume(self) -> LearnReport:
         """Go on with a learning that was paused or killed, to the same end as if it never stopped.
@@ -185,16 +210,19 @@ class Home:
             number = read_plan(self._store).number
             if settle_published(self._store):
                 return report_of(self._store, number)
-            self._check_base()
+            with kept_on_failure(self._store):
+                self._check_base()
             return self._carry_out()
 
     def check(self) -> CheckReport:
         """Verify every stored file, and score the current version anew on every task beside when it was learned."""
         versions = self._versions(tolerant=True)
         problems = find_problems(versions, self._fingerprint)
-        pending = read_plan(self._store).card.name if self._store.pending.exists() else None
         drifts = () if problems else measure_drift(versions, self.current)
-        return CheckReport(-1 if problems else self.current, tuple(problems), drifts, pending)
+        pending = failure = None
+        if self._store.pending.exists() and not problems:
+            pending, failure = read_plan(self._store).card.name, read_failure(self._store)
+        return CheckReport(-1 if problems else self.current, tuple(problems), drifts, pending, failure)
 
     def log(self) -> list[dict[str, Any]]:
         """Return what happened in the home, oldest first."""
@@ -205,15 +233,19 @@ class Home:
         return [self._store.version(number) for number in self._store.numbers()]
 
     def diff(self, before: int, after: int) -> Diff:
-        """Return how two versions differ, paired on the same items."""
+        """Return how two versions differ, paired on the same items.
+
+        A refused version has its own items beside those of the home.
+        """
         self._check_base()
-        return compare_versions(self._versions(), before, after)
+        return compare_versions(self._versions(before, after), before, after)
 
     def rollback(self, version: int, *, force: bool = False) -> None:
-        """Make an earlier (or later) version the current one. Nothing is deleted.
+        """Make an earlier (or later) version the current one. Nothing is deleted. With a refused one come its items.
 
         Raises:
-            StateError: if there is no such version, it is damaged, or the gate refused it and `force` isn't given.
+            StateError: if there is no such version, it is damaged, or the gate refused it and `force` isn't given; if
+                the home has come to know its task with other labels or metrics.
         """
         with self._store.changing():
             record = self._store.version(version)
@@ -223,7 +255,40 @@ class Home:
             if record.status == "refused" and not force:
                 way_out = "Use --force to make it current all the same"
                 raise StateError(describe(f"version {version}", "was refused by the gate", record.task, way_out))
+            if record.status == "refused":
+                self._bring_in(record)
             self._store.set_current(version, event_of("rollback", version, {"status": record.status, "forced": force}))
+
+    def retire(
+        self, task: str, items: Data, *, correct: bool = False, options: Mapping[str, Any] | None = None
+    ) -> RetireReport:
+        """Take evaluation items out of a task or, with `correct`, put right what they hold. Nothing is measured anew.
+
+        Versions keep the scores that they have; comparisons are on the items of both. What is no item any more may be
+        trained on.
+
+        Args:
+            items: a file or rows like those of the task. Without `correct` they are the items as they are stored; with
+                it rows that ask what an item asks, and take its place.
+            options: as in `learn`.
+
+        Raises:
+            StreamError: if rows are bad or no items of the task, or no item would be left. ConfigError: if an option is
+                wrong. StateError: if there is no such task, or another process changes the home.
+        """
+        with self._store.changing():
+            if self._store.pending.exists() and not settle_published(self._store):
+                refuse_pending(self._store)
+            card, present = known_task(self._store.tasks, task)
+            chosen = {**(options or {}), "allow_overlap": True}
+            rows = read_new(task, items, items, None, chosen, card)[1].evaluation
+            left, n_changed = revised(task, present, rows, correct=correct)
+            if n_changed:
+                replace_items(self._store.tasks / task, card, left)
+                counts = {"corrected" if correct else "retired": n_changed, "items": len(left)}
+                self._store.log(event_of("retire", self._store.current(), {"task": task, **counts}))
+        n_retired, n_corrected = (0, n_changed) if correct else (n_changed, 0)
+        return RetireReport(task, n_retired, n_corrected, len(left))
 
     def export(
         self, folder: str | Path, *, merged: bool = False, version: int | None = None, task: str | None = None
@@ -242,7 +307,7 @@ class Home:
         """
         number = self.current if version is None else version
         self._check_base()
-        versions = self._versions()
+        versions = self._versions(number)
         tasks = versions.learned_tasks(number)
         if not tasks:
             way_out = f"It is the base model as it is: {self.settings.model.name}"
@@ -272,31 +337,49 @@ class Home:
         parent: int,
     ) -> tuple[TaskCard, dict[str, Rows], list[str]]:
         """Return a task's card, its rows by role (of the evaluation items those that are new), and notes on them."""
-        stored = load_tasks(self._store.tasks)
+        accepted = self._store.accepted_tasks()
+        stored = {other: found for other, found in load_tasks(self._store.tasks).items() if other in accepted}
         known, present = stored.get(name, (None, []))
         card, task = read_new(name, train, evaluation, validation, options, known)
         items, n_differing = new_items(task.evaluation, present)
         measured = {other: rows for other, (_, rows) in stored.items()}
         check_apart(name, task.train, {**measured, f"{name} (new)": items})
         check_not_trained(name, items, self._store.trained(parent))
-        notes = [_differing(n_differing)] if n_differing else []
+        notes = [*task.notes, *([_differing(name, n_differing, self.path)] if n_differing else [])]
         return card, {"train": task.train, "validation": task.validation or [], "evaluation": items}, notes
 
-    def _carry_out(self) -> LearnReport:
+    def _carry_out(self, *, begun: bool = False) -> LearnReport:
+        """Do what pending/ says. begun: it was laid down just now, so that what can't be done as asked is dropped."""
         try:
-            return carry_out(self._versions())
+            with kept_on_failure(self._store, begun=begun):
+                return carry_out(self._versions())
         except Paused as paused:
             raise Paused(str(self.path)) from paused
 
-    def _versions(self, *, tolerant: bool = False) -> Versions:
+    def _versions(self, *numbers: int, tolerant: bool = False) -> Versions:
+        """Return versions with all tasks of the home; those of `numbers` that were refused with their own beside."""
         try:
             stored = load_tasks(self._store.tasks)
         except StateError:
             if not tolerant:
                 raise
             stored = {}
+        refused = {n: self._store.folder(n) for n in numbers if self._store.version(n).status == "refused"}
+        stored = tasks_with_own(stored, refused, own_counts=len(numbers) == 1)
         tasks = {name: card.task([], rows) for name, (card, rows) in stored.items()}
         return Versions(self._store, self.settings, tasks, self.listener)
+
+    def _bring_in(self, record: Version) -> None:
+        """Let the items of a version that the gate refused be the home's, as those of an accepted one are."""
+        own = load_own(self._store.folder(record.number))
+        if own is None:
+            return
+        if self._store.pending.exists() and not settle_published(self._store):
+            refuse_pending(self._store)
+        card, rows = own
+        known, present = load_tasks(self._store.tasks).get(card.name, (card, []))
+        check_same(known, card, record.number)
+        add_items(self._store.tasks / card.name, known, new_items(rows, present)[0], record.number)
 
     def _check_base(self) -> None:
         check_unchanged(self.settings.model, self._fingerprint)
@@ -326,5 +409,6 @@ class Home:
             return  # busy, or damaged: whatever needs it will say so
 
 
-def _differing(n: int) -> str:
-    return f"{n} evaluation items were there already with another answer; the stored answers are kept"
+def _differing(task: str, n: int, path: Path) -> str:
+    way_out = f"everlearn retire {path} {task!r} --items FILE --correct puts others in their place"
+    return f"{n} evaluation items were there already with another answer; the stored answers are kept. {way_out}."

@@ -3,22 +3,44 @@ killed and gone on with."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from everlearn.errors import Paused, StateError, describe
+from everlearn.errors import Paused
 from everlearn.home.files import write_sealed
-from everlearn.home.gate import Change, GateReport, compare_scores, judge, report_from, report_values
-from everlearn.home.pending import Plan, keep_before, read_before, read_plan, read_task
+from everlearn.home.gate import (
+    Change,
+    Gate,
+    GateReport,
+    can_guard,
+    compare_scores,
+    judge_all,
+    report_from,
+    report_values,
+)
+from everlearn.home.items import add_items, item_of, keep_own, task_before
+from everlearn.home.pending import (
+    Plan,
+    clear_failure,
+    keep_before,
+    keep_references,
+    read_before,
+    read_plan,
+    read_references,
+    read_task,
+)
+from everlearn.home.references import References, comparisons_of, find_references, has_stand_in
 from everlearn.home.store import VERSION_FILE, Store, Version, event_of, files_in, now, remove
-from everlearn.home.tasks import add_items, load_tasks
-from everlearn.home.versions import Versions, finite_score
+from everlearn.home.versions import Versions, by_log_likelihood, finite_score
 from everlearn.record import environment
 from everlearn.runs import Run, pause_on_interrupt
 from everlearn.state import checkpoints, pack, save_state, write_json
 from everlearn.streams.checking import digest_of
 from everlearn.types import Score, Task
+
+USUAL = Gate().tolerance  # of the learnings to come, which may be gated otherwise than this one
 
 
 @dataclass(frozen=True)
@@ -40,6 +62,17 @@ class LearnReport:
         return self.status in ("promoted", "forced")
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured of a new version, and what came of it."""
+
+    after: Mapping[str, Score]
+    stand_ins: Mapping[str, Score]
+    gate: GateReport
+    gained: Change
+    notes: tuple[str, ...]
+
+
 def carry_out(versions: Versions) -> LearnReport:
     """Do what pending/ says, from the start or from its newest checkpoint. The home's lock must be held.
 
@@ -47,15 +80,12 @@ def carry_out(versions: Versions) -> LearnReport:
         Paused: after SIGINT, the state saved. TrainingError: if the loss or a score is not finite.
     """
     store, plan = versions.store, read_plan(versions.store)
+    clear_failure(store)
     versions = replace(versions, settings=plan.settings(versions.settings))
-    present = load_tasks(store.tasks).get(plan.card.name, (plan.card, []))[1]
+    present = task_before(store.tasks / plan.card.name, plan.card, plan.number)[1]
     task = read_task(store, plan, present)[0]
     versions.tasks = {**versions.tasks, task.name: task}
-    before = read_before(store)
-    if before is None:
-        names = list(dict.fromkeys([*store.version(plan.parent).learned, task.name]))
-        before = versions.scores(plan.parent, names)
-        keep_before(store, before)
+    before, references = _measure_before(versions, plan)
     run = versions.open(
         plan.parent,
         {**versions.learned_tasks(plan.parent), task.name: task},
@@ -65,22 +95,31 @@ def carry_out(versions: Versions) -> LearnReport:
         checkpointing=plan.checkpoint,
     )
     run.inspect(task)
-    plan = replace(plan, notes=list(dict.fromkeys([*plan.notes, *run.notes])))
     with pause_on_interrupt(run):
         _learn(run, task, plan.number)
         after = {name: _score_unless_paused(run, run.tasks[name]) for name in before}
-    earlier = store.version(plan.parent).learned
-    gate = judge(plan.gate, {name: score for name, score in before.items() if name in earlier}, after)
-    gained = compare_scores(before[task.name], after[task.name])
-    _stage(versions, plan, run, after, gate, gained)
+        stand_ins = {
+            name: _score_unless_paused(run, by_log_likelihood(run.tasks[name]))
+            for name, score in after.items()
+            if has_stand_in(run.tasks[name]) and not all(can_guard(score, t) for t in (plan.gate.tolerance, USUAL))
+        }
+    comparisons = comparisons_of(plan.gate, references, after, stand_ins)
+    measured = _Measured(
+        after=after,
+        stand_ins=stand_ins,
+        gate=judge_all(plan.gate, comparisons, sum(one.n_tests for one in references.values())),
+        gained=compare_scores(before[task.name], after[task.name]),
+        notes=tuple(note for one in references.values() for note in one.notes),
+    )
+    _stage(versions, plan, run, measured)
     store.publish(store.pending / "version", plan.number)
     settle_published(store)
     return report_of(store, plan.number)
 
 
 def settle_published(store: Store) -> bool:
-    """Finish a learning whose version is published: keep its evaluation items, make it current if it was accepted, log
-    it, clear pending/. The lock must be held.
+    """Finish a learning whose version is published: if it was accepted, keep its evaluation items and make it current;
+    log it, clear pending/. The lock must be held.
 
     Returns:
         Whether there was one. Doing it twice, as after a crash in between, does no harm.
@@ -89,9 +128,13 @@ def settle_published(store: Store) -> bool:
         return False
     plan = read_plan(store)
     record = store.version(plan.number)
-    add_items(store.tasks / plan.card.name, plan.card, read_task(store, plan, [])[1], plan.number)
-    lost = [verdict["change"]["task"] for verdict in record.gate["verdicts"] if verdict["refused"]]
-    details = {"task": record.task, "status": record.status, "parent": record.parent, "lost": lost}
+    if record.status != "refused":
+        known = task_before(store.tasks / plan.card.name, plan.card, plan.number)[0]
+        add_items(store.tasks / plan.card.name, known, read_task(store, plan, [])[1], plan.number)
+    lost = report_from(record.gate).lost
+    details = {"task": record.task, "status": record.status, "parent": record.parent, "lost": list(lost)}
+    if lost:
+        details["against"] = {name: [verdict.version for verdict in verdicts] for name, verdicts in lost.items()}
     event = {**event_of("learn", record.number, details), "time": record.time}
     if event not in store.events():
         if record.status == "refused":
@@ -110,6 +153,22 @@ def report_of(store: Store, number: int) -> LearnReport:
     return LearnReport(number, record.task, record.status, score, gained, gate, record.cost, tuple(record.notes))
 
 
+def _measure_before(versions: Versions, plan: Plan) -> tuple[dict[str, Score], dict[str, References]]:
+    """Return the current version's scores, and all that the new one will be compared with; from pending/ if it was
+    found before."""  # fmt: skip
+    store = versions.store
+    before = read_before(store)
+    if before is None:
+        names = list(dict.fromkeys([*store.version(plan.parent).learned, plan.card.name]))
+        before = versions.scores(plan.parent, names)
+        keep_before(store, before)
+    references = read_references(store)
+    if references is None:
+        references = find_references(versions, plan.gate, plan.parent, before)
+        keep_references(store, references)
+    return before, references
+
+
 def _learn(run: Run, task: Task, number: int) -> None:
     """Learn the task, from the newest checkpoint if there is one; the result is the same bit for bit."""
     training, learned = None, False
@@ -117,6 +176,8 @@ def _learn(run: Run, task: Task, number: int) -> None:
     if checkpoints(run.folder / "checkpoints"):
         training = run.restore(run.folder)
         learned = training is None
+        run.notes[:] = run.context.get("notes", ())
+    run.context["notes"] = run.notes  # saved with each checkpoint
     if not learned:
         cost = run.learn(task, training["learner"] if training else None)
         run.context["cost"] = asdict(cost)
@@ -129,9 +190,7 @@ def _score_unless_paused(run: Run, task: Task) -> Score:
     return finite_score(run, task)
 
 
-def _stage(
-    versions: Versions, plan: Plan, run: Run, after: Mapping[str, Score], gate: GateReport, gained: Change
-) -> None:
+def _stage(versions: Versions, plan: Plan, run: Run, measured: _Measured) -> None:
     """Write the whole version aside, below pending/."""
     store, staged = versions.store, versions.store.pending / "version"
     if staged.exists():
@@ -139,12 +198,12 @@ def _stage(
     tensors: dict[str, torch.Tensor] = {}
     values = pack(run.state(), tensors, "run")
     save_state(staged / "state", tensors, values)
-    where = versions.measured_on()
-    for score in after.values():
-        store.keep_score(staged / "scores", score, where)
+    _keep_scores(versions, staged / "scores", run, measured)
+    keep_own(staged, plan.card, read_task(store, plan, [])[1])
     rows = run.tasks[plan.card.name].train
     write_json(staged / "trained.json", sorted({digest_of(row).hex() for row in rows}))
-    status = "promoted" if not gate.refused else "forced" if plan.force else "refused"
+    status = "promoted" if not measured.gate.refused else "forced" if plan.force else "refused"
+    notes = [*plan.notes, *run.notes, *measured.notes, *_told_of_guard(plan.card.name, measured)]
     record = Version(
         number=plan.number,
         parent=plan.parent,
@@ -155,22 +214,31 @@ def _stage(
         seed=plan.seed,
         learner=plan.learner,
         strategies=plan.strategies,
-        gate=report_values(gate),
-        gained=dict(vars(gained)),
+        gate=report_values(measured.gate),
+        gained=dict(vars(measured.gained)),
         cost=run.context["cost"],
         data=plan.data,
         env=environment(run.accelerator.device),
-        notes=plan.notes,
+        notes=list(dict.fromkeys(notes)),
         files={**files_in(staged), **store.memory_files(values)},
     )
     write_sealed(staged / VERSION_FILE, asdict(record))
 
 
-def refuse_pending(store: Store) -> None:
-    """Raise StateError: a learning is in progress or was killed, and must be ended one way or the other first."""
-    plan = read_plan(store)
-    way_out = (
-        f"Go on with it: everlearn resume {store.path}; or drop it: everlearn learn {store.path} --discard-pending ..."
-    )
-    what = f"learning {plan.card.name!r} was begun and not finished"
-    raise StateError(describe(str(store.path), what, f"version {plan.number}", way_out))
+def _keep_scores(versions: Versions, folder: Path, run: Run, measured: _Measured) -> None:
+    items = {name: [item_of(row) for row in run.tasks[name].evaluation] for name in measured.after}
+    where = versions.measured_on()
+    for scores, stand_in in ((measured.after, False), (measured.stand_ins, True)):
+        for name, score in scores.items():
+            versions.store.keep_score(folder, score, items[name], where, stand_in=stand_in)
+
+
+def _told_of_guard(task: str, measured: _Measured) -> list[str]:
+    """Return what must be said of a task whose score is so low that its loss won't show in it."""
+    score = measured.after[task]
+    if can_guard(score, USUAL):
+        return []
+    what = f"{task}: {score.metric} is {score.value:.3f} after learning, so what is lost later won't show in it"
+    if task in measured.stand_ins:
+        return [f"{what}. The gate will compare log-likelihoods in its place."]
+    return [f"{what}. The gate can't guard the task until it is learned better, or measured by another metric."]

@@ -3,10 +3,12 @@
 home.json            schema, settings, fingerprint of the base model
 current              {"version": n, "event": what made it so}; replaced atomically
 log.jsonl            every event, oldest first
-versions/000003/     version.json, state/ (weights, strategies, memories), scores/TASK.json, trained.json
+versions/000003/     version.json, state/ (weights, strategies, memories), scores/TASK.json, trained.json,
+                     task.json and evaluation.jsonl (the task, and the items that came with it)
 memory/              large memories of strategies, in files named by their SHA-256, which versions share
-tasks/TASK/          task.json, evaluation-000001.jsonl ...
+tasks/TASK/          task.json, evaluation-000001.jsonl ... (of versions that were accepted)
 scores/000003/       scores of that version measured later; may be deleted
+scores/.../log_likelihood/TASK.json    beside a score that can't tell what is lost
 pending/             the learning in progress; its leftovers after a crash are what `resume` goes on from
 lock                 held by the process that changes the home
 """
@@ -14,8 +16,8 @@ lock                 held by the process that changes the home
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,18 @@ class Version:
     files: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A score as it was kept.
+
+    items: names of its items, in order; None where they were not kept yet: then they are the first of the task's.
+    """
+
+    score: Score
+    items: tuple[str, ...] | None
+    measured_on: str
+
+
 class Store:
     """Reads and writes the files of one home. Nothing here loads a model."""
 
@@ -90,6 +104,15 @@ class Store:
             way_out = f"Versions: {', '.join(map(str, numbers))}"
             raise StateError(describe(str(self.path), "there is no such version", number, way_out))
         return from_mapping(Version, read_sealed(self.folder(number) / VERSION_FILE), f"version {number}")
+
+    def accepted_tasks(self) -> set[str]:
+        """Return the tasks that a version which was ever accepted, or is current, has learned."""
+        learned = set(self.version(self.current()).learned)
+        for number in self.numbers():
+            with suppress(StateError):  # of a damaged record nothing can be told; `problems` reports it
+                record = self.version(number)
+                learned |= set(record.learned) if record.status in ("promoted", "forced") else set()
+        return learned
 
     def lineage(self, number: int) -> list[Version]:
         """Return a version and those that it comes from, newest first."""
@@ -134,14 +157,25 @@ class Store:
         tensors, values = load_state(self.folder(number) / "state")
         return unpack(values, tensors)
 
-    def score(self, number: int, task: str, n_items: int, measured_on: str) -> Score | None:
-        """Return a version's score on all `n_items` of a task, if it was measured on the same device and software."""
-        for folder in (self.path / "scores" / f"{number:06d}", self.folder(number) / "scores"):
-            if (folder / f"{task}.json").exists():
-                kept = read_sealed(folder / f"{task}.json")
-                if kept.pop("measured_on") == measured_on and kept["n"] == n_items:
-                    return from_mapping(Score, kept, f"version {number}: score on {task}")
+    def score(
+        self, number: int, task: str, items: Sequence[str], measured_on: str, *, stand_in: bool = False
+    ) -> Score | None:
+        """Return a version's score on a task, if it was measured on these items, on the same device and software.
+
+        Args:
+            items: names of the items (`everlearn.home.tasks.item_of`), in order.
+            stand_in: the log-likelihood beside the task's own metric.
+        """
+        for kept in self.kept(number, task, stand_in=stand_in):
+            if kept.measured_on == measured_on and kept.items == tuple(items):
+                return kept.score
         return None
+
+    def kept(self, number: int, task: str, *, stand_in: bool = False) -> list["Kept"]:
+        """Return the scores of a version on a task that are kept: that measured last first."""
+        folders = (self.path / "scores" / f"{number:06d}", self.folder(number) / "scores")
+        paths = [_score_file(folder, task, stand_in) for folder in folders]
+        return [_read_score(path, f"version {number}: score on {task}") for path in paths if path.exists()]
 
     def learned_score(self, number: int, task: str) -> Score:
         """Return the score on a task that was measured when the version was made.
@@ -149,14 +183,16 @@ class Store:
         Raises:
             StateError: if it is missing or damaged.
         """
-        kept = read_sealed(self.folder(number) / "scores" / f"{task}.json")
-        kept.pop("measured_on")
-        return from_mapping(Score, kept, f"version {number}: score on {task}")
+        path = _score_file(self.folder(number) / "scores", task, False)
+        return _read_score(path, f"version {number}: score on {task}").score
 
-    def keep_score(self, folder: Path, score: Score, measured_on: str) -> None:
+    def keep_score(
+        self, folder: Path, score: Score, items: Sequence[str], measured_on: str, *, stand_in: bool = False
+    ) -> None:
         """Write a score into a folder of scores."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write_sealed(folder / f"{score.task}.json", {**asdict(score), "measured_on": measured_on})
+        path = _score_file(folder, score.task, stand_in)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_sealed(path, {**asdict(score), "items": list(items), "measured_on": measured_on})
 
     def trained(self, number: int) -> dict[int, set[str]]:
         """Return for each version that `number` comes from the digests of the rows that it was trained on."""
@@ -242,6 +278,16 @@ def files_in(folder: Path) -> dict[str, str]:
     """Return {path below folder: SHA-256} of all files."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
+
+
+def _score_file(folder: Path, task: str, stand_in: bool) -> Path:
+    return folder / "log_likelihood" / f"{task}.json" if stand_in else folder / f"{task}.json"
+
+
+def _read_score(path: Path, where: str) -> Kept:
+    value = read_sealed(path)
+    items, measured_on = value.pop("items", None), value.pop("measured_on")
+    return Kept(from_mapping(Score, value, where), None if items is None else tuple(items), measured_on)
 
 
 def now() -> str:

@@ -1,16 +1,12 @@
-"""The tasks of a home: what each one is, and the evaluation items that it is measured on for good."""
+"""The tasks of a home: what each one is, how its files are read, and that training and evaluation stay apart."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from everlearn.config import from_mapping
-from everlearn.errors import ConfigError, StateError, StreamError, describe
-from everlearn.home.files import read_sealed, sha256_of, write_sealed
-from everlearn.state import write_file
+from everlearn.errors import ConfigError, StreamError, describe
 from everlearn.streams.checking import digest_of
 from everlearn.streams.labels import with_labels
 from everlearn.streams.loading import TaskOptions, build_task
@@ -24,7 +20,8 @@ _NAME = re.compile(r"[^\W_][\w .+-]{0,99}")
 class TaskCard:
     """What a task is. `items` names the files of its evaluation rows and their SHA-256, in the order of the items.
 
-    `declared`: whether the labels were given, so that whole numbers in rows are indices into them.
+    `declared`: whether the labels were given, so that whole numbers in rows are indices into them. `sources`: the
+    versions whose items came in. `n_revisions`: how often items were taken out or corrected.
     """
 
     name: str
@@ -35,6 +32,13 @@ class TaskCard:
     verifier: str | None = None
     max_new_tokens: int | None = None
     items: dict[str, str] = field(default_factory=dict)
+    sources: tuple[int, ...] = ()
+    n_revisions: int = 0
+
+    @property
+    def meaning(self) -> "TaskCard":
+        """The card without its items: two that are equal mean the same by their rows."""
+        return replace(self, items={}, sources=(), n_revisions=0)
 
     def task(self, train: Sequence[Row], evaluation: Sequence[Row], validation: Sequence[Row] | None = None) -> Task:
         """Return the task with these rows."""
@@ -80,55 +84,6 @@ def read_new(
     return known, with_labels(task, known.labels)
 
 
-def load_tasks(folder: Path) -> dict[str, tuple[TaskCard, list[Row]]]:
-    """Return each task's card and evaluation items below `folder`.
-
-    Raises:
-        StateError: if a file is missing or altered.
-    """
-    found = sorted(path.parent.name for path in folder.glob("*/task.json") if not path.parent.name.startswith("."))
-    return {name: load_task(folder / name) for name in found}
-
-
-def load_task(folder: Path) -> tuple[TaskCard, list[Row]]:
-    """Return one task's card and evaluation items."""
-    card = from_mapping(TaskCard, read_sealed(folder / "task.json"), f"task {folder.name!r}")
-    rows: list[Row] = []
-    for name, sha256 in card.items.items():
-        if sha256_of(folder / name) != sha256:
-            way_out = "Restore it from a copy of the home"
-            raise StateError(describe(str(folder / name), "is damaged (its checksum differs)", name, way_out))
-        rows += read_rows(folder / name)
-    return card, rows
-
-
-def add_items(folder: Path, card: TaskCard, rows: Sequence[Row], version: int) -> None:
-    """Keep a task's card and its new evaluation items; the ones it has stay as they are.
-
-    A file of items is never changed, and counts once task.json names it: a crash in between changes nothing.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"evaluation-{version:06d}.jsonl"
-    items = dict(card.items)
-    if rows:
-        write_rows(folder / name, rows)
-        items[name] = sha256_of(folder / name)
-    write_sealed(folder / "task.json", asdict(replace(card, items=items)))
-
-
-def new_items(rows: Iterable[Row], present: Iterable[Row]) -> tuple[list[Row], int]:
-    """Return the rows whose content is not among `present`, and how many are there with another answer."""
-    known = {digest_of(row): row for row in present}
-    fresh, n_differing = [], 0
-    for row in rows:
-        stored = known.get(digest_of(row))
-        if stored is None:
-            fresh.append(dict(row))
-        elif _answer(stored) != _answer(row):
-            n_differing += 1
-    return fresh, n_differing
-
-
 def check_apart(name: str, rows: Iterable[Row], items: Mapping[str, Iterable[Row]]) -> None:
     """Do nothing if no row that is trained on is an evaluation item of any task.
 
@@ -162,25 +117,6 @@ def check_not_trained(name: str, items: Iterable[Row], trained: Mapping[int, set
         raise StreamError(describe(f"task {name!r}", what, shared, way_out))
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows as JSON Lines; values that JSON lacks, such as dates, become text."""
-    lines = (json.dumps(dict(row), ensure_ascii=False, default=str) for row in rows)
-    write_file(path, "".join(f"{line}\n" for line in lines).encode("utf-8"))
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a file that `write_rows` wrote.
-
-    Raises:
-        StateError: if it can't be read.
-    """
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (OSError, ValueError) as error:
-        way_out = "Restore it from a copy of the home"
-        raise StateError(describe(str(path), f"can't be read ({error})", path.name, way_out)) from error
-
-
 def _as_before(chosen: TaskOptions, given: Mapping[str, Any], known: TaskCard) -> TaskOptions:
     """Return the options with those that the task was first learned with; others must not be given differently."""
     before = {
@@ -196,9 +132,3 @@ def _as_before(chosen: TaskOptions, given: Mapping[str, Any], known: TaskCard) -
             way_out = f"Leave it out: the task was first learned with {value!r}; or give the task another name"
             raise ConfigError(describe(f"task {known.name!r}: {key}", "differs", given[key], way_out))
     return replace(chosen, **before)
-
-
-def _answer(row: Row) -> Any:
-    if row.get("messages") is not None:
-        return row["messages"][-1]["content"]
-    return next((row[name] for name in ("completion", "label", "tags") if name in row), None)

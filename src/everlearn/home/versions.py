@@ -1,8 +1,8 @@
 """A version brought to life: the model with its weights and strategies, and its scores on the home's tasks."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import torch
 
 from everlearn.config import CheckpointConfig, build_strategies
 from everlearn.errors import StateError, TrainingError, describe
+from everlearn.home.gate import LOG_LIKELIHOOD
+from everlearn.home.items import item_of
 from everlearn.home.settings import Settings
 from everlearn.home.store import Store
 from everlearn.learners.devices import start_accelerator
@@ -87,9 +89,18 @@ class Versions:
             raise StateError(describe(str(self.store.tasks), "tasks are missing", missing, way_out))
         return {name: self.tasks[name] for name in learned}
 
-    def scores(self, number: int, names: list[str], *, fresh: bool = False) -> dict[str, Score]:
+    def items(self, name: str) -> list[str]:
+        """Return the names of a task's evaluation items, in order."""
+        return [item_of(row) for row in self.tasks[name].evaluation]
+
+    def scores(
+        self, number: int, names: Sequence[str], *, fresh: bool = False, stand_in: bool = False
+    ) -> dict[str, Score]:
         """Return a version's scores on tasks: those kept, as far as they are of the same items on the same device and
         software; the others are measured now, and kept. `fresh` measures all.
+
+        Args:
+            stand_in: the log-likelihood instead of the tasks' own metrics.
 
         Raises:
             StateError, ModelError: if the version can't be opened.
@@ -97,16 +108,17 @@ class Versions:
         where = self.measured_on()
         found: dict[str, Score] = {}
         for name in [] if fresh else names:
-            kept = self.store.score(number, name, len(self.tasks[name].evaluation), where)
+            kept = self.store.score(number, name, self.items(name), where, stand_in=stand_in)
             if kept is not None:
                 found[name] = kept
         missing = {name: self.tasks[name] for name in names if name not in found}
         if missing:
             run = self.open(number, {**self.learned_tasks(number), **missing})
             for name, task in missing.items():
-                found[name] = finite_score(run, task)
+                found[name] = finite_score(run, by_log_likelihood(task) if stand_in else task)
                 if not fresh:
-                    self._keep(number, found[name], where)
+                    folder = self.store.path / "scores" / f"{number:06d}"
+                    self.store.keep_score(folder, found[name], self.items(name), where, stand_in=stand_in)
         return {name: found[name] for name in names}
 
     def measured_on(self, precision: str | None = None) -> str:
@@ -114,11 +126,13 @@ class Versions:
         on_gpu = self.settings.device != "cpu" and torch.cuda.is_available()
         device = torch.cuda.get_device_name() if on_gpu else "cpu"
         precision = precision or self.settings.build_learner().precision
-        libraries = (f"{name} {metadata.version(name)}" for name in ("torch", "transformers"))
+        libraries = (f"{name} {metadata.version(name)}" for name in ("everlearn", "torch", "transformers"))
         return ", ".join([device, f"precision {precision}", f"batch {self.settings.evaluation.batch_size}", *libraries])
 
-    def _keep(self, number: int, score: Score, where: str) -> None:
-        self.store.keep_score(self.store.path / "scores" / f"{number:06d}", score, where)
+
+def by_log_likelihood(task: Task) -> Task:
+    """Return the task, scored by the log-likelihood of its answers."""
+    return replace(task, metrics=(LOG_LIKELIHOOD,))
 
 
 def finite_score(run: Run, task: Task) -> Score:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from everlearn.home.comparing import CheckReport, Diff, Flip
-from everlearn.home.gate import Change, GateReport, Verdict
+from everlearn.home.gate import LOG_LIKELIHOOD, Change, GateReport, Verdict
 from everlearn.home.learning import LearnReport
 
 _SHOWN_CHARACTERS = 100
@@ -20,7 +20,7 @@ def changes_table(title: str, changes: Sequence[Change], columns: Mapping[str, S
         table.add_column(name, overflow="fold")
     for i, change in enumerate(changes):
         cells = [
-            change.task,
+            change.task if change.metric != LOG_LIKELIHOOD else f"{change.task}\n(nats/token)",
             f"{change.before:.3f}\n{change.after:.3f}",
             f"{change.difference:+.3f}\n{_interval(change)}",
         ]
@@ -37,28 +37,37 @@ def change_notes(changes: Sequence[Change]) -> list[str]:
 
 
 def gate_table(report: GateReport) -> Table:
-    """Return the gate's judgement, a row a task."""
-    verdicts = [_word(verdict) for verdict in report.verdicts]
-    title = f"earlier tasks, current version against new one (gate {report.tolerance:g}, rule {report.rule})"
-    return changes_table(title, [verdict.change for verdict in report.verdicts], {"verdict": verdicts})
+    """Return the gate's judgement, a row a comparison."""
+    columns = {
+        "against": [_against(verdict) for verdict in report.verdicts],
+        "verdict": [_word(verdict) for verdict in report.verdicts],
+    }
+    title = f"earlier tasks, versions before against the new one (gate {report.tolerance:g}, rule {report.rule})"
+    return changes_table(title, [verdict.change for verdict in report.verdicts], columns)
 
 
 def gate_sentences(report: GateReport) -> list[str]:
-    """Return what must be said beside the table: where there are too few items to tell, and how many would do."""
+    """Return what must be said beside the table: what was lost, what can't be guarded, where items are too few."""
     sentences = []
     for verdict in report.verdicts:
-        if not verdict.undecided:
-            continue
         change = verdict.change
-        enough = "no number of items could" if verdict.n_needed is None else f"about {verdict.n_needed} would do"
-        what = f"{change.n} items are too few to tell whether the loss is above {report.tolerance:g}"
-        sentences.append(f"{change.task}: {what} ({enough}, if nothing is lost in truth).")
-    return sentences + change_notes([verdict.change for verdict in report.verdicts])
+        if verdict.stands_in:
+            what = "its own metric is too low to tell what is lost, so log-likelihoods are compared"
+            sentences.append(f"{change.task}: {what} (the gate is {report.tolerance:g} nats per token).")
+        if verdict.unguarded:
+            scores = f"{change.metric} was {change.before:.3f} and is {change.after:.3f}"
+            what = f"{scores}, so no loss above {report.tolerance:g} can show"
+            sentences.append(f"{change.task} is UNGUARDED: {what}. Learn it better, or give it another metric.")
+        elif verdict.refused:
+            sentences.append(_loss_sentence(verdict, report))
+        if verdict.undecided:
+            sentences.append(_undecided_sentence(verdict, report))
+    return [*dict.fromkeys(sentences), *change_notes([verdict.change for verdict in report.verdicts])]
 
 
 def outcome_sentence(report: LearnReport, home: str) -> str:
     """Return what became of a learning."""
-    lost = ", ".join(verdict.change.task for verdict in report.gate.verdicts if verdict.refused)
+    lost = ", ".join(f"{task} {_all_against(verdicts)}" for task, verdicts in report.gate.lost.items())
     if report.status == "refused":
         more = f"See it: everlearn diff {home} CURRENT {report.version}; take it all the same: learn with --force"
         return f"Refused: version {report.version} did not pass the gate on {lost}; the current version stays. {more}."
@@ -69,12 +78,12 @@ def outcome_sentence(report: LearnReport, home: str) -> str:
 
 def log_table(events: Sequence[Mapping[str, Any]], current: int | None) -> Table:
     """Return what happened, a row an event."""
-    table = Table("time (UTC)", "event", "version", "task", "status", "parent", "not passed on")
+    table = Table("time (UTC)", "event", "version", "task", "status", "parent", "note")
     for event in events:
         version = f"{event['version']}{' (current)' if event['version'] == current else ''}"
         cells = [str(event.get(key, "")) for key in ("task", "status", "parent")]
         time = str(event["time"]).replace("T", " ")[:19]
-        table.add_row(time, event["event"], version, *cells, ", ".join(event.get("lost", [])))
+        table.add_row(time, event["event"], version, *cells, _event_note(event))
     return table
 
 
@@ -111,7 +120,54 @@ def _interval(change: Change) -> str:
     return "–" if change.low is None else f"{change.low:+.3f} to {change.high:+.3f}"
 
 
+def _against(verdict: Verdict) -> str:
+    """Return what a version was compared with, in words."""
+    if verdict.version is None:
+        return "current version"
+    return f"version {verdict.version} ({'the best before' if verdict.n_chosen_from else 'current'})"
+
+
+def _all_against(verdicts: Sequence[Verdict]) -> str:
+    return "against " + " and ".join(dict.fromkeys(_against(verdict) for verdict in verdicts))
+
+
+def _loss_sentence(verdict: Verdict, report: GateReport) -> str:
+    change = verdict.change
+    lost = f"{change.task}: {-change.difference:.3f} lost against {_against(verdict)}"
+    if verdict.p_value is None or report.rule == "safe":
+        return f"{lost}; that no more than {report.tolerance:g} is lost in truth isn't sure."
+    truth = "nothing were lost" if report.rule == "point" else f"{report.tolerance:g} were lost"
+    chance = "below 0.001" if verdict.p_value < 0.001 else f"{verdict.p_value:.3f}"
+    sure = f"if {truth} in truth, the chance of this in any of the comparisons would be {chance}"
+    return f"{lost}, more than the {report.tolerance:g} accepted; {sure}."
+
+
+def _undecided_sentence(verdict: Verdict, report: GateReport) -> str:
+    change = verdict.change
+    enough = "no number of items could" if verdict.n_needed is None else f"about {verdict.n_needed} would do"
+    what = f"{change.n} items are too few to tell whether the loss is above {report.tolerance:g}"
+    return f"{change.task}: {what} ({enough}, if nothing is lost in truth)."
+
+
+def _event_note(event: Mapping[str, Any]) -> str:
+    """Return what else there is to say of an event."""
+    if event["event"] == "retire":
+        counts = ", ".join(f"{event[key]} {key}" for key in ("retired", "corrected") if key in event)
+        return f"{counts}; {event['items']} items left"
+    parent, against = event.get("parent"), event.get("against", {})
+    if not event.get("lost"):
+        return ""
+
+    def beside(task: str) -> str:
+        words = [f"version {n} ({'current then' if n == parent else 'the best before'})" for n in against.get(task, ())]
+        return f" against {' and '.join(dict.fromkeys(words))}" if words else ""
+
+    return f"not passed on {', '.join(f'{task}{beside(task)}' for task in event['lost'])}"
+
+
 def _word(verdict: Verdict) -> str:
+    if verdict.unguarded and not verdict.refused:
+        return "UNGUARDED"
     if verdict.undecided:
         return "refused: too few items to be sure" if verdict.refused else "passed, too few items to be sure"
     return "refused: lost too much" if verdict.refused else "passed"
