@@ -128,3 +128,8 @@ def test_a_model_from_elsewhere_works_by_its_path(shared_data):
         model.adapters.do("labels", task="classify_0", labels=["a", "b"], seed=0)
         batch = model.objective.collate(model.objective.encode(classify_task(0).train, classify_task(0)))
         assert model.objective.forward(model.network, batch).logits.shape == (12, 2)
+
+
+def test_quantized_weights_are_not_trained():
+    with pytest.raises(ConfigError, match=r"^model.adapter.name: quantized weights can't be trained. Got 'full'"):
+        ModelConfig(quantization="4bit", adapter=AdapterConfig("full"))
