@@ -183,3 +183,8 @@ def test_the_length_is_the_model_s_own_and_no_more_than_the_tokenizer_s(tmp_path
         tokenizer.model_max_length = own
         tokenizer.save_pretrained(tmp_path)
         assert load_model(ModelConfig(str(tmp_path)), [prompt_task(0)]).objective.max_length == wanted
+
+
+def test_quantized_weights_are_not_trained():
+    with pytest.raises(ConfigError, match=r"^model.adapter.name: quantized weights can't be trained. Got 'full'"):
+        ModelConfig(quantization="4bit", adapter=AdapterConfig("full"))

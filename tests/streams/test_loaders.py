@@ -114,6 +114,7 @@ def test_what_has_no_length_is_read_once():
     ("loader", "message"),
     [
         (DataLoader(DATA, batch_size=None), r"makes no batches. Got 'batch_size=None'. Give it a batch_size"),
+        (DataLoader(DATA, batch_size=2, sampler=["first", "second"]), "its sampler draws no row numbers"),
         (DataLoader(DATA, batch_size=16, drop_last=True), r"is empty. Got '10 rows'.*drop_last"),
         (DataLoader(X, batch_size=2), r"a batch is no pair \(x, y\)"),
         (DataLoader(DATA, batch_size=2, collate_fn=lambda rows: (rows, rows)), "a batch is no pair of tensors"),

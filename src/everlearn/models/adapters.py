@@ -60,10 +60,7 @@ class Adapters:
         """
         method = self._operation(operation)
         inspect.signature(method).bind(**arguments)
-        with warnings.catch_warnings():
-            # peft asks transformers by a name that is going out of use; that is not the user's business
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            warnings.filterwarnings("ignore", TIED)
+        with quiet_peft():
             method(**arguments)
         self.log.append([operation, arguments])
         self._note_trained()
@@ -229,6 +226,16 @@ def _embedding_rows(network: nn.Module, tokens: list[int]) -> list[int] | dict[s
         return tokens
     names = [name for name, module in network.named_modules() if module in (incoming, outgoing)]
     return {name.rpartition(".")[2]: tokens for name in names}
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Silence what peft warns of at every turn and is not the user's business; other warnings come through."""
+    with warnings.catch_warnings():
+        # it asks transformers by a name that is going out of use
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        warnings.filterwarnings("ignore", TIED)
+        yield
 
 
 def linear_names(network: nn.Module, head: nn.Module | None) -> list[str]:

@@ -3,7 +3,6 @@
 import copy
 import os
 import shutil
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig
 
 from everlearn.errors import ConfigError, ModelError, describe, nearest
-from everlearn.models.adapters import TIED, Adapters, is_peft
+from everlearn.models.adapters import Adapters, is_peft, quiet_peft
 from everlearn.models.heads import GrowingHead
 from everlearn.models.load import Model, quiet
 from everlearn.models.lora import fold_vectors, lora_layers, stack, stacked_config
@@ -122,8 +121,7 @@ def _written_aside(folder: Path) -> Iterator[Path]:
     """Give a folder to write into, which takes the place of `folder` if nothing is raised; without bars and reports."""
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        with writing(folder), quiet(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", TIED)
+        with writing(folder), quiet(), quiet_peft():
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
             yield aside

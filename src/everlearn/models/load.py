@@ -116,6 +116,9 @@ class ModelConfig:
         check_choice("model.dtype", self.dtype, DTYPES)
         if self.quantization is not None:
             check_choice("model.quantization", self.quantization, ("4bit", "8bit"))
+            if self.adapter is not None and self.adapter.name == "full":
+                way_out = "Use lora, or leave model.quantization out"
+                raise ConfigError(describe("model.adapter.name", "quantized weights can't be trained", "full", way_out))
         if self.max_length is not None:
             check_number("model.max_length", self.max_length, low=4)
         check_choice("model.chat", self.chat, CHAT)

@@ -1,6 +1,5 @@
 """An exported folder, loaded back without everlearn: its logits beside those of the model that was measured."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from everlearn.errors import ModelError, describe
 from everlearn.learners.gradients import to_device
-from everlearn.models.adapters import TIED, is_peft
+from everlearn.models.adapters import is_peft, quiet_peft
 from everlearn.models.load import Model, quiet
 from everlearn.seeds import seeded
 from everlearn.types import Task
@@ -74,8 +73,7 @@ class Sample:
         """
         options = load_options(model, n_labels)
         try:
-            with quiet(), warnings.catch_warnings(), seeded(0):  # what is loaded over is drawn first; a run goes on
-                warnings.filterwarnings("ignore", TIED)
+            with quiet(), quiet_peft(), seeded(0):  # what is loaded over is drawn first; a run goes on
                 network, prompt = _load_back(folder, model, options)
                 if "quantization_config" not in options:  # bitsandbytes puts its layers on the GPU itself
                     network.to(next(model.network.parameters()).device)

@@ -38,9 +38,7 @@ def read_loader(where: str, loader: Iterable[Any], n_epochs: int, *purpose: obje
         if loader.batch_sampler is None:
             way_out = "Give it a batch_size or a batch_sampler"
             raise StreamError(describe(where, "makes no batches", "batch_size=None", way_out))
-        drawn = [
-            [torch.tensor(list(rows), dtype=torch.int64) for rows in loader.batch_sampler] for _ in range(n_epochs)
-        ]
+        drawn = [[_numbers(where, rows) for rows in loader.batch_sampler] for _ in range(n_epochs)]
         every = [rows for epoch in drawn for rows in epoch]
         if not every:
             way_out = "Give it at least one batch; drop_last drops what is shorter than batch_size"
@@ -49,6 +47,15 @@ def read_loader(where: str, loader: Iterable[Any], n_epochs: int, *purpose: obje
         epochs = [[torch.searchsorted(own, rows).int() for rows in epoch] for epoch in drawn]
         samples = Subset(loader.dataset, own.tolist())
         return _rows(where, samples, loader.collate_fn), Loader(samples, loader.collate_fn, epochs)
+
+
+def _numbers(where: str, batch: Iterable[Any]) -> torch.Tensor:
+    """Return the row numbers of a batch."""
+    try:
+        return torch.tensor([int(row) for row in batch], dtype=torch.int64)
+    except (TypeError, ValueError) as error:
+        way_out = "Let its sampler draw whole numbers, and its batch_sampler lists of them"
+        raise StreamError(describe(where, "its sampler draws no row numbers", f"{error}", way_out)) from error
 
 
 def _rows(where: str, samples: Subset, collate: Callable[[list[Any]], Any]) -> Rows:
@@ -61,9 +68,8 @@ def _rows(where: str, samples: Subset, collate: Callable[[list[Any]], Any]) -> R
     xs, ys = ([pair[i][0] for pair in alone] for i in (0, 1))
     if len({y.shape for y in ys}) > 1:
         shapes = sorted({tuple(y.shape) for y in ys})[:4]
-        raise StreamError(
-            describe(where, "the targets of its rows differ in shape", shapes, "Give each row one target")
-        )
+        what = "the targets of its rows differ in shape"
+        raise StreamError(describe(where, what, shapes, "Give each row one target"))
     if len({x.shape for x in xs}) == 1:
         return TensorRows(torch.stack(xs), torch.stack(ys))
     rows = [{"x": sample[0], "y": sample[1]} for sample in read if _is_plain_pair(sample)]
