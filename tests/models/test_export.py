@@ -82,6 +82,14 @@ def tied(folder: Path, target: str) -> Model:
     return model
 
 
+def chatting(folder: Path, adapter: str) -> Model:
+    """Return a model that was given a chat template, whose marks are new tokens."""
+    config = ModelConfig(str(folder), AdapterConfig(adapter, rank=4), chat_template="chatml")
+    model = load_model(config, [PROMPTS], seed=3)
+    shake(model, 1)
+    return model
+
+
 # name -> (the model, from the folders of a causal LM and of an encoder; the task whose head is exported)
 MODELS: dict[str, Any] = {
     "lora": (lambda llama, bert: moved(llama, [PROMPTS]), None),
@@ -90,6 +98,8 @@ MODELS: dict[str, Any] = {
     "stacked_vectors": (lambda llama, bert: with_loras(moved(llama, [PROMPTS]), vectors=True), None),
     "tied_output": (lambda llama, bert: tied(llama, "lm_head"), None),
     "tied_embedding": (lambda llama, bert: tied(llama, "embed_tokens"), None),
+    "new_tokens": (lambda llama, bert: chatting(llama, "lora"), None),
+    "new_tokens_full": (lambda llama, bert: chatting(llama, "full"), None),
     "decoder_task": (lambda llama, bert: head_of(moved(llama, [FIRST, SECOND]), SECOND), "second"),
     "decoder_stacked": (lambda llama, bert: head_of(with_loras(moved(llama, [FIRST]), False), FIRST), "first"),
     "bert_full": (lambda llama, bert: head_of(moved(bert, [FIRST, SECOND], "full"), SECOND), "second"),

@@ -21,11 +21,11 @@ from transformers import BitsAndBytesConfig
 from everlearn.errors import ConfigError, ModelError, describe, nearest
 from everlearn.models.adapters import Adapters, is_peft, quiet_peft
 from everlearn.models.heads import GrowingHead
-from everlearn.models.load import Model, quiet
+from everlearn.models.load import AUTO, Model, quiet
 from everlearn.models.lora import fold_vectors, lora_layers, stack, stacked_config
 from everlearn.models.objectives import CausalObjective, TagObjective
 from everlearn.models.prompts import prompts_of
-from everlearn.models.reloaded import AUTO, Exported, Sample, base_of, load_options
+from everlearn.models.reloaded import Exported, Sample, base_of, load_options, resized_to
 from everlearn.models.soft import SoftPrompt, soft_prompt_of
 from everlearn.state import writing
 from everlearn.types import Task
@@ -267,6 +267,14 @@ def _name_of(network: nn.Module, module: nn.Module) -> str:
     return next(name for name, found in network.named_modules() if found is module)
 
 
+_CHAT = (
+    'chat = [{"role": "user", "content": "Hello"}]',
+    'asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True, return_tensors="pt")',
+    "answer = model.generate(**asked, max_new_tokens=64)[0, asked['input_ids'].shape[1] :]",
+    "print(tokenizer.decode(answer, skip_special_tokens=True))",
+)
+
+
 def _card(model: Model, labels: list[str] | None, *, as_adapter: bool) -> str:
     """Return the README of an exported folder: how it is loaded, such that it answers as the model did."""
     auto = AUTO[model.kind].__name__
@@ -282,10 +290,14 @@ def _card(model: Model, labels: list[str] | None, *, as_adapter: bool) -> str:
         revision = "" if commit is None else f", revision={commit!r}"
         lines[0] = f"from peft import PeftModel\n{lines[0]}"
         lines.append(f"base = {auto}.from_pretrained({base!r}{revision}{told})")
+        if resized_to(model) is not None:
+            lines.append(f"base.resize_token_embeddings({resized_to(model)})  # its new tokens are in the adapter")
         lines.append('model = PeftModel.from_pretrained(base, ".")')
     else:
         lines.append(f'model = {auto}.from_pretrained("."{told})')
     lines.append('tokenizer = AutoTokenizer.from_pretrained(".")')
+    if isinstance(model.objective, CausalObjective) and model.objective.format is not None:
+        lines += ["", *_CHAT]
     what = "A LoRA adapter" if as_adapter else "A whole model"
     code = "\n".join(lines)
     return f"# {what}, exported by everlearn\n\nBase model: {model.name}.\n\n{names}```python\n{code}\n```\n"

@@ -9,21 +9,15 @@ from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from everlearn.errors import ModelError, describe
 from everlearn.learners.gradients import to_device
 from everlearn.models.adapters import is_peft, quiet_peft
-from everlearn.models.load import Model, quiet
+from everlearn.models.load import AUTO, Model, quiet
 from everlearn.seeds import seeded
 from everlearn.types import Task
 
 N_ROWS = 4
-AUTO = {
-    "causal": AutoModelForCausalLM,
-    "classify": AutoModelForSequenceClassification,
-    "tag": AutoModelForTokenClassification,
-}
 # as a share of the largest logit (or of 1): more than rounding makes of a merged LoRA
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
@@ -114,6 +108,12 @@ def load_options(model: Model, n_labels: int | None) -> dict[str, Any]:
     return options
 
 
+def resized_to(model: Model) -> int | None:
+    """Return how many tokens the base is to have embeddings for, where it was given more than its checkpoint has."""
+    n = base_of(model.network).config.get_text_config().vocab_size
+    return n if max(model.adapters.new_tokens, default=-1) + 1 == n else None
+
+
 def base_of(network: nn.Module) -> nn.Module:
     """Return the transformers model behind peft's wrapper, or the network itself."""
     return network.get_base_model() if is_peft(network) else network
@@ -128,6 +128,8 @@ def _load_back(folder: Path, model: Model, options: dict[str, Any]) -> tuple[nn.
         return auto.from_pretrained(folder, **{k: v for k, v in options.items() if k not in of_head}), None
     config = PeftConfig.from_pretrained(str(adapter))
     base = auto.from_pretrained(config.base_model_name_or_path, revision=config.revision, **options)
+    if resized_to(model) is not None:
+        base.resize_token_embeddings(resized_to(model), mean_resizing=False)
     prompt = folder / "prompt" / "adapter_model.safetensors"
     vectors = load_file(prompt)["prompt_embeddings"] if prompt.exists() else None
     return PeftModel.from_pretrained(base, str(adapter)), vectors
