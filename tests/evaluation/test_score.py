@@ -6,8 +6,8 @@ import torch
 from sklearn.metrics import f1_score
 
 from everlearn import registry
-from everlearn.errors import ConfigError, StreamError
-from everlearn.evaluation.score import metric_names, score_task
+from everlearn.errors import ConfigError, StreamError, TrainingError
+from everlearn.evaluation.score import is_right, metric_names, score_task
 from everlearn.learners.devices import start_accelerator
 from everlearn.models.load import load_model
 from everlearn.types import TensorRows
@@ -123,6 +123,15 @@ def test_perplexity_is_over_all_tokens(language):
     assert score.value == pytest.approx(total / n_tokens, rel=1e-4)
     assert score.metrics["perplexity"] == pytest.approx(math.exp(-total / n_tokens), rel=1e-4)
     assert score.n == len(score.outcomes) == len(task.evaluation)
+
+
+def test_a_verifier_that_fails_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(registry._entries["verifier"], "broken", lambda completion, row: row["gone"] == completion)
+    message = (
+        r"task .add_1.: verifier: broken fails on an answer \(KeyError: 'gone'\)\. Got 'an answer'\. Mend the function"
+    )
+    with pytest.raises(TrainingError, match=message):
+        is_right(replace(prompt_task(1), verifier="broken"), "an answer", {"prompt": "p"}, "c")
 
 
 def test_exact_match_strips_white_space_and_a_verifier_replaces_it(language, monkeypatch):
