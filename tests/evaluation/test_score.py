@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score
 from tokenizers import normalizers
 
 from everlearn import registry
-from everlearn.errors import ConfigError, StreamError
+from everlearn.errors import ConfigError, StreamError, TrainingError
 from everlearn.evaluation.generate import generate_greedily
 from everlearn.evaluation.score import is_right, metric_names, score_task
 from everlearn.evaluation.stats import jackknife_interval, range_of
@@ -129,6 +129,15 @@ def test_perplexity_is_over_all_tokens(language):
     assert score.value == pytest.approx(total / n_tokens, rel=1e-4)
     assert score.metrics["perplexity"] == pytest.approx(math.exp(-total / n_tokens), rel=1e-4)
     assert score.n == len(score.outcomes) == len(task.evaluation)
+
+
+def test_a_verifier_that_fails_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(registry._entries["verifier"], "broken", lambda completion, row: row["gone"] == completion)
+    message = (
+        r"task .add_1.: verifier: broken fails on an answer \(KeyError: 'gone'\)\. Got 'an answer'\. Mend the function"
+    )
+    with pytest.raises(TrainingError, match=message):
+        is_right(replace(prompt_task(1), verifier="broken"), "an answer", {"prompt": "p"}, "c")
 
 
 def test_exact_match_strips_white_space_and_a_verifier_replaces_it(language, monkeypatch):

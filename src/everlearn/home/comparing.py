@@ -8,9 +8,9 @@ from everlearn.errors import EverlearnError
 from everlearn.home.base import check_unchanged
 from everlearn.home.files import read_sealed
 from everlearn.home.gate import Change, can_guard, compare_scores
-from everlearn.home.items import load_task
 from everlearn.home.pending import read_failure, read_plan
 from everlearn.home.references import has_stand_in
+from everlearn.home.tasks import load_task
 from everlearn.home.versions import Versions
 from everlearn.types import Row, Score
 

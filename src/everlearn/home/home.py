@@ -10,17 +10,6 @@ from everlearn.errors import ConfigError, Paused, StateError, describe, nearest
 from everlearn.home.base import check_unchanged, settle
 from everlearn.home.comparing import CheckReport, Diff, compare_versions, find_problems, measure_drift
 from everlearn.home.gate import Gate
-from everlearn.home.items import (
-    add_items,
-    check_same,
-    known_task,
-    load_own,
-    load_tasks,
-    new_items,
-    replace_items,
-    revised,
-    tasks_with_own,
-)
 from everlearn.home.learning import LearnReport, carry_out, report_of, settle_published
 from everlearn.home.making import SCHEMA, make_home
 from everlearn.home.pending import (
@@ -31,9 +20,21 @@ from everlearn.home.pending import (
     refuse_pending,
     write_pending,
 )
+from everlearn.home.reading import check_apart, check_not_trained, read_new
 from everlearn.home.settings import Settings
 from everlearn.home.store import Store, Version, event_of
-from everlearn.home.tasks import TaskCard, check_apart, check_not_trained, read_new
+from everlearn.home.tasks import (
+    TaskCard,
+    add_items,
+    check_same,
+    known_task,
+    load_own,
+    load_tasks,
+    new_items,
+    replace_items,
+    revised,
+    tasks_with_own,
+)
 from everlearn.home.versions import Versions
 from everlearn.models.export import export_model
 from everlearn.models.load import ModelConfig

@@ -20,7 +20,6 @@ from everlearn.home.gate import (
     report_from,
     report_values,
 )
-from everlearn.home.items import add_items, item_of, keep_own, task_before
 from everlearn.home.pending import (
     Plan,
     clear_failure,
@@ -33,6 +32,7 @@ from everlearn.home.pending import (
 )
 from everlearn.home.references import References, comparisons_of, find_references, has_stand_in
 from everlearn.home.store import VERSION_FILE, Store, Version, event_of, files_in, now, remove
+from everlearn.home.tasks import add_items, item_of, keep_own, task_before
 from everlearn.home.versions import Versions, by_log_likelihood, finite_score
 from everlearn.record import environment
 from everlearn.runs import Run, pause_on_interrupt

@@ -26,11 +26,10 @@ from everlearn.errors import (
 )
 from everlearn.home.files import read_sealed, sha256_of, write_sealed
 from everlearn.home.gate import Gate
-from everlearn.home.items import read_rows, write_rows
 from everlearn.home.references import References, references_from, references_values
 from everlearn.home.settings import Settings
 from everlearn.home.store import Store, remove
-from everlearn.home.tasks import TaskCard
+from everlearn.home.tasks import TaskCard, read_rows, write_rows
 from everlearn.state import checkpoints, fsync_folder, writing
 from everlearn.types import Row, Score, Task
 

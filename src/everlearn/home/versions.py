@@ -12,9 +12,9 @@ import torch
 from everlearn.config import CheckpointConfig, build_strategies
 from everlearn.errors import StateError, TrainingError, describe
 from everlearn.home.gate import LOG_LIKELIHOOD
-from everlearn.home.items import item_of
 from everlearn.home.settings import Settings
 from everlearn.home.store import Store
+from everlearn.home.tasks import item_of
 from everlearn.learners.devices import start_accelerator
 from everlearn.models.load import load_model
 from everlearn.runs import Listener, Run
