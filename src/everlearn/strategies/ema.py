@@ -65,7 +65,8 @@ class EMA(Strategy):
     batch_size: int = 32
 
     average_: dict = learned(dict)  # parameter name -> its average
-    n_averaged_: dict = learned(dict)  # parameter name -> steps that its average is over
+    n_steps_: int = learned(int)  # that the oldest average is over
+    begun_: list = learned(list)  # [n_steps_ before an average's first step, names of the parameters that began then]
     trained_: dict = learned(dict)  # parameter or buffer -> where training stood at the end of the task before
 
     keeps_weights: ClassVar[tuple[str, ...]] = ("average_", "trained_")
@@ -79,7 +80,7 @@ class EMA(Strategy):
 
     def adapt_model(self, run: "Run", task: Task) -> None:
         if run.learned_without(self):  # weights of before would undo what these tasks learned
-            self.average_, self.n_averaged_, self.trained_ = {}, {}, {}
+            self.average_, self.trained_, self.n_steps_, self.begun_ = {}, {}, 0, []
         moving = _moving(run)
         with torch.no_grad():
             for name, value in self.trained_.items():
@@ -88,21 +89,22 @@ class EMA(Strategy):
         self.trained_ = {}
 
     def begin_task(self, run: "Run", task: Task) -> None:
-        weights = run.model.adapters.trainable().items()
-        kept = self.average_
-        self.average_ = {name: kept[name] if name in kept else p.detach().float().clone() for name, p in weights}
-        self.n_averaged_ = {name: self.n_averaged_.get(name, 0) for name in self.average_}
+        weights, kept = run.model.adapters.trainable(), self.average_
+        self.average_ = {
+            name: kept[name] if name in kept else p.detach().float().clone() for name, p in weights.items()
+        }
+        self.begun_ = [[n, [name for name in names if name in weights]] for n, names in self.begun_]
+        known = {name for _, names in self.begun_ for name in names}
+        self.begun_.append([self.n_steps_, [name for name in weights if name not in known]])
+        self.begun_ = [entry for entry in self.begun_ if entry[1]]
 
     def after_step(self, step: Step) -> None:
         follow(next(iter(step.params.values())).device, self.average_)
-        alike: dict[int, list[str]] = {}
-        for name in step.params:
-            self.n_averaged_[name] += 1
-            alike.setdefault(self.n_averaged_[name], []).append(name)
+        self.n_steps_ += 1
         with torch.no_grad():
-            for n, names in alike.items():
+            for n_before, names in self.begun_:
                 averages, weights = [self.average_[name] for name in names], [step.params[name] for name in names]
-                move_average(averages, weights, share_of_step(self.decay, n))
+                move_average(averages, weights, share_of_step(self.decay, self.n_steps_ - n_before))
 
     def end_task(self, run: "Run", task: Task) -> None:
         if self.go_on_from == "trained":
