@@ -1,7 +1,7 @@
 """The engine from Python: teach a model one task after another, without a recipe or a stream known beforehand."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from everlearn.config import build, build_strategies, from_mapping
 from everlearn.errors import ConfigError, StreamError, describe, nearest
+from everlearn.evaluation.score import metric_names
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.models.load import ModelConfig, load_model
 from everlearn.runs import Listener, Run
 from everlearn.strategy import Strategy
-from everlearn.streams.files import load_task
+from everlearn.streams.apart import Apart
+from everlearn.streams.fitting import check_targets
+from everlearn.streams.loading import TaskOptions, build_task
 from everlearn.types import Rows, Score, Task, TensorRows
 
 _OPTIMIZER_KEYS = {"type": "optimizer", "lr": "learning_rate"}  # in `config`: the usual name -> the learner's field
@@ -92,6 +95,7 @@ class ContinualTrainer:
         self._device = device
         self._listener = listener or Listener()
         self._run: Run | None = None
+        self._apart = Apart()
         self._learned_scores: dict[str, Score] = {}
 
     @property
@@ -120,29 +124,42 @@ class ContinualTrainer:
         Args:
             name, task_name: what to call it; without one, `task_<task_id>`.
             train, evaluate, validation: JSONL, CSV or Parquet files, or rows in memory. Without `evaluate` a fifth of
-                the training rows is held out. `validation` is for early stopping.
+                the training rows is held out. `validation` is for early stopping; where that can act (more epochs than
+                its patience), a tenth is held out for it beside the fifth.
             train_loader, val_loader: for plain modules: batches (x, y), read once into memory; `val_loader` is what
                 the task is measured on.
             num_epochs: instead of the learner's.
-            options: how files are read: `load_task`'s options, such as {"columns": {"prompt": "question"}}.
+            options: how files are read: `load_task`'s options, such as {"columns": {"prompt": "question"}}. Of them
+                `allow_overlap` holds for loaders too: rows to train on may be evaluation items of this task or another.
 
         Returns:
             The score on the evaluation items, or None where there are none.
 
         Raises:
-            StreamError: if data is missing or bad. TrainingError: if the loss is not finite.
+            StreamError: if data is missing or bad, a row is trained on that any task learned here is measured on, or
+                the other way round. TrainingError: if the loss is not finite.
         """
         name = name or task_name or f"task_{task_id if task_id is not None else len(self._learned_scores)}"
         batch_size = None
+        chosen: TaskOptions = from_mapping(TaskOptions, dict(options or {}), "options")
+        learner = _changed(self._learner, {} if num_epochs is None else {"epochs": num_epochs})
+        chosen = replace(chosen, wants_validation=learner.uses_validation)
         if train_loader is not None:
             task = Task(name, "tensor", _tensors(train_loader), _tensors(val_loader, like=train_loader))
+            task = replace(task, allow_overlap=chosen.allow_overlap)
+            check_targets(task)
             batch_size = train_loader.batch_size
         elif train is not None:
-            task = load_task(name, train, evaluate, validation=validation, **(options or {}))
+            task = build_task(name, train, evaluate, validation, chosen)
         else:
             way_out = "Pass train=FILE or rows, or train_loader=a DataLoader"
             raise StreamError(describe(f"train_task {name!r}", "has nothing to train on", train, way_out))
+        metric_names(task)
+        apart, shared = self._apart.with_task(task)
         run = self._prepare(task, num_epochs, batch_size)
+        self._apart = apart
+        for note in (*task.notes, *shared):
+            run.note(note)
         run.position = len(run.learned)
         run.tasks[task.name] = task
         run.learn(task)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from everlearn.errors import ConfigError, ModelError
-from everlearn.home import base
-from everlearn.home.base import check_unchanged, fingerprint_of, settle
+from everlearn.home.base import check_unchanged, settle
+from everlearn.models import origin
 from everlearn.models.load import ModelConfig
+from everlearn.models.origin import fingerprint_of
 
 
 def test_folder_is_made_absolute_and_fingerprinted(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +46,7 @@ def test_hub_id_is_pinned_to_its_commit(monkeypatch: pytest.MonkeyPatch) -> None
         asked.append((name, file, revision))
         return f"/cache/models--org--name/snapshots/abc123/{file}"
 
-    monkeypatch.setattr(base, "cached_file", cached)
+    monkeypatch.setattr(origin, "cached_file", cached)
     config, fingerprint = settle(ModelConfig("org/name"))
     assert (config.name, config.revision, fingerprint) == ("org/name", "abc123", {"commit": "abc123"})
     assert asked == [("org/name", "config.json", "main")]

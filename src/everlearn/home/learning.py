@@ -12,12 +12,11 @@ from everlearn.home.files import write_sealed
 from everlearn.home.gate import Change, GateReport, compare_scores, judge, report_from, report_values
 from everlearn.home.pending import Plan, keep_before, read_before, read_plan, read_task
 from everlearn.home.store import VERSION_FILE, Store, Version, event_of, files_in, now, remove
-from everlearn.home.tasks import add_items, load_tasks
+from everlearn.home.tasks import add_items, load_tasks, trained_key
 from everlearn.home.versions import Versions, finite_score
 from everlearn.record import environment
 from everlearn.runs import Run, pause_on_interrupt
 from everlearn.state import checkpoints, pack, save_state, write_json
-from everlearn.streams.checking import digest_of
 from everlearn.types import Score, Task
 
 
@@ -141,7 +140,7 @@ def _stage(
     for score in after.values():
         store.keep_score(staged / "scores", score, where)
     rows = run.tasks[plan.card.name].train
-    write_json(staged / "trained.json", sorted({digest_of(row).hex() for row in rows}))
+    write_json(staged / "trained.json", sorted({trained_key(row) for row in rows}))
     status = "promoted" if not gate.refused else "forced" if plan.force else "refused"
     record = Version(
         number=plan.number,

@@ -100,6 +100,11 @@ class SupervisedLearner:
         if self.clip is not None:
             check_number("learner.clip", self.clip, above=0)
 
+    @property
+    def uses_validation(self) -> bool:
+        """Whether validation rows are looked at: early stopping is on, and can save an epoch."""
+        return self.early_stopping and self.epochs > max(self.patience, self.min_epochs)
+
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Train `run.model` on the mixture, from the start or from what `run.checkpoint` saved in mid-task."""
         encoded = EncodedMixture(mixture, run.model.objective)
@@ -177,7 +182,7 @@ class SupervisedLearner:
 
     def _should_stop(self, run: "Run", task: Task, progress: Progress) -> bool:
         """Tell whether the validation score has stopped rising; scored only where that can still save an epoch."""
-        if not self.early_stopping or not task.validation or self.epochs <= max(self.patience, self.min_epochs):
+        if not self.uses_validation or not task.validation:
             return False
         if progress.epoch >= self.epochs:
             return False

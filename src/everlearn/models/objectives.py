@@ -12,10 +12,9 @@ from torch.nn import functional as F
 from everlearn.errors import ConfigError, StreamError, describe
 from everlearn.models.adapters import Adapters
 from everlearn.models.heads import column_mask
-from everlearn.types import Outputs, Row, Rows, Task
+from everlearn.types import IGNORED, Outputs, Row, Rows, Task
 
 LEAST_ROOM = 32  # tokens that an answer may always have
-IGNORED = -100  # the ecosystem's label for a position without a target
 
 Batch = dict[str, torch.Tensor]
 
@@ -267,7 +266,7 @@ class TagObjective(_LabelledObjective):
         encoded = self.tokenizer(
             [list(row["tokens"]) for row in rows], is_split_into_words=True, truncation=True, max_length=self.max_length
         )
-        ids = self._label_ids(task)
+        ids = {**dict(enumerate(self._label_ids(task))), IGNORED: IGNORED}
         features = []
         for i, row in enumerate(rows):
             words = encoded.word_ids(i)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 from everlearn.errors import ConfigError, describe, nearest
 from everlearn.seeds import seed_for
+from everlearn.streams.apart import keep_apart
+from everlearn.streams.fitting import check_targets
 from everlearn.streams.sampling import groups_of, partition, select_rows, subset
 from everlearn.types import Rows, Stream, Task
 
@@ -72,6 +74,21 @@ def apply_schedule(
     first_seen = tuple(tasks[name] for name in dict.fromkeys(sequence))
     steps = _split_steps(sequence, tasks, seed) if split_rounds else tuple(tasks[name] for name in sequence)
     return Schedule(Stream(stream.name, first_seen), steps)
+
+
+def checked_stream(stream: Stream, order: Sequence[str | int] | None = None) -> Stream:
+    """Return the stream, its tasks (or those of `order`) checked as far as it needs no model.
+
+    Raises:
+        StreamError: if one trains on an evaluation item of another or its own (`everlearn.streams.apart`), or targets
+            are no classes.
+        ConfigError: if `order` names a task that is not there.
+    """
+    names = set(_names(stream, order))
+    for task in stream:
+        if task.name in names:
+            check_targets(task)
+    return keep_apart(stream, names)
 
 
 def _names(stream: Stream, order: Sequence[str | int] | None) -> list[str]:
