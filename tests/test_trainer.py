@@ -100,3 +100,56 @@ def test_without_a_val_loader_there_is_no_score():
     trainer = ContinualTrainer(model=nn.Linear(8, 2), learner={"epochs": 1})
     train, _ = loaders(0)
     assert trainer.train_task(train_loader=train, task_id=0) is None
+
+
+def sums(start: int, n: int) -> list[dict[str, str]]:
+    return [{"prompt": f"{i}+1=", "completion": str(i + 1)} for i in range(start, start + n)]
+
+
+def test_what_is_measured_is_not_trained_on_in_either_direction(llama):
+    trainer = ContinualTrainer(str(llama), learner={"epochs": 1})
+    trainer.train_task("a", sums(0, 6), sums(6, 4))
+    with pytest.raises(StreamError, match=r"training row 2 of 'b' and evaluation item 4 of 'a'\. Got \{'a': 1\}"):
+        trainer.train_task("b", [*sums(20, 1), *sums(9, 2)], sums(30, 2))
+    with pytest.raises(StreamError, match=r"evaluation items are training rows of tasks.*Got \{'a': 2\}"):
+        trainer.train_task("b", sums(20, 4), [*sums(30, 2), *sums(4, 2)])
+    assert list(trainer.run.tasks) == ["a"]
+    with pytest.warns(
+        UserWarning, match=r"'a': rows of it that are evaluation items of 'b': 2 \(allow_overlap is set\)"
+    ):
+        trainer.train_task("b", sums(20, 4), [*sums(30, 2), *sums(4, 2)], options={"allow_overlap": True})
+
+
+def test_tensors_are_kept_apart_by_their_bytes():
+    train, held_out = loaders(0)
+    trainer = ContinualTrainer(model=nn.Linear(8, 2), learner={"epochs": 1})
+    trainer.train_task("a", train_loader=train, val_loader=held_out)
+    with pytest.raises(StreamError, match=r"Got \{'a': 40\}"):
+        trainer.train_task("b", train_loader=held_out)
+    with pytest.warns(UserWarning, match="evaluation items of 'a': 40"):
+        trainer.train_task("b", train_loader=held_out, options={"allow_overlap": True})
+
+
+def test_rows_set_aside_are_told_and_validation_rows_only_where_they_are_used(llama):
+    trainer = ContinualTrainer(str(llama), learner={"epochs": 1})
+    with pytest.warns(UserWarning, match="of 30 rows, .* are held out for evaluation$"):
+        trainer.train_task("a", sums(0, 30))
+    assert trainer.run.tasks["a"].validation is None
+    with pytest.warns(UserWarning, match=r"are held out for early stopping \(validation\)"):
+        trainer.train_task("b", sums(100, 30), num_epochs=4)
+    assert len(trainer.run.tasks["b"].validation) > 0
+
+
+def test_an_unknown_option_and_an_unfit_metric_are_named():
+    trainer = ContinualTrainer("pocket")
+    with pytest.raises(ConfigError, match=r"options\.colums: is unknown.*columns"):
+        trainer.train_task("a", sums(0, 6), sums(6, 4), options={"colums": {}})
+    with pytest.raises(ConfigError, match="task 'a': metrics: a metric doesn't fit"):
+        trainer.train_task("a", sums(0, 6), sums(6, 4), options={"metrics": ["accuracy"]})
+
+
+def test_targets_that_mark_none_are_refused():
+    x = torch.arange(8.0).view(4, 2)
+    loader = DataLoader(TensorDataset(x, torch.tensor([0, 1, -100, 1])), batch_size=2)
+    with pytest.raises(StreamError, match="train rows have no class as target, the first is row 3 with -100"):
+        ContinualTrainer(model=nn.Linear(2, 2)).train_task("a", train_loader=loader)
