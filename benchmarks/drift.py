@@ -10,6 +10,7 @@ detection. `--tune` tries other settings of the detectors, on other streams, and
 import argparse
 import itertools
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +25,7 @@ from paired import write
 from torch.nn import functional as F
 from workload import results_path, use_one_thread
 
-from everlearn.evaluation.stats import mean_interval, wilson_interval
+from everlearn.evaluation.stats import mean_interval, wilson_interval, within
 from everlearn.learners.detectors import Adwin, DriftDetector, Kswin, Method, PageHinkley, error_of_loss
 from everlearn.models.plain import mlp
 from everlearn.report.style import COLOURS, GREY, new_figure, save, tidy
@@ -185,10 +186,16 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "n_detected": n_found,
         "n_before": sum(o.n_before for o in outcomes),
         "detected": asdict(wilson_interval(n_found, n_drifts)),
-        "delay": asdict(mean_interval(delays)) if len(delays) > 1 else None,
-        "false_alarms_per_1000": asdict(mean_interval(false)),
+        "delay": _over_streams(delays) if len(delays) > 1 else None,
+        "false_alarms_per_1000": _over_streams(false),
         "alarms": [o.alarms for o in outcomes],
     }
+
+
+def _over_streams(values: list[float]) -> dict[str, float | None]:
+    """Return the mean of counts or rows, not below 0, with its interval, null where all streams are alike."""
+    found = asdict(within(mean_interval(values), (0.0, math.inf)))
+    return {name: None if math.isnan(number) else number for name, number in found.items()}
 
 
 def tune(images: TensorRows, n_streams: int) -> None:
@@ -249,10 +256,13 @@ def table(numbers: dict[str, Any]) -> str:
 def table_row(suite: str, signal: str, name: str, found: dict[str, Any]) -> str:
     """Return one row of the table."""
 
-    def shown(interval: dict[str, float] | None, digits: int) -> str:
+    def shown(interval: dict[str, float | None] | None, digits: int) -> str:
         if interval is None:
             return "–"
-        return f"{interval['value']:.{digits}f} [{max(0.0, interval['low']):.{digits}f}, {interval['high']:.{digits}f}]"
+        value, low, high = interval.values()
+        if low is None:
+            return f"{value:.{digits}f}"
+        return f"{value:.{digits}f} [{max(0.0, low):.{digits}f}, {high:.{digits}f}]"
 
     share = f"{found['n_detected']} of {found['n_drifts']}"
     delay, false = shown(found["delay"], 0), shown(found["false_alarms_per_1000"], 2)

@@ -16,6 +16,8 @@ def test_a_strategy_is_told_from_its_docstring_and_fields():
 def test_limits_name_the_other_and_the_reason():
     told = dict(limits(find("strategy", "joint")))
     assert "nothing left" in told["not beside replay"]
+    assert "bit for bit" in dict(limits(find("strategy", "hat")))["isolates"]
+    assert "not beside a method that isolates" in dict(limits(find("strategy", "gem")))["protects"]
 
 
 def test_every_strategy_has_one_line_and_a_source():

@@ -95,6 +95,7 @@ def test_a_home_from_first_to_last_command(app: typer.Typer, bert: Path, files: 
 
     exported = invoke(app, "export", home, tmp_path / "out", "--merged", "--version", 3, "--task", "animals")
     assert exported.exit_code == 0, exported.output
+    assert "checked: logits of" in exported.output
     assert (tmp_path / "out" / "config.json").exists()
     assert "the folder is not empty" in failure(invoke(app, "export", home, tmp_path / "out"), ConfigError)
     assert "there is nothing to go on with" in failure(invoke(app, "resume", home), StateError)

@@ -20,10 +20,9 @@ def _made_of(*tasks, model=None):
 
 
 def test_what_is_written_down_of_a_task():
-    record = data_record(_task(validation=ROWS), {"cut": {"train": 1}})
-    assert list(record) == ["task", "kind", "labels", "n", "cut", "sha256", "notes"]
+    record = data_record(_task(validation=ROWS))
+    assert list(record) == ["task", "kind", "labels", "n", "sha256", "notes"]
     assert record["n"] == {"train": 2, "validation": 2, "evaluation": 1}
-    assert record["cut"] == {"train": 1}
     assert record["sha256"]["train"] == record["sha256"]["validation"] != record["sha256"]["evaluation"]
     assert record["notes"] == ["a note"]
 
@@ -35,6 +34,8 @@ def test_the_hash_is_of_rows_in_their_order_whatever_holds_them():
     assert first == rows_sha256(TensorRows(x.clone(), y))
     others = [TensorRows(x.double(), y), TensorRows(x.view(3, 2, 1), y), TensorRows(x, y + 1), TensorRows(x + 1, y)]
     assert first not in [rows_sha256(other) for other in others]
+    samples = [[{"x": torch.full((2000,), fill), "y": 0}] for fill in (1, 1, 2)]
+    assert rows_sha256(samples[0]) == rows_sha256(samples[1]) != rows_sha256(samples[2])
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,24 @@
 import json
+import random
 import shutil
 import signal
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 
 from everlearn.config import load_recipe
 from everlearn.errors import ConfigError, ModelError, Paused, StateError, StreamError
+from everlearn.models.load import ModelConfig
 from everlearn.runs import Listener, resume, run
 from everlearn.state import checkpoints, load_state
 from everlearn.strategy import Strategy
 from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
-from support.runs import assert_same, make_bench, weights
+from support.runs import StopAfter, Stopped, assert_same, make_bench, weights
 
 
 @dataclass
@@ -68,6 +72,46 @@ def test_learning_leaves_the_global_generator_alone_and_depends_on_the_seed(llam
     assert_same(first, weights(bench.learn(bench.run(epochs=1))))
     other = weights(bench.learn(bench.run(epochs=1, seed=1)))
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_module_that_draws_from_python_and_numpy_is_seeded_and_resumed(llama, bert, tmp_path):
+    bench = replace(make_bench("plain", llama, bert), config=ModelConfig("support.noisy:build"))
+    random.seed(1), numpy.random.seed(1)
+    states = random.getstate(), numpy.random.get_state()[1].copy()
+    whole = bench.learn(bench.run())
+    score = whole.score(bench.tasks[0])
+    assert random.getstate() == states[0]
+    assert (numpy.random.get_state()[1] == states[1]).all()
+    random.seed(2), numpy.random.seed(2)
+    assert_same(weights(whole), weights(bench.learn(bench.run())))
+    for moment in (4, 9):
+        folder = tmp_path / str(moment)
+        with pytest.raises(Stopped):
+            bench.learn(bench.run(folder=folder, every_steps=1, listener=StopAfter(moment)))
+        random.seed(moment), numpy.random.seed(moment)
+        resumed = bench.learn(bench.run(folder=folder, every_steps=1))
+        assert_same(weights(whole), weights(resumed))
+        assert resumed.score(bench.tasks[0]) == score
+
+
+def test_rows_that_are_drawn_when_they_are_read_are_the_same_after_a_resume(llama, bert, tmp_path):
+    @dataclass
+    class Drawn(Sequence):
+        rows: list
+
+        def __len__(self):
+            return len(self.rows)
+
+        def __getitem__(self, index):
+            row = self.rows[index]
+            return {**row, "prompt": row["prompt"] + str(random.randrange(10)) + str(numpy.random.randint(10))}
+
+    bench = make_bench("causal_lora", llama, bert)
+    bench = replace(bench, tasks=tuple(replace(task, train=Drawn(task.train)) for task in bench.tasks))
+    whole = weights(bench.learn(bench.run()))
+    with pytest.raises(Stopped):
+        bench.learn(bench.run(folder=tmp_path, every_steps=1, listener=StopAfter(8)))
+    assert_same(whole, weights(bench.learn(bench.run(folder=tmp_path, every_steps=1))))
 
 
 def test_a_run_writes_its_folder(tmp_path):
@@ -165,6 +209,9 @@ def test_a_run_tells_and_writes_down_what_its_rows_are(llama, tmp_path):
     assert "model.safetensors" in header["model"]
     assert [(line["type"], line["task"]) for line in data] == [("data", "add_0"), ("data", "add_1")]
     assert [line["n"] for line in data] == [{"train": 18, "evaluation": 6}, {"train": 16, "evaluation": 6}]
+    assert data[1]["counts"] == {"train": {"n": 16, "n_cut": 0, "n_answers_cut": 0}} | {
+        "evaluation": {"n": 6, "n_cut": 0, "n_answers_cut": 0, "n_questions_cut": 0, "n_out_of_reach": 0}
+    }
     assert data[0]["notes"] == [str(told[0].message)]
     assert results["data"] == [{key: value for key, value in line.items() if key != "type"} for line in data]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from everlearn.errors import ConfigError
-from everlearn.strategy import HOOKS, Strategy, learned, overriding
+from everlearn.strategy import HOOKS, Strategy, learned, overriding, why_apart
 
 
 @dataclass
@@ -80,3 +80,20 @@ def test_a_method_is_unsuited_where_all_traits_of_an_entry_meet():
         Fussy().check_model(("causal", "full"))
     with pytest.raises(ConfigError, match="one head"):
         Fussy().check_model(("tensor", "full", "shared_head"))
+
+
+def test_methods_are_apart_where_one_names_the_other_or_isolates_what_the_other_would_hold():
+    class Isolating(Strategy):
+        name, isolates = "isolating", True
+
+    class Protecting(Strategy):
+        name, protects = "protecting", True
+
+    class Choosy(Strategy):
+        name = "choosy"
+        conflicts: ClassVar[dict[str, str]] = {"protecting": "it is choosy"}
+
+    for pair in ((Isolating, Protecting), (Protecting, Isolating)):
+        assert why_apart(*pair).startswith("isolating keeps what earlier tasks answer")
+    assert why_apart(Protecting, Choosy) == why_apart(Choosy, Protecting) == "it is choosy"
+    assert why_apart(Isolating, Choosy) is why_apart(Protecting, Counting) is None

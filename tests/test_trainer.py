@@ -5,11 +5,25 @@ import json
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
 from everlearn import ContinualTrainer
-from everlearn.errors import ConfigError, StreamError
+from everlearn.errors import ConfigError, EverlearnError, ModelError, StreamError
+from everlearn.runs import Listener
 from everlearn.seeds import generator_for
+
+
+class Counting(Listener):
+    """Counts optimizer steps, planned and done."""
+
+    planned = done = 0
+
+    def training(self, task, n_steps, done):
+        self.planned = n_steps
+
+    def step(self, done, loss):
+        self.done = done
 
 
 def loaders(number: int, n: int = 80) -> tuple[DataLoader, DataLoader]:
@@ -102,6 +116,145 @@ def test_without_a_val_loader_there_is_no_score():
     assert trainer.train_task(train_loader=train, task_id=0) is None
 
 
+class Sentences(Dataset):
+    """Sentences of 3 to 7 words, told by their first word."""
+
+    def __init__(self, first: int = 0, longest: int = 7):
+        self.first, self.longest = first, longest
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        return torch.tensor([self.first + 1 + i % 2, *range(3, self.longest + 2 - i % 5)]), self.first + i % 2
+
+
+class Reader(nn.Module):
+    """A mean of word vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.answer = nn.Embedding(20, 8, padding_idx=0), nn.Linear(8, 4)
+        self.shapes: list[tuple[int, int]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.shapes.append(tuple(x.shape))
+        return self.answer(self.words(x).mean(1))
+
+
+def pad(rows: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    return pad_sequence([x for x, _ in rows], batch_first=True), torch.tensor([int(y) for _, y in rows])
+
+
+def test_the_loader_s_own_batches_are_trained_on():
+    seen = []
+
+    class Net(nn.Linear):
+        def forward(self, x):
+            if self.training:
+                seen.append(len(x))
+            return super().forward(x)
+
+    data = loaders(0, 130)[0].dataset
+    trainer = ContinualTrainer(Net(8, 2), learner={"epochs": 2})
+    trainer.train_task(train_loader=DataLoader(data, batch_size=16, sampler=RandomSampler(data, num_samples=24)))
+    assert seen == [16, 8] * 2
+    trainer.train_task(train_loader=DataLoader(data, batch_size=32, shuffle=True, drop_last=True), num_epochs=1)
+    assert seen[4:] == [32, 32]  # 65 rows: a batch of one would stop a BatchNorm
+
+
+def test_accumulation_takes_the_loader_s_batches_together():
+    listener = Counting()
+    data = loaders(0, 80)[0].dataset
+    trainer = ContinualTrainer(nn.Linear(8, 2), learner={"epochs": 3, "accumulation": 2}, listener=listener)
+    trainer.train_task(train_loader=DataLoader(data, batch_size=8))
+    assert (listener.planned, listener.done) == (9, 9)  # 5 batches an epoch
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["none", "ewc", "mas", "cumulative", "lwf", "derpp", "gem", "agem", "er_ace", "gdumb", "gpm", "ogd", "replay",
+     {"name": "replay", "capacity_bytes": 2000}, {"name": "replay", "selection": "gradient", "capacity": 10}],
+)  # fmt: skip
+def test_padded_batches_keep_their_collate_fn_beside_every_kind_of_method(strategy):
+    torch.manual_seed(0)
+    reader = Reader()
+    trainer = ContinualTrainer(reader, [strategy], {"epochs": 20, "learning_rate": 0.03})
+    for first in (0, 2):
+        loader = DataLoader(Sentences(first), batch_size=4, shuffle=True, collate_fn=pad)
+        held_out = DataLoader(Sentences(first), batch_size=24, collate_fn=pad)
+        with pytest.warns(UserWarning, match="allow_overlap"):
+            score = trainer.train_task(
+                train_loader=loader, val_loader=held_out, task_id=first, options={"allow_overlap": True}
+            )
+        assert score.n == 24
+    assert trainer.evaluate_all_tasks().learned["task_0"].value > 0.9
+    assert len({length for _, length in reader.shapes}) > 1
+
+
+def test_tasks_that_are_padded_differently_are_told_apart():
+    trainer = ContinualTrainer(Reader(), ["replay"], {"epochs": 1})
+    trainer.train_task(train_loader=DataLoader(Sentences(), batch_size=4, collate_fn=pad))
+    with pytest.raises(StreamError, match=r"^batch: rows of several tasks differ in shape.*the same collate_fn"):
+        trainer.train_task(train_loader=DataLoader(Sentences(2, 17), 4, collate_fn=lambda rows: pad(rows)))
+
+
+WORDS = [
+    {"text": " ".join(["is"] * n + ["good" if n % 2 else "bad"]), "label": ["no", "yes"][n % 2]} for n in range(12)
+]
+
+
+def test_a_task_that_does_not_fit_is_refused_and_changes_nothing(bert):
+    trainer = ContinualTrainer(str(bert), learner={"epochs": 1})
+    trainer.train_task("mood", WORDS[:8], WORDS[8:])
+    weights = {name: tensor.clone() for name, tensor in trainer.run.model.adapters.tensors().items()}
+    louder = [{"text": row["text"] + "!", "label": row["label"] + "!"} for row in WORDS]
+    wrong = [
+        (
+            {"train": [{"prompt": "a", "completion": "b"}], "evaluate": [{"prompt": "c", "completion": "d"}]},
+            "is of kind prompt; this trainer's model was loaded for",
+        ),
+        ({"train_loader": loaders(0)[0]}, "is of kind tensor; this trainer's model was loaded for classify tasks"),
+        ({"train": louder[:8], "evaluate": louder[8:]}, r"has labels that it had not before.*no!"),
+    ]
+    for data, message in wrong:
+        with pytest.raises(EverlearnError, match=f"^task 'mood': {message}"):
+            trainer.train_task("mood", **data)
+    assert trainer.run.learned == ["mood"]
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in trainer.run.model.adapters.tensors().items())
+    trainer.train_task("mood", train=[row for row in WORDS[:8] if row["label"] == "yes"], evaluate=WORDS[9:10])
+    trainer.train_task("other", louder[:8], louder[8:])
+    assert trainer.run.learned == ["mood", "mood", "other"]
+
+
+def test_rows_of_text_need_a_language_model_and_tensors_a_module():
+    trainer = ContinualTrainer(nn.Linear(8, 2), learner={"epochs": 1})
+    with pytest.raises(ModelError, match="a plain module can't be trained on rows of text"):
+        trainer.train_task("words", train=WORDS)
+    trainer.train_task("numbers", train_loader=loaders(0)[0])
+    with pytest.raises(ConfigError, match=r"model.name: is no plain module. Got 'pocket'"):
+        ContinualTrainer("pocket").train_task("numbers", train_loader=loaders(0)[0])
+
+
+def test_targets_are_made_to_fit_or_named_before_anything_is_trained():
+    (x, y) = loaders(0)[0].dataset.tensors
+    network = nn.Linear(8, 2)
+    trainer = ContinualTrainer(network, learner={"epochs": 1})
+    before = network.weight.detach().clone()
+    with pytest.raises(StreamError, match=r"targets are no class of the model. Got \[2\]"):
+        trainer.train_task("t", train_loader=DataLoader(TensorDataset(x, y + 1), batch_size=8))
+    assert torch.equal(network.weight, before)
+    weights = []
+    for targets in (y, y.double()[:, None]):
+        network = nn.Linear(8, 2)
+        network.load_state_dict({"weight": before, "bias": torch.zeros(2)})
+        data = DataLoader(TensorDataset(x, targets), batch_size=8)
+        ContinualTrainer(network, learner={"epochs": 1}).train_task("t", train_loader=data)
+        weights.append(network.weight)
+    assert torch.equal(*weights)
+
+
 def sums(start: int, n: int) -> list[dict[str, str]]:
     return [{"prompt": f"{i}+1=", "completion": str(i + 1)} for i in range(start, start + n)]
 
@@ -132,7 +285,7 @@ def test_tensors_are_kept_apart_by_their_bytes():
 
 def test_rows_set_aside_are_told_and_validation_rows_only_where_they_are_used(llama):
     trainer = ContinualTrainer(str(llama), learner={"epochs": 1})
-    with pytest.warns(UserWarning, match="of 30 rows, .* are held out for evaluation$"):
+    with pytest.warns(UserWarning, match="of 30 rows, .* are held out for evaluation.$"):
         trainer.train_task("a", sums(0, 30))
     assert trainer.run.tasks["a"].validation is None
     with pytest.warns(UserWarning, match=r"are held out for early stopping \(validation\)"):
@@ -151,5 +304,5 @@ def test_an_unknown_option_and_an_unfit_metric_are_named():
 def test_targets_that_mark_none_are_refused():
     x = torch.arange(8.0).view(4, 2)
     loader = DataLoader(TensorDataset(x, torch.tensor([0, 1, -100, 1])), batch_size=2)
-    with pytest.raises(StreamError, match="train rows have no class as target, the first is row 3 with -100"):
+    with pytest.raises(StreamError, match=r"targets are no class of the model\. Got \[-100\].*take rows"):
         ContinualTrainer(model=nn.Linear(2, 2)).train_task("a", train_loader=loader)

@@ -93,8 +93,20 @@ def test_two_processes_equal_one(name, folders):
     one, two = (folder / name for folder in folders)
     assert_same(final_weights(two), final_weights(one), tolerance=1e-5)
     ours, theirs = lines_of(two), lines_of(one)
+    losses = [[line.pop("mean_loss", None) for line in lines] for lines in (ours, theirs)]
+    assert [loss for loss in losses[0] if loss] == pytest.approx([loss for loss in losses[1] if loss], rel=1e-4)
     assert ours[1:] == theirs[1:]
     assert len(ours) > 3
+
+
+def test_both_processes_hold_the_same_buffers(folders):
+    found = json.loads((folders[1] / "buffers.json").read_text())
+    alone = two_processes.train_counted(1)
+    assert len(found) == 4
+    assert all(first == second for first, second in found.values())
+    mean, variance = ("layers.1.running_mean", "layers.1.running_var")
+    assert found[mean][0] == pytest.approx(alone[mean][0], abs=1e-6)
+    assert found[variance][0] != pytest.approx(alone[variance][0], abs=1e-6)  # what lies between the processes is lost
 
 
 def test_a_process_count_that_was_not_started_is_refused(tmp_path, monkeypatch):

@@ -48,4 +48,6 @@ def limits(cls: type[Strategy]) -> list[tuple[str, str]]:
     found += [(f"not for {trait.replace('_', ' ')}", reason) for trait, reason in sorted(cls.unsuited.items())]
     if cls.isolates:
         found.append(("isolates", "what earlier tasks answer stays the same, bit for bit"))
+    if cls.protects:
+        found.append(("protects", "it holds what earlier tasks answer: not beside a method that isolates tasks"))
     return found

@@ -166,7 +166,8 @@ def export(
     from everlearn.home import Home
 
     written = Home.open(home).export(folder, merged=merged, version=version, task=task)
-    console.print(f"Exported to {written}; its README.md shows how to load it.", highlight=False, markup=False)
+    console.print(f"Exported to {written.path}; its README.md shows how to load it.", highlight=False, markup=False)
+    console.print(str(written), highlight=False, markup=False)
 
 
 def _tell(report: Any, home: Path) -> None:

@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ import yaml
 from everlearn.errors import ConfigError, check_number, describe, nearest
 from everlearn.models.load import ModelConfig
 from everlearn.registry import find
-from everlearn.strategy import Strategy
+from everlearn.strategy import Strategy, why_apart
 from everlearn.streams.loading import TaskOptions
 
 T = TypeVar("T")
@@ -204,13 +205,13 @@ def build_strategies(
             options = {"name": entry} if isinstance(entry, str) else entry
             strategies.append(build("strategy", options, f"{where}[{i}]"))
     names = [strategy.name for strategy in strategies]
-    for strategy in strategies:
-        if names.count(strategy.name) > 1:
-            raise ConfigError(describe(where, "a strategy stands twice", strategy.name, "List each once"))
-        for other, reason in strategy.conflicts.items():
-            if other in names:
-                way_out = f"{reason}; leave one of the two out"
-                raise ConfigError(describe(where, f"{strategy.name} can't stand beside {other}", names, way_out))
+    for first, second in combinations(strategies, 2):
+        if first.name == second.name:
+            raise ConfigError(describe(where, "a strategy stands twice", first.name, "List each once"))
+        reason = why_apart(type(first), type(second))
+        if reason is not None:
+            way_out = f"{reason}; leave one of the two out"
+            raise ConfigError(describe(where, f"{first.name} can't stand beside {second.name}", names, way_out))
     return strategies
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from everlearn.errors import StateError, describe
 from everlearn.models.load import ModelConfig
 from everlearn.models.origin import differing_files, origin_of
@@ -53,12 +55,8 @@ class Provenance:
             raise StateError(describe("model", "is not the one that it began with", files[:4], _WAY_OUT))
 
 
-def data_record(task: Task, counts: Mapping[str, Mapping[str, int]] | None = None) -> dict[str, Any]:
-    """Return what is written down of a task's data, as JSON: how many rows each role has, and their SHA-256.
-
-    Args:
-        counts: other numbers by role, such as {"cut": {"train": 3}}; they stand beside `n`.
-    """
+def data_record(task: Task) -> dict[str, Any]:
+    """Return what is written down of a task's data, as JSON: how many rows each role has, and their SHA-256."""
     given = {"train": task.train, "validation": task.validation, "evaluation": task.evaluation}
     roles = {role: rows for role, rows in given.items() if rows is not None}
     return {
@@ -66,7 +64,6 @@ def data_record(task: Task, counts: Mapping[str, Mapping[str, int]] | None = Non
         "kind": task.kind,
         "labels": list(task.labels),
         "n": {role: len(rows) for role, rows in roles.items()},
-        **{name: dict(by_role) for name, by_role in (counts or {}).items()},
         "sha256": {role: rows_sha256(rows) for role, rows in roles.items()},
         "notes": list(task.notes),
     }
@@ -81,7 +78,7 @@ def rows_sha256(rows: Rows) -> str:
             content.update(bytes_of(tensor))
         return content.hexdigest()
     for row in rows:
-        text = json.dumps(dict(row), sort_keys=True, default=str)
+        text = json.dumps(dict(row), sort_keys=True, default=_as_json)
         content.update(f"{text}\n".encode())
     return content.hexdigest()
 
@@ -111,3 +108,8 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     if before["labels"] != now["labels"]:
         found.append(f"labels: {before['labels']}, now {now['labels']}")
     return found
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value that JSON lacks, such as a date or the tensor of a sample, as one that it has."""
+    return [str(value.dtype), value.tolist()] if isinstance(value, torch.Tensor) else str(value)

@@ -17,13 +17,15 @@ from accelerate import Accelerator
 
 from everlearn.config import CheckpointConfig, Recipe, load_recipe, write_yaml
 from everlearn.errors import Paused, StateError, describe
+from everlearn.evaluation.fitting import fit_of
 from everlearn.evaluation.score import metric_names, score_task
 from everlearn.learners.devices import start_accelerator, start_trackers
-from everlearn.models.load import Model, load_model
+from everlearn.models.load import Model, load_model, with_template
+from everlearn.models.objectives import CausalObjective
 from everlearn.provenance import Provenance, read_begun
 from everlearn.record import Recorder, environment
 from everlearn.report.results import write_results
-from everlearn.seeds import seed_for
+from everlearn.seeds import seed_for, seeded
 from everlearn.state import (
     beginning_in,
     checkpoints,
@@ -116,6 +118,8 @@ class Run:
             strategy.check_model((*self.model.traits, *self.learner.traits))
         if self.memory is None and self.folder is not None:
             self.memory = self.folder / "memory"
+        if isinstance(self.model.objective, CausalObjective):
+            self.model.objective.train_on = self.learner.train_on
         device = self.accelerator.device
         if device.type != "cpu":
             self.model.network.to(device)
@@ -145,11 +149,12 @@ class Run:
         started = time.perf_counter()
         self.until_scored.close()
         self.tasks.setdefault(task.name, task)
+        if isinstance(self.model.objective, CausalObjective):
+            task = self.model.objective.in_examples(task)
         self.current = task.name
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats()
-        with torch.random.fork_rng():
-            torch.manual_seed(seed_for(self.seed, self.position, task.name, self.rank))
+        with seeded(seed_for(self.seed, self.position, task.name, self.rank)):
             if saved is None:
                 self.add_labels(task)
                 for strategy in self.strategies:
@@ -171,6 +176,9 @@ class Run:
             n_steps=progress.index,
             n_tokens=int(self.sum(progress.n_tokens)),
             peak_memory_bytes=self._peak_memory_bytes(),
+            n_epochs=progress.epoch,
+            best_epoch=progress.best_epoch or None,
+            mean_loss=self.sum(progress.loss_sum) / progress.index if progress.index else None,
             strategy_bytes={strategy.name: strategy.state_bytes() for strategy in self.strategies},
             strategy_facts={strategy.name: facts for strategy in self.strategies if (facts := strategy.facts())},
         )
@@ -178,7 +186,7 @@ class Run:
     def score(self, task: Task, rows: str = "evaluation") -> Score:
         """Score the model on a task's `evaluation` or `validation` rows; nothing of the model's state changes."""
         self.add_labels(task)
-        with self.ready_for(task):
+        with seeded(seed_for(self.seed, "score", task.name, rows)), self.ready_for(task):
             self.listener.scoring(task)
             score = score_task(self.model, task, rows, self.accelerator, self.eval_batch_size)
         if rows == "evaluation":
@@ -200,6 +208,13 @@ class Run:
             self.notes.append(text)
             if self.rank == 0:
                 self.listener.note(text)
+
+    def inspect(self, task: Task) -> dict[str, dict[str, int]]:
+        """Tell what is to be said of a task's rows, such as how many are cut; return the counts by role."""
+        fit = fit_of(self.model, task)
+        for sentence in (*task.notes, *fit.sentences):
+            self.note(sentence)
+        return fit.counts
 
     def add_labels(self, task: Task) -> None:
         """Make room in the model's outputs for a task's classes, once."""
@@ -334,6 +349,7 @@ def run(
         Paused: after SIGINT, the state saved; `resume` goes on.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    recipe = replace(recipe, model=with_template(recipe.model))
     out = Path(out)
     with beginning_in(out):
         return _go(recipe, out, listener or Listener())
@@ -380,9 +396,9 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
     main = accelerator.is_main_process
     recorder = Recorder(out / "results.jsonl", active=main)
     tasks, schedules = open_schedules(recipe)
-    made_of = Provenance.of(tasks, recipe.model) if main else None
+    made_of = Provenance.of(tasks, recipe.model)
     saved = checkpoints(out / "checkpoints")
-    if saved and made_of is not None:
+    if saved:
         made_of.check_same(read_begun(out / "results.jsonl"))
     context = load_state(saved[-1])[1]["context"] if saved else {"seed_number": 0, "n_bytes": 0}
     accelerator.wait_for_everyone()  # all have looked into the folder before the first one writes
@@ -393,7 +409,7 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
             write_file(out / "recipe.yaml", write_yaml(asdict(recipe)).encode())
             (out / "results.jsonl").unlink(missing_ok=True)
         steps = {str(seed): [task.name for task in schedule.steps] for seed, schedule in schedules.items()}
-        recorder.header(asdict(recipe), environment(accelerator.device), steps, made_of.model if made_of else {})
+        recorder.header(asdict(recipe), environment(accelerator.device), steps, made_of.model)
     else:
         recorder.cut(context["n_bytes"])
     start_trackers(accelerator, out, {"recipe": write_yaml(asdict(recipe))}, track)
@@ -414,7 +430,7 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
             listener=listener,
             context={"seed_number": number, "n_bytes": recorder.n_bytes()},
         )
-        if made_of is not None and not saved and number == 0:
+        if not saved and number == 0:
             _tell_of_data(one, made_of, recorder)
         with pause_on_interrupt(one):
             going_on = bool(saved) and number == context["seed_number"]
@@ -428,11 +444,11 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
 
 
 def _tell_of_data(one: Run, made_of: Provenance, recorder: Recorder) -> None:
-    """Write down what the run is made of, and tell the user what there is to know of its rows."""
+    """Tell the user what there is to know of a run's rows, and write down what they are."""
     for record in made_of.data:
-        recorder.data(record)
-        for note in record["notes"]:
-            one.note(note)
+        n_told = len(one.notes)
+        counts = one.inspect(one.tasks[record["task"]])
+        recorder.data({**record, "counts": counts, "notes": one.notes[n_told:]})
     one.context["n_bytes"] = recorder.n_bytes()
 
 

@@ -1,7 +1,11 @@
 """Random seeds as hashes of what they are for, so that neighbouring seeds never share an item."""
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy
 import torch
 
 
@@ -21,3 +25,23 @@ def seed_of(text: str) -> int:
 def generator_for(*purpose: object) -> torch.Generator:
     """Return a CPU generator seeded by `seed_for(*purpose)`."""
     return torch.Generator().manual_seed(seed_for(*purpose))
+
+
+def seed_all(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch: a user's code may draw from any of them."""
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let the global generators be seeded until the block ends; then they are as they were."""
+    of_python, of_numpy = random.getstate(), numpy.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            seed_all(seed)
+            yield
+        finally:
+            random.setstate(of_python)
+            numpy.random.set_state(of_numpy)

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -272,15 +274,27 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def rng_state() -> dict[str, Any]:
-    """Return the state of torch's global generators (CPU and every GPU)."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+    """Return the state of the global generators of torch (CPU and every GPU), Python and NumPy: tensors and JSON."""
+    version, words, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = numpy.random.get_state()
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+        "python": [version, torch.tensor(words), gauss],
+        "numpy": [name, torch.from_numpy(keys.astype(numpy.int64)), int(position), int(has_gauss), float(cached)],
+    }
 
 
 def set_rng_state(state: Mapping[str, Any]) -> None:
-    """Restore what `rng_state` returned."""
+    """Restore what `rng_state` returned; of an older checkpoint, torch's alone."""
     torch.set_rng_state(state["cpu"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
+    if "python" in state:
+        version, words, gauss = state["python"]
+        random.setstate((version, tuple(words.tolist()), gauss))
+        name, keys, *rest = state["numpy"]
+        numpy.random.set_state((name, keys.numpy().astype(numpy.uint32), *rest))
 
 
 @contextmanager

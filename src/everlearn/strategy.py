@@ -46,6 +46,7 @@ class Strategy:
     conflicts: ClassVar[dict[str, str]] = {}  # name of another strategy -> why the two can't stand side by side
     unsuited: ClassVar[dict[str, str]] = {}  # trait of `Model.traits`, or "full+causal" for both -> why it can't work
     isolates: ClassVar[bool] = False  # what earlier tasks answer stays the same, bit for bit
+    protects: ClassVar[bool] = False  # it only holds what earlier tasks answer: nothing to do where one isolates them
     keeps_weights: ClassVar[tuple[str, ...]] = ("anchor_",)  # learned {name: weights}; in others a new weight counts 0
     wants_past_logits: ClassVar[bool] = False  # `step.outputs.past` holds what the heads of earlier tasks answer
     neutral: ClassVar[dict[str, Any] | None] = None  # fields at which the method equals plain training bit for bit
@@ -110,6 +111,16 @@ class Strategy:
     def state_bytes(self) -> int:
         """Return how many bytes the method keeps between tasks: tensors by size, other values as JSON text."""
         return _count_bytes(self.state())
+
+
+def why_apart(first: type[Strategy], second: type[Strategy]) -> str | None:
+    """Return why two methods can't stand side by side; None where they can."""
+    for one, other in ((first, second), (second, first)):
+        if other.name in one.conflicts:
+            return one.conflicts[other.name]
+        if one.isolates and other.protects:
+            return f"{one.name} keeps what earlier tasks answer as it is, so that {other.name} has nothing to hold"
+    return None
 
 
 def overriding(strategies: list[Strategy], hook: str) -> list[Strategy]:

@@ -5,24 +5,28 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+from peft import PeftModel
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
 
 from everlearn.config import build, build_strategies, from_mapping
-from everlearn.errors import ConfigError, StreamError, describe, nearest
+from everlearn.errors import ConfigError, EverlearnError, StreamError, describe, nearest
 from everlearn.evaluation.score import metric_names
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import SupervisedLearner
-from everlearn.models.load import ModelConfig, load_model
+from everlearn.models.given import Given, check_options
+from everlearn.models.load import Model, ModelConfig, load_model, network_kind
+from everlearn.models.targets import fit_task
 from everlearn.runs import Listener, Run
 from everlearn.strategy import Strategy
 from everlearn.streams.apart import Apart
-from everlearn.streams.fitting import check_targets
+from everlearn.streams.labels import with_labels
+from everlearn.streams.loaders import read_loader
 from everlearn.streams.loading import TaskOptions, build_task
-from everlearn.types import Rows, Score, Task, TensorRows
+from everlearn.types import Rows, Score, Task
 
 _OPTIMIZER_KEYS = {"type": "optimizer", "lr": "learning_rate"}  # in `config`: the usual name -> the learner's field
 _STRATEGY_KEYS = {"lambda": "strength"}
@@ -64,11 +68,17 @@ class ContinualTrainer:
     """Teaches one model task after task.
 
     Args:
-        model: `pocket`, a folder, a hub id, a ModelConfig or its mapping; or a plain `nn.Module`, trained in place.
+        model: `pocket`, a folder, a hub id, a ModelConfig or its mapping; or a model that is loaded, trained in place:
+            a plain `nn.Module` (all weights), a model of transformers (as by its name: LoRA) or a peft model (its own
+            adapter). What is frozen in it stays so, and costs no strategy anything; so do submodules in evaluation mode
+            (a frozen BatchNorm), where the module itself is in training mode.
         strategies: names, mappings with a name and options, or strategy objects.
         learner: options of the supervised learner, such as {"epochs": 5, "batch_size": 16}.
         config: the same in another spelling: {"optimizer": {"type": "adam", "lr": 0.001},
             "continual_strategy": {"ewc": {"enabled": True, "lambda": 100.0}}, "training": {learner options}}.
+        tokenizer: of a loaded model; without one, that of the folder or hub id that it came from.
+        model_options: of a loaded model, what a `ModelConfig` says beside how it is loaded: {"adapter": {"name":
+            "full"}, "head": "shared", "max_length": 512}.
         seed: of adapters, heads and the order of rows.
         device: auto, cpu or cuda.
 
@@ -83,6 +93,8 @@ class ContinualTrainer:
         learner: Mapping[str, Any] | None = None,
         *,
         config: Mapping[str, Any] | None = None,
+        tokenizer: Any = None,
+        model_options: Mapping[str, Any] | None = None,
         seed: int = 0,
         device: str = "auto",
         listener: Listener | None = None,
@@ -90,7 +102,8 @@ class ContinualTrainer:
         options = {**_learner_options(config or {}), **(learner or {})}
         self._learner: SupervisedLearner = build("learner", {"name": "sft", **options}, "learner")
         self._strategies = build_strategies([*strategies, *_strategies_of(config or {})])
-        self._model_config = _model_config(model)
+        self._model_config = _model_config(model, tokenizer, model_options)
+        self._model: Model | None = None
         self._seed = seed
         self._device = device
         self._listener = listener or Listener()
@@ -119,50 +132,63 @@ class ContinualTrainer:
         num_epochs: int | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Score | None:
-        """Learn one task and score it.
+        """Learn one task and score it. A task that doesn't fit is refused before anything is trained.
 
         Args:
-            name, task_name: what to call it; without one, `task_<task_id>`.
+            name, task_name: what to call it; without one, `task_<task_id>`, by default the number of tasks before it.
             train, evaluate, validation: JSONL, CSV or Parquet files, or rows in memory. Without `evaluate` a fifth of
                 the training rows is held out. `validation` is for early stopping; where that can act (more epochs than
                 its patience), a tenth is held out for it beside the fifth.
-            train_loader, val_loader: for plain modules: batches (x, y), read once into memory; `val_loader` is what
-                the task is measured on.
+            train_loader: for plain modules: a DataLoader of batches (x, y) of tensors. Its batches are those that are
+                trained on, an epoch after another: its sampler, batch_size, drop_last and collate_fn hold (its workers
+                don't: see the learner's). Its sampler draws by the trainer's seed, or by its own generator. Its rows
+                must come out of collate_fn in their order. An IterableDataset is read once into memory. Strategies
+                that make a mixture of their own (joint, cumulative, gdumb) take its rows in an order of their own.
+            val_loader: what the task is measured on: the rows of one pass.
             num_epochs: instead of the learner's.
             options: how files are read: `load_task`'s options, such as {"columns": {"prompt": "question"}}. Of them
                 `allow_overlap` holds for loaders too: rows to train on may be evaluation items of this task or another.
+
+        Targets of tensors: classes are whole numbers from 0, of any type, [n] or [n, 1], or one-hot rows of whole
+        numbers; real numbers are regression if they have the output's shape, and classes if they are whole and the
+        module has several outputs. Inputs of another float type than the module's are converted.
 
         Returns:
             The score on the evaluation items, or None where there are none.
 
         Raises:
-            StreamError: if data is missing or bad, a row is trained on that any task learned here is measured on, or
-                the other way round. TrainingError: if the loss is not finite.
+            StreamError: if data is missing, bad, or does not fit the model; or if a row is trained on that any task
+                learned here is measured on, or the other way round. ConfigError, ModelError: if the model can't learn
+                such a task. TrainingError: if the loss is not finite.
         """
-        name = name or task_name or f"task_{task_id if task_id is not None else len(self._learned_scores)}"
+        n_known = len(self._run.tasks) if self._run is not None else 0
+        name = name or task_name or f"task_{task_id if task_id is not None else n_known}"
         batch_size = None
-        chosen: TaskOptions = from_mapping(TaskOptions, dict(options or {}), "options")
         learner = _changed(self._learner, {} if num_epochs is None else {"epochs": num_epochs})
+        chosen: TaskOptions = from_mapping(TaskOptions, dict(options or {}), "options")
         chosen = replace(chosen, wants_validation=learner.uses_validation)
         if train_loader is not None:
-            task = Task(name, "tensor", _tensors(train_loader), _tensors(val_loader, like=train_loader))
+            task, batch_size = self._from_loaders(name, train_loader, val_loader, learner.epochs)
             task = replace(task, allow_overlap=chosen.allow_overlap)
-            check_targets(task)
-            batch_size = train_loader.batch_size
         elif train is not None:
             task = build_task(name, train, evaluate, validation, chosen)
         else:
             way_out = "Pass train=FILE or rows, or train_loader=a DataLoader"
             raise StreamError(describe(f"train_task {name!r}", "has nothing to train on", train, way_out))
-        metric_names(task)
+        if len(task.evaluation):
+            metric_names(task)
         apart, shared = self._apart.with_task(task)
-        run = self._prepare(task, num_epochs, batch_size)
-        self._apart = apart
-        for note in (*task.notes, *shared):
-            run.note(note)
+        task = self._fitted(replace(task, notes=(*task.notes, *shared)))
+        run = self._prepare(_changed(learner, {} if batch_size is None else {"batch_size": batch_size}))
+        self._apart, known = apart, dict(run.tasks)
         run.position = len(run.learned)
         run.tasks[task.name] = task
-        run.learn(task)
+        try:
+            run.inspect(task)
+            run.learn(task)
+        except EverlearnError:
+            run.tasks, run.current = known, None
+            raise
         if len(task.evaluation) == 0:
             return None
         self._learned_scores[name] = run.score(task)
@@ -174,14 +200,44 @@ class ContinualTrainer:
         now = {name: run.score(run.tasks[name]) for name in self._learned_scores}
         return TaskScores(now, dict(self._learned_scores))
 
-    def _prepare(self, task: Task, num_epochs: int | None, batch_size: int | None) -> Run:
-        changes = {"epochs": num_epochs, "batch_size": batch_size}
-        learner = _changed(self._learner, {key: value for key, value in changes.items() if value is not None})
+    def _from_loaders(
+        self, name: str, train_loader: DataLoader, val_loader: DataLoader | None, n_epochs: int
+    ) -> tuple[Task, int | None]:
+        """Return the task behind data loaders, and their batch size where they have one."""
+        place = len(self._run.learned) if self._run is not None else 0
+        train, loader = read_loader("train_loader", train_loader, n_epochs, self._seed, place, name)
+        evaluation: Rows = train[:0]
+        if val_loader is not None:
+            evaluation, _ = read_loader("val_loader", val_loader, 1, self._seed, place, name)
+        batch_size = train_loader.batch_size if isinstance(train_loader, DataLoader) else None
+        return Task(name, "tensor", train, evaluation, loader=loader), batch_size
+
+    def _fitted(self, task: Task) -> Task:
+        """Return the task as the model can learn it, which is loaded for the first one.
+
+        Raises:
+            StreamError, ConfigError, ModelError: if it can't.
+        """
+        model = self._model
+        if model is not None and network_kind([task]) != model.kind:
+            what = f"is of kind {task.kind}; this trainer's model was loaded for {model.kind} tasks"
+            way_out = "Teach it to another ContinualTrainer, with a model of its own"
+            raise StreamError(describe(f"task {task.name!r}", what, model.name, way_out))
+        if model is None:
+            model = load_model(self._model_config, [task], self._seed)
+        known = model.adapters.task_labels.get(task.name)
+        if known is not None:
+            task = with_labels(task, known)
+        if task.kind == "tensor":
+            task = fit_task(task, model)
+        self._model = model
+        return task
+
+    def _prepare(self, learner: SupervisedLearner) -> Run:
         if self._run is None:
             accelerator = start_accelerator(precision=learner.precision, device=self._device)
-            model = load_model(self._model_config, [task], self._seed)
             self._run = Run(
-                model, learner, self._strategies, accelerator, seed=self._seed, listener=self._listener
+                self._model, learner, self._strategies, accelerator, seed=self._seed, listener=self._listener
             )  # fmt: skip
         self._run.learner = learner
         return self._run
@@ -191,7 +247,18 @@ def _changed(learner: SupervisedLearner, changes: dict[str, Any]) -> SupervisedL
     return SupervisedLearner(**{**{f.name: vars(learner)[f.name] for f in fields(learner)}, **changes})
 
 
-def _model_config(model: str | nn.Module | ModelConfig | Mapping[str, Any]) -> ModelConfig | nn.Module:
+def _model_config(
+    model: str | nn.Module | ModelConfig | Mapping[str, Any], tokenizer: Any, options: Mapping[str, Any] | None
+) -> ModelConfig | Given:
+    if isinstance(model, nn.Module):
+        source = model.config.name_or_path if isinstance(model, PreTrainedModel | PeftModel) else ""
+        check_options(options or {})
+        named = {"name": source or type(model).__name__, **(options or {})}
+        return Given(model, tokenizer, from_mapping(ModelConfig, named, "model_options"))
+    for name, value in (("tokenizer", tokenizer), ("model_options", options)):
+        if value is not None:
+            way_out = "Leave it out: the model's own is loaded" if name == "tokenizer" else "Put them into model={...}"
+            raise ConfigError(describe(name, "is for a model that is loaded", type(value).__name__, way_out))
     if isinstance(model, str):
         return ModelConfig(model)
     if isinstance(model, Mapping):
@@ -218,22 +285,3 @@ def _strategies_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
         if options.get("enabled", True):
             entries.append({"name": name, **named})
     return entries
-
-
-def _tensors(loader: DataLoader | None, like: DataLoader | None = None) -> TensorRows:
-    """Read a loader's batches (x, y) into memory, in the dataset's own order where the loader only shuffles it."""
-    if loader is None:
-        empty = _tensors(like)
-        return empty[:0]
-    source = loader
-    if isinstance(loader, DataLoader) and isinstance(loader.sampler, RandomSampler | SequentialSampler):
-        source = DataLoader(loader.dataset, batch_size=loader.batch_size or 1, collate_fn=loader.collate_fn)
-    pairs = []
-    for batch in source:
-        if not isinstance(batch, list | tuple) or len(batch) != 2:
-            way_out = "Use a DataLoader over pairs (input tensor, target tensor)"
-            raise StreamError(describe("train_loader", "a batch is no pair (x, y)", type(batch).__name__, way_out))
-        pairs.append(batch)
-    if not pairs:
-        raise StreamError(describe("train_loader", "is empty", loader, "Give it at least one batch"))
-    return TensorRows(torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs]))

@@ -1,6 +1,6 @@
 """The values that cross borders: tasks, streams, scores and results. All frozen."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -44,18 +44,39 @@ class TensorRows(Sequence):
 
 
 @dataclass(frozen=True)
+class Loader:
+    """What a data loader of the user's makes of a task's rows: it decides which rows meet in which batch.
+
+    Attributes:
+        samples: the sample of each row, read from the user's dataset whenever a batch takes it.
+        collate: samples -> (x [n, ...], y [n, ...]), in their order.
+        epochs: the batches of each epoch, as row numbers: an int32 tensor for each batch.
+    """
+
+    samples: Sequence[Any]
+    collate: Callable[[list[Any]], tuple[torch.Tensor, torch.Tensor]]
+    epochs: Sequence[Sequence[torch.Tensor]]
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Return the row numbers of an epoch's batches."""
+        return [rows.tolist() for rows in self.epochs[epoch % len(self.epochs)]]
+
+
+@dataclass(frozen=True)
 class Task:
     """One thing to learn: its training rows and the fixed items that it is measured on.
 
     Columns by kind: `prompt` has `prompt` and `completion` (strings), or `messages` and optionally `tools`, and
     optionally `choices` (list of strings); `classify` has `text`, optionally `text_pair`, and `label` (an index into
     `labels`); `tag` has `tokens` (list of strings) and `tags` (list of indices into `labels`, or IGNORED); `text` has
-    `text`; `tensor` is a `TensorRows`.
+    `text`; `tensor` is a `TensorRows`, or samples {"x": ..., "y": ...} that only `loader.collate` can put into a batch
+    (sentences that it pads, say).
     `metrics` are names of scores (evaluation/score.py), the first one fills the accuracy matrix; empty: the kind's own.
     `verifier` names a registered function (completion, row) -> bool that replaces exact match.
     `max_new_tokens` of an answer; None: the limit follows the longest completion of the rows that are scored.
     `notes` are sentences on the rows that the user should know, found when they were read.
     `allow_overlap`: rows that are trained on may be evaluation items, of this task or another.
+    `loader`, where the training rows come from the user's own data loader, draws the batches.
     """
 
     name: str
@@ -69,6 +90,13 @@ class Task:
     max_new_tokens: int | None = None
     notes: tuple[str, ...] = ()
     allow_overlap: bool = False
+    loader: Loader | None = None
+
+    def targets(self, rows: Rows) -> torch.Tensor:
+        """Return the targets of the rows of a `tensor` task [n, ...]."""
+        if isinstance(rows, TensorRows):
+            return rows.y
+        return torch.cat([self.loader.collate([(row["x"], row["y"])])[1] for row in rows])
 
 
 @dataclass(frozen=True)
@@ -127,7 +155,10 @@ class TaskResult:
 class Cost:
     """What learning one task took. Times in seconds, tokens as fed to the model (padding aside), memory in bytes.
 
-    strategy_facts: what each strategy tells of its state after the task, JSON; see `Strategy.facts`.
+    n_epochs: passes over the rows; fewer than planned where learning stopped early. best_epoch: the one, from 1, whose
+    weights were kept, None where validation rows didn't choose. mean_loss: over the optimizer steps, penalties
+    included, nats; None where there was no step. strategy_facts: what each strategy tells of its state after the task,
+    JSON; see `Strategy.facts`.
     """
 
     train_s: float = 0.0
@@ -135,6 +166,9 @@ class Cost:
     n_steps: int = 0
     n_tokens: int = 0
     peak_memory_bytes: int = 0
+    n_epochs: int = 0
+    best_epoch: int | None = None
+    mean_loss: float | None = None
     strategy_bytes: dict[str, int] = field(default_factory=dict)
     strategy_facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -152,10 +186,14 @@ class Examples:
 
 @dataclass(frozen=True)
 class Group:
-    """Examples that are drawn from together. `ratio`: rows of this group per row of the mixture's first group."""
+    """Examples that are drawn from together. `ratio`: rows of this group per row of the mixture's first group.
+
+    `loader`: of the first group, where a data loader of the user's draws the batches of its one part.
+    """
 
     parts: tuple[Examples, ...]
     ratio: float = 1.0
+    loader: Loader | None = None
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)
@@ -170,7 +208,7 @@ class Mixture:
     @classmethod
     def of(cls, task: Task) -> "Mixture":
         """Return the mixture of nothing but the task's own training rows."""
-        return cls((Group((Examples(task, task.train),)),))
+        return cls((Group((Examples(task, task.train),), loader=task.loader),))
 
 
 @dataclass

@@ -23,9 +23,3 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def bench(request: pytest.FixtureRequest, llama, bert) -> Bench:
     """Each kind of model with two tasks."""
     return make_bench(request.param, llama, bert)
-
-
-@pytest.fixture(scope="session")
-def plain_bench(llama, bert) -> Bench:
-    """The fastest kind."""
-    return make_bench("plain", llama, bert)

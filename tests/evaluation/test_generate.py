@@ -13,7 +13,7 @@ def greedy_by_hand(model, prompt, n):
         answer.append(int(logits.argmax()))
         if answer[-1] == model.tokenizer.eos_token_id:
             break
-    return model.tokenizer.decode(answer, skip_special_tokens=True)
+    return model.objective.answer_of(answer)
 
 
 def test_a_batch_of_unequal_prompts_answers_as_each_alone_token_by_token(llama, bert):

@@ -4,13 +4,19 @@ from dataclasses import replace
 import pytest
 import torch
 from sklearn.metrics import f1_score
+from tokenizers import normalizers
 
 from everlearn import registry
 from everlearn.errors import ConfigError, StreamError
-from everlearn.evaluation.score import metric_names, score_task
+from everlearn.evaluation.generate import generate_greedily
+from everlearn.evaluation.score import is_right, metric_names, score_task
+from everlearn.evaluation.stats import jackknife_interval, range_of
 from everlearn.learners.devices import start_accelerator
 from everlearn.models.load import load_model
-from everlearn.types import TensorRows
+from everlearn.models.objectives import CausalObjective
+from everlearn.models.prompts import language_model
+from everlearn.types import Task, TensorRows
+from support.chat import chat_tokenizer, turns
 from support.runs import make_bench, weights
 from support.tasks import prompt_task, regression_task, tensor_task, text_task
 
@@ -160,6 +166,88 @@ def test_choice_takes_the_likeliest_option_per_token(language):
         score_task(model, replace(prompt_task(0), metrics=("choice",)), "evaluation", start_accelerator(device="cpu"))
 
 
+def test_choice_takes_conversations_and_turns(language):
+    model = language.run().model
+    model.objective = CausalObjective(chat_tokenizer("plain"), 512, chat=True)
+    row = {"prompt": "1+1?", "completion": "2", "choices": ["1", "2", "3"]}
+    said = {"messages": turns("1+1?", "2"), "choices": row["choices"]}
+    scores = [
+        score_task(
+            model, Task("t", "prompt", [], [one], metrics=("choice",)), "evaluation", start_accelerator(device="cpu")
+        )
+        for one in (row, said)
+    ]
+    assert scores[0].outcomes == scores[1].outcomes
+    assert scores[0].metrics == scores[1].metrics
+
+
+def test_an_answer_is_compared_with_what_the_tokenizer_gives_back(language, monkeypatch):
+    model = language.run().model
+    tokenizer = model.objective.tokenizer
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.add_tokens(["<yes>"], special_tokens=True)
+    model.objective = CausalObjective(tokenizer, 64)
+    rows = [{"prompt": "a", "completion": " Paris"}, {"prompt": "b", "completion": "<yes>"}]
+    assert [model.objective.right_answer(row) for row in rows] == ["paris", "<yes>"]
+    task = Task("t", "prompt", [], rows)
+    assert all(is_right(task, model.objective.right_answer(row), row, model.objective) for row in rows)
+    assert not is_right(task, "london", rows[0], model.objective)
+
+
+@pytest.mark.parametrize(
+    "own", [{"no_repeat_ngram_size": 1}, {"repetition_penalty": 5.0}, {"min_new_tokens": 6}, {"do_sample": True}]
+)
+def test_the_checkpoint_s_generation_settings_change_no_score(language, own):
+    model, task = language.run().model, language.tasks[0]
+    prompts = model.objective.questions(task.evaluation, 8)
+    arguments = (model.network, model.objective, prompts, 8, torch.device("cpu"))
+    with torch.no_grad(), model.evaluating():
+        wanted = generate_greedily(*arguments)
+        settings = language_model(model.network).generation_config
+        settings.update(**own)
+        assert generate_greedily(*arguments) == wanted
+    assert language_model(model.network).generation_config is settings
+
+
+def test_generation_stops_at_every_end_that_the_checkpoint_names(language):
+    model, task = language.run().model, language.tasks[0]
+    prompts = model.objective.questions(task.evaluation, 8)
+    with torch.no_grad(), model.evaluating():
+        network, device = model.network, torch.device("cpu")
+        (answer, *_) = generate_greedily(network, model.objective, prompts, 8, device)
+        second = model.tokenizer(answer, add_special_tokens=False)["input_ids"][1]
+        model.objective = CausalObjective(model.tokenizer, 64, stop_ids=[second])
+        stopped = generate_greedily(network, model.objective, prompts, 8, device)[0]
+    assert answer.startswith(stopped)
+    assert len(stopped) < len(answer)
+
+
+def test_macro_f1_is_over_the_task_s_own_classes():
+    predicted, right = [0, 1, 2, 0, 4, 2], [0, 1, 2, 0, 1, 2]  # 4 is another task's class
+    shown = torch.nn.functional.one_hot(torch.tensor(predicted), 6).float()
+    task = replace(tensor_task(0), labels=("a", "b", "c"), evaluation=TensorRows(shown, torch.tensor(right)))
+    model = load_model(Answers(), [task])
+    model.adapters.head_mode = "shared"
+    model.adapters.do("labels", task=task.name, labels=["a", "b", "c"], seed=0)
+    model.adapters.do("labels", task="other", labels=["d", "e", "f"], seed=0)
+    score = score_task(model, task, "evaluation", start_accelerator(device="cpu"))
+    assert score.metrics["f1"] == pytest.approx((1 + 2 / 3 + 1) / 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "metrics"), [("classify", ("f1", "accuracy", "matthews")), ("tag", ("accuracy", "entity_f1"))]
+)
+def test_metrics_of_one_pass_are_taken_in_one_pass(kind, metrics, llama, bert, monkeypatch):
+    bench = make_bench(kind, llama, bert)
+    run, task = bench.run(), replace(bench.tasks[0], metrics=metrics)
+    run.add_labels(task)
+    seen, forward = [], run.model.objective.forward
+    monkeypatch.setattr(run.model.objective, "forward", lambda *args: seen.append(1) or forward(*args))
+    score = score_task(run.model, task, "evaluation", run.accelerator, 64)
+    assert len(seen) == 1
+    assert set(metrics) <= set(score.metrics)
+
+
 def test_entities_are_found_whole(llama, bert, monkeypatch):
     bench = make_bench("tag", llama, bert)
     run, task = bench.run(), bench.tasks[0]
@@ -202,3 +290,16 @@ def test_scoring_changes_nothing(language):
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(run).items())
     assert torch.equal(torch.get_rng_state(), state)
     assert run.model.network.training
+
+
+def test_intervals_of_f1_and_matthews_are_those_of_the_jackknife():
+    predicted, right = [0, 1, 1, 2, 2, 0, 1, 2, 0, 0], [0, 1, 2, 2, 0, 0, 1, 2, 1, 0]
+    for metric in ("f1", "matthews"):
+        score = scored(tensor_task(0, labelled=False), evaluation=rows(predicted, right, 3), metrics=(metric,))
+        without = []
+        for item in range(len(right)):
+            left = [(p, r) for i, (p, r) in enumerate(zip(predicted, right, strict=True)) if i != item]
+            part = rows([p for p, _ in left], [r for _, r in left], 3)
+            without.append(scored(tensor_task(0, labelled=False), evaluation=part, metrics=(metric,)).value)
+        wanted = jackknife_interval(score.value, without, range_of(metric))
+        assert (score.low, score.high) == (pytest.approx(wanted.low), pytest.approx(wanted.high))

@@ -2,7 +2,7 @@ import numpy
 import pytest
 import torch
 
-from everlearn.functional.projection import project_against, project_against_all, smallest_weights
+from everlearn.functional.projection import project_against, project_against_all, project_step, smallest_weights
 from reference.projection import dual_by_enumeration, dual_by_quadprog, gem_with_one_memory
 
 SCALES = (1e-6, 1e-3, 1.0, 1e3)
@@ -174,3 +174,32 @@ def test_many_weights_are_summed_without_loss():
     assert min(cosine(joined(parts), memory) for memory in memories) >= -1e-6
     # an exact solution is at right angles to those that it moved along
     assert any(abs(cosine(joined(parts), memory)) < 1e-6 for memory in memories)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_step_is_turned_so_that_it_raises_no_memory_s_loss(scale, dtype):
+    generator = torch.Generator().manual_seed(0)
+    n_changed = 0
+    for _ in range(50):
+        before = [piece.to(dtype) for piece in pieces(torch.randn(10, generator=generator))]
+        weights = [w + torch.randn(w.shape, generator=generator).to(dtype) for w in before]
+        taken = joined(weights).float() - joined(before).float()
+        references = scale * torch.randn(2, 10, generator=generator)
+        changed = project_step(
+            weights, [w.float() for w in before], lambda turned, r=references: project_against_all(turned, r)
+        )
+        step = joined(weights).float() - joined(before).float()
+        assert changed == (cosine(taken, references[0]) > 0 or cosine(taken, references[1]) > 0)
+        assert changed or torch.equal(step, taken)
+        assert max(cosine(step, one) for one in references) <= (1e-6 if dtype == torch.float32 else 1e-2)
+        n_changed += changed
+    assert 20 < n_changed < 50
+
+
+def test_a_step_that_was_not_taken_moves_nothing():
+    weights = [torch.randn(3, 4), torch.randn(5)]
+    before = [w.clone() for w in weights]
+    assert not project_step(weights, before, lambda turned: project_against(turned, [torch.ones(3, 4), torch.ones(5)]))
+    assert not project_step(weights, before, lambda turned: project_against_all(turned, torch.ones(2, 17)))
+    assert all(torch.equal(w, b) for w, b in zip(weights, before, strict=True))

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from everlearn.errors import ConfigError, ModelError
+from everlearn.home import base
 from everlearn.home.base import check_unchanged, settle
 from everlearn.models import origin
 from everlearn.models.load import ModelConfig
 from everlearn.models.origin import fingerprint_of
+from support.models import byte_tokenizer
 
 
 def test_folder_is_made_absolute_and_fingerprinted(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,8 +49,10 @@ def test_hub_id_is_pinned_to_its_commit(monkeypatch: pytest.MonkeyPatch) -> None
         return f"/cache/models--org--name/snapshots/abc123/{file}"
 
     monkeypatch.setattr(origin, "cached_file", cached)
+    monkeypatch.setattr(base, "load_tokenizer", lambda config: byte_tokenizer())
     config, fingerprint = settle(ModelConfig("org/name"))
     assert (config.name, config.revision, fingerprint) == ("org/name", "abc123", {"commit": "abc123"})
+    assert config.chat == "never"  # the tokenizer has no template
     assert asked == [("org/name", "config.json", "main")]
     check_unchanged(config, fingerprint)
 

@@ -123,16 +123,18 @@ def test_rows_that_may_overlap_are_learned_and_told_of(home: Home) -> None:
     with pytest.raises(StreamError, match=r"train and evaluation share rows.*allow_overlap: true"):
         home.learn("third", *both)
     report = home.learn("third", *both, options={"allow_overlap": True}, gate=Gate(1.0))
-    assert "task 'third': rows of it that are evaluation items of 'colours': 2 (allow_overlap is set)" in report.notes
+    assert "task 'third': rows of it that are evaluation items of 'colours': 2 (allow_overlap is set)." in report.notes
     assert home.versions()[-1].notes == list(report.notes)
 
 
 def test_rows_are_held_out_for_early_stopping_only_where_it_can_act(home: Home) -> None:
-    report = home.learn("third", rows(("one", "two"), 60), gate=Gate(1.0))
+    numbered = [[{"text": f"{word} {i}", "label": "no"} for i in range(60)] for word in ("is", "a")]
+    report = home.learn("third", numbered[0], gate=Gate(1.0))
     data = home.versions()[-1].data
     assert (data["n_validation"], data["n_train"] + data["n_evaluation"]) == (0, 60)
-    assert report.notes == (f"task 'third': of 60 rows, {data['n_evaluation']} are held out for evaluation",)
-    home.learn("fourth", rows(("a", "good"), 60), learner={"epochs": 4, "patience": 2}, gate=Gate(1.0))
+    assert report.notes == (f"task 'third': of 60 rows, {data['n_evaluation']} are held out for evaluation.",)
+    with pytest.warns(UserWarning, match="stopped after 3 of 4 epochs"):
+        home.learn("fourth", numbered[1], learner={"epochs": 4, "patience": 2}, gate=Gate(1.0))
     assert home.versions()[-1].data["n_validation"] > 0
 
 
@@ -246,7 +248,7 @@ def test_bad_options_fail_before_anything_is_laid_down(home: Home) -> None:
 
 
 def test_exported_version_answers_as_the_home_does(home: Home, tmp_path: Path) -> None:
-    folder = home.export(tmp_path / "out", merged=True, version=1, task="colours")
+    folder = home.export(tmp_path / "out", merged=True, version=1, task="colours").path
     network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     versions = home._versions()
     run = versions.open(1, versions.learned_tasks(1))

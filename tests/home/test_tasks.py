@@ -130,7 +130,7 @@ def test_training_rows_that_are_evaluation_items_are_counted() -> None:
     with pytest.raises(StreamError, match=r"Got \{'other': 2, 'third': 1, 't': 1\}.*or set allow_overlap: true"):
         check_apart(text_task("t", "abcd", "h"), stored)
     (told,) = check_apart(text_task("t", "ae", "h", allow_overlap=True), stored)
-    assert told == "task 't': rows of it that are evaluation items of 'other': 1 (allow_overlap is set)"
+    assert told == "task 't': rows of it that are evaluation items of 'other': 1 (allow_overlap is set)."
     assert "in case, white space or Unicode form alone: 1" in check_apart(text_task("t", "A"), stored)[0]
 
 

@@ -1,8 +1,16 @@
+from dataclasses import replace
+
+import pytest
 import torch
 
-from everlearn.learners.gradients import reference_gradients, to_device
+from everlearn.learners.devices import start_accelerator
+from everlearn.learners.gradients import at_loss_scale, reference_gradients, to_device
+from everlearn.learners.grouped import grouped_gradients
 from everlearn.learners.loader import row_batches
-from everlearn.models.objectives import mean_loss
+from everlearn.memory.scores import row_gradients
+from everlearn.models.objectives import item_losses, mean_loss
+from everlearn.types import TensorRows
+from support.half import in_half
 from support.runs import make_bench
 from support.tasks import prompt_task
 
@@ -52,3 +60,68 @@ def test_rows_that_reach_nothing_trainable_have_no_gradient(llama, bert):
 def test_on_the_cpu_moving_a_batch_is_free():
     batch = {"x": torch.ones(1)}
     assert to_device(batch, torch.device("cpu")) is batch
+
+
+def fitted_run(llama, bert):
+    """Return a run whose model is so sure of the only class of its rows that gradients are about 1e-8, and the task."""
+    bench = make_bench("plain", llama, bert)
+    run, task = bench.run(), bench.tasks[0]
+    run.add_labels(task)
+    rows = TensorRows(task.train.x[:6], torch.zeros_like(task.train.y[:6]))
+    with torch.no_grad():
+        run.model.network[-1].bias[0] += 18.0
+    return run, replace(task, train=rows)
+
+
+def memory_gradients(run, task, how):
+    """Return the gradient of some rows as one of three functions gives it."""
+    parameters = run.model.adapters.trainable()
+    run.model.network.eval()
+    (_, batch) = next(row_batches(run.model.objective, task.train, task, 6))
+    if how == "reference":
+        return torch.cat([g.flatten() for g in reference_gradients(run, list(parameters.values()), [batch])])
+    if how == "grouped":
+        return grouped_gradients(run, parameters, batch, [0, 0, 1, 1, 1, 2], 3, item_losses)
+    return row_gradients(run, task, task.train)
+
+
+@pytest.mark.parametrize("how", ["reference", "grouped", "rows"])
+def test_small_gradients_survive_fp16(how, llama, bert):
+    run, task = fitted_run(llama, bert)
+    wanted = memory_gradients(run, task, how)
+    assert 0 < wanted.abs().max() < 6e-8  # the smallest number of fp16
+    assert not memory_gradients(in_half(run, scaled=False), task, how).any()
+    found = memory_gradients(in_half(run), task, how)
+    assert found.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(found.flatten(), wanted.flatten(), dim=0) > 0.999
+    assert found.norm().item() == pytest.approx(wanted.norm().item(), rel=0.02)
+
+
+def test_a_scale_leaves_no_trace_and_is_lowered_where_gradients_overflow(llama, bert):
+    run, scales = make_bench("plain", llama, bert).run(), []
+
+    def compute(scale):
+        scales.append(scale)
+        return [torch.tensor([3e4, 1e-9]).mul(scale).half().float(), None]
+
+    assert at_loss_scale(run, compute)[0].tolist() == compute(1.0)[0].tolist()
+    scales.clear()
+    gradient, nothing = at_loss_scale(in_half(run), compute)
+    assert scales == [65536.0, 4096.0, 256.0, 16.0, 1.0]
+    assert gradient[0] == pytest.approx(3e4, rel=1e-3)
+    assert nothing is None
+    scales.clear()
+    (exact,) = at_loss_scale(in_half(run), lambda scale: [torch.tensor([1 / 3, 1e-30]) * scale])
+    assert exact.tolist() == torch.tensor([1 / 3, 1e-30]).tolist()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_small_gradients_survive_fp16_on_a_gpu(llama, bert):
+    run, task = fitted_run(llama, bert)
+    wanted = memory_gradients(run, task, "rows")
+    run.accelerator = start_accelerator(precision="fp16", device="cuda")
+    run.model.network.cuda()
+    found = memory_gradients(run, task, "rows")
+    start_accelerator(device="cpu")
+    assert torch.nn.functional.cosine_similarity(found.flatten(), wanted.flatten(), dim=0) > 0.999

@@ -1,13 +1,18 @@
+import random
 from collections import Counter
 from dataclasses import replace
 
+import numpy
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import TensorDataset, default_collate
 
-from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_epoch_steps, plan_epoch, row_batches
+from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_task_steps, plan_epoch, row_batches
 from everlearn.memory.disk import open_rows, write_rows
-from everlearn.models.objectives import CausalObjective
-from everlearn.types import Examples, Group, Mixture
+from everlearn.models.adapters import Adapters
+from everlearn.models.objectives import CausalObjective, TensorObjective
+from everlearn.types import Examples, Group, Loader, Mixture
 from support.models import byte_tokenizer
 from support.tasks import prompt_task, tensor_task
 
@@ -35,7 +40,7 @@ def test_four_batches_of_two_hold_the_rows_of_one_of_eight(group_by_length, rati
     split = plan_epoch(encoded, BatchPlan(2, 4, group_by_length), (0,))
     assert [sorted(rows) for rows in rows_of_steps(once)] == [sorted(rows) for rows in rows_of_steps(split)]
     assert all(sum(group == 0 for group, _ in micro) <= 2 for step in split for micro in step)
-    assert len(once) == n_epoch_steps(encoded, BatchPlan(8, 1, False)) == len(split)
+    assert len(once) == n_task_steps(encoded, BatchPlan(8, 1, False), 1) == len(split)
 
 
 @pytest.mark.parametrize("group_by_length", [False, True])
@@ -123,6 +128,20 @@ def test_worker_processes_bring_the_same_batches():
         assert torch.equal(one[0]["x"], other[0]["x"])
 
 
+def test_worker_processes_draw_by_the_seed():
+    class Drawing(Plain):
+        def collate(self, picked):
+            return {"x": torch.tensor([random.random(), numpy.random.rand(), torch.rand(1).item()])}
+
+    encoded = EncodedMixture(Mixture.of(tensor_task(0)), Drawing())
+    steps = plan_epoch(encoded, BatchPlan(12, 1, False), (0,))
+    one, again, other = (
+        torch.stack([step[0]["x"] for step in load_steps(encoded, steps, workers=1, seed=seed)]) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, again)
+    assert (one != other).all()
+
+
 class Plain:
     """An objective that hands tensors through."""
 
@@ -164,7 +183,7 @@ def test_an_empty_first_group_has_no_steps():
     task = prompt_task(0)
     encoded = EncodedMixture(Mixture((Group(()), Group((Examples(task, task.train),)))), objective())
     assert plan_epoch(encoded, BatchPlan(4, 1, True), (0,)) == []
-    assert n_epoch_steps(encoded, BatchPlan(4, 1, True)) == 0
+    assert n_task_steps(encoded, BatchPlan(4, 1, True), 3) == 0
 
 
 def test_parts_of_a_group_are_addressed_in_a_row():
@@ -192,3 +211,19 @@ def test_rows_on_disk_make_the_same_batches(tmp_path):
     assert [on_disk.length_of(1, row) for row in range(12)] == [in_memory.length_of(1, row) for row in range(12)]
     ((batch,),) = load_steps(on_disk, [[addresses]], workers=1)
     assert torch.equal(batch["input_ids"], one["input_ids"])
+
+
+def test_a_loader_s_batches_are_the_micro_batches_and_other_groups_follow_its_rows():
+    task = tensor_task(0, labelled=False)
+    numbers = [torch.tensor(rows) for rows in ([3, 1, 4], [1], [5, 9])]
+    loader = Loader(TensorDataset(task.train.x, task.train.y), default_collate, [numbers])
+    groups = (Group((Examples(task, task.train),), loader=loader), Group((Examples(task, task.train),), 0.5))
+    encoded = EncodedMixture(Mixture(groups), TensorObjective(Adapters(nn.Linear(6, 2))))
+    plan = BatchPlan(99, 2, False)
+    steps = plan_epoch(encoded, plan, (0, 7))
+    own = [[[row for group, row in micro if group == 0] for micro in step] for step in steps]
+    assert own == [[[3, 1, 4], [1]], [[5, 9]]]
+    assert sum(group for step in steps for micro in step for group, _ in micro) == 3
+    assert (n_task_steps(encoded, plan, 4), plan_epoch(encoded, plan, (0, 7))) == (8, steps)
+    (first,), *_ = load_steps(encoded, steps[1:])
+    assert torch.equal(first["x"][:2], task.train.x[[5, 9]])

@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from everlearn.errors import ConfigError, Paused, TrainingError
+from everlearn.learners import stopping
 from everlearn.learners.devices import start_accelerator
-from everlearn.learners.sft import SupervisedLearner
+from everlearn.learners.sft import Progress, SupervisedLearner
+from everlearn.models.load import ModelConfig
 from everlearn.runs import Listener
 from everlearn.strategy import Strategy
 from reference.training import sgd_losses
+from support.half import in_half
 from support.runs import StopAfter, Stopped, assert_same, make_bench, weights
 from support.tasks import tensor_task
 
@@ -18,9 +21,13 @@ from support.tasks import tensor_task
 @dataclass
 class Losses(Listener):
     taken: list = dataclasses.field(default_factory=list)
+    notes: list = dataclasses.field(default_factory=list)
 
     def step(self, done, loss):
         self.taken.append(loss)
+
+    def note(self, text):
+        self.notes.append(text)
 
 
 @pytest.fixture
@@ -127,33 +134,112 @@ def test_a_step_names_the_rows_of_its_batch(llama, bert):
     assert seen == [3] * 8 + [6] * 16
 
 
-def test_it_stops_early_on_the_task_s_own_validation(plain):
-    task = replace(plain.tasks[0], validation=plain.tasks[0].evaluation)
-    losses = Losses()
-    options = {"early_stopping": True, "epochs": 30, "patience": 2, "delta": 1.1}  # no score rises by more than 1
-    plain.run(listener=losses, **options).learn(task)
+STOPS = {"early_stopping": True, "epochs": 30, "patience": 2, "delta": 1.1}  # no score rises by more than 1
+
+
+def validated(bench):
+    """Return the bench with one task that has validation rows."""
+    return replace(bench, tasks=(replace(bench.tasks[0], validation=bench.tasks[0].evaluation),))
+
+
+def test_it_stops_early_on_the_task_s_own_validation_and_goes_back_to_the_best_epoch(plain):
+    (task,), losses = validated(plain).tasks, Losses()
+    run = plain.run(listener=losses, **STOPS)
+    cost = run.learn(task)
     assert len(losses.taken) == 6 * 3  # the first epoch sets the mark, two don't reach it
+    assert losses.notes == [f"Task {task.name!r}: stopped after 3 of 30 epochs, went back to the weights of epoch 1."]
+    assert (cost.n_epochs, cost.best_epoch) == (3, 1)
+    assert cost.mean_loss == pytest.approx(sum(losses.taken) / 18)
+    once = plain.run(epochs=1)
+    assert once.learn(task).best_epoch is None
+    assert_same(weights(run), weights(once))
     later = Losses()
-    plain.run(listener=later, **{**options, "min_epochs": 5}).learn(task)
+    plain.run(listener=later, **{**STOPS, "min_epochs": 5}).learn(task)
     assert len(later.taken) == 6 * 5
+    whole = Losses()
+    plain.run(listener=whole, **{**STOPS, "epochs": 3}).learn(task)
+    assert whole.notes == [f"Task {task.name!r}: after all 3 epochs, went back to the weights of epoch 1."]
     without = Losses()
-    plain.run(listener=without, early_stopping=True, epochs=5).learn(plain.tasks[0])
+    assert plain.run(listener=without, early_stopping=True, epochs=5).learn(plain.tasks[0]).best_epoch is None
     assert len(without.taken) == 6 * 5
 
 
-def test_early_stopping_is_resumed(plain, tmp_path):
-    task = replace(plain.tasks[0], validation=plain.tasks[0].evaluation)
+def test_where_the_last_epoch_is_the_best_its_weights_stay(plain):
+    (task,), losses = validated(plain).tasks, Losses()
+
     bench = replace(plain, tasks=(task,))
-    options = {"early_stopping": True, "epochs": 30, "patience": 2, "delta": 1.1}
-    whole = bench.learn(bench.run(**options))
+    run = bench.run(listener=losses, early_stopping=True, epochs=3, patience=2, delta=0.0, learning_rate=1e-4)
+    values = iter([0.25, 0.5, 0.75])
+    scored = run.score(task, rows="validation")
+    run.score = lambda task, rows: replace(scored, value=next(values))
+    cost = run.learn(task)
+    assert (cost.n_epochs, cost.best_epoch, losses.notes) == (3, 3, [])
+    plainly = bench.run(epochs=3, learning_rate=1e-4)
+    plainly.learn(task)
+    assert_same(weights(run), weights(plainly))
+
+
+def test_statistics_of_a_batch_go_back_too(plain):
+    bench = replace(validated(plain), config=ModelConfig("support.noisy:normed"))
+    stopped, once = bench.run(listener=Losses(), **STOPS), bench.run(epochs=1)
+    for run in (stopped, once):
+        run.learn(bench.tasks[0])
+    assert any("running_mean" in name for name in weights(once))
+    assert_same(weights(stopped), weights(once))
+
+
+def test_while_no_answer_is_right_epochs_are_judged_by_loss(llama, bert):
+    bench = make_bench("causal_lora", llama, bert)
+    task = replace(bench.tasks[0], validation=bench.tasks[0].train)
+    losses = Losses()
+    run = bench.run(listener=losses, early_stopping=True, epochs=5, patience=2, learning_rate=1e-4)
+    cost = run.learn(task)
+    assert run.score(task, rows="validation").value == 0
+    assert (cost.n_epochs, cost.best_epoch) == (5, 5)  # the loss falls from epoch to epoch
+    run = bench.run(listener=losses, early_stopping=True, epochs=5, patience=2, learning_rate=1e-4, delta=10.0)
+    assert (run.learn(task).n_epochs, losses.notes) == (3, [
+        f"Task {task.name!r}: stopped after 3 of 5 epochs, went back to the weights of epoch 1, judged by loss, for "
+        "the validation score was 0."
+    ])  # fmt: skip
+
+
+def test_any_score_above_0_is_better_than_none_and_a_loss_that_is_not_finite_is_not():
+    progress = Progress(best_score=0.0, best_loss=0.1)
+    assert stopping._is_better(0.0, 0.05, progress, 0.01)
+    assert not stopping._is_better(0.0, 0.095, progress, 0.01)
+    assert not stopping._is_better(0.0, math.nan, progress, 0.01)
+    assert stopping._is_better(0.5, None, progress, 0.01)
+    assert not stopping._is_better(0.0, 0.01, Progress(best_score=0.5), 0.01)
+
+
+def test_validation_leaves_the_training_flags_as_they_are(plain):
+    flags = []
+
+    class Freezing(Strategy):
+        def after_step(self, step):
+            modules = list(step.run.model.network.modules())
+            modules[1].eval()
+            flags.append([module.training for module in modules])
+
+    (task,) = validated(plain).tasks
+    plain.run([Freezing()], listener=Losses(), **STOPS).learn(task)
+    assert len(flags) == 18
+    assert all(one == flags[0] for one in flags)
+    assert flags[0].count(False) == 1
+
+
+def test_early_stopping_is_resumed(plain, tmp_path):
+    bench = validated(plain)
+    whole = bench.learn(bench.run(listener=Losses(), **STOPS))
     for moment in (6, 7, 12, 17):  # at the end of an epoch too, before its validation is scored
         folder = tmp_path / str(moment)
         with pytest.raises(Stopped):
-            bench.learn(bench.run(folder=folder, every_steps=1, listener=StopAfter(moment), **options))
+            bench.learn(bench.run(folder=folder, every_steps=1, listener=StopAfter(moment), **STOPS))
         losses = Losses()
-        resumed = bench.learn(bench.run(folder=folder, every_steps=1, listener=losses, **options))
+        resumed = bench.learn(bench.run(folder=folder, every_steps=1, listener=losses, **STOPS))
         assert_same(weights(whole), weights(resumed))
         assert len(losses.taken) == 18 - (moment - 1)
+        assert len(losses.notes) == 1
 
 
 def test_a_pause_saves_and_stops_at_the_next_step(plain, tmp_path):
@@ -192,6 +278,33 @@ def test_mixed_precision_learns(llama, bert):
     start_accelerator(device="cpu")
     assert all(tensor.dtype == torch.float32 for name, tensor in weights(run).items() if "lora" in name)
     assert losses.taken[8] < losses.taken[0]
+
+
+def test_a_step_that_overflows_in_fp16_is_no_step_for_the_strategies(plain):
+    @dataclass
+    class Watching(Strategy):
+        name = "watching"
+        steps: list = dataclasses.field(default_factory=list)
+
+        def edit_grads(self, step):
+            assert all(p.grad.isfinite().all() for p in step.params.values())
+
+        def after_step(self, step):
+            self.steps.append(step.index)
+
+    watching = Watching()
+    run = in_half(plain.run([watching, "si", {"name": "agem", "capacity": 8}], epochs=2))
+    run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
+    plain.learn(run, upto=1)
+    n_skipped = 12 - len(watching.steps)
+    assert n_skipped > 0
+    assert watching.steps == list(range(n_skipped, 12))
+    assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
+    (si,) = (one for one in run.strategies if one.name == "si")
+    assert all(tensor.isfinite().all() for tensor in si.precision_.values())
+    run.position = 1
+    run.learn(plain.tasks[1])
+    assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
 
 
 def test_cost_counts_tokens_and_steps(llama, bert):

@@ -35,6 +35,14 @@ def test_tensors_come_back(tmp_path, dtype):
     assert (found.y.tolist(), found.x.dtype, n_rows(stored)) == ([4, 1], dtype, 2)
 
 
+def test_samples_of_a_plain_module_come_back(tmp_path):
+    samples = [{"x": torch.rand(n), "y": n} for n in (2, 3)] + [{"x": torch.tensor([1, 2]), "y": torch.tensor(0.1)}]
+    for row, found in zip(samples, open_rows(write_rows(samples, 3, tmp_path), tmp_path), strict=True):
+        assert torch.equal(row["x"], found["x"])
+        assert row["x"].dtype == found["x"].dtype
+        assert row["y"] == found["y"]
+
+
 def test_equal_rows_make_one_file_and_other_rows_another(tmp_path):
     first = pick_to_disk(ROWS, [0, 1], tmp_path)
     assert pick_to_disk(datasets.Dataset.from_list(ROWS[:1]), [0], tmp_path) == pick_to_disk(ROWS, [0], tmp_path)

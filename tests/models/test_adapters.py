@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from everlearn.errors import ConfigError, ModelError
 from everlearn.models.adapters import Adapters, is_peft, linear_names
@@ -159,3 +160,27 @@ def test_configuration_out_of_range():
     for name, value in (("name", "lorra"), ("rank", 0), ("alpha", 0), ("dropout", 2), ("targets", "all")):
         with pytest.raises(ConfigError, match=rf"model\.adapter\.{name}"):
             AdapterConfig(**{name: value})
+
+
+@pytest.mark.parametrize("architecture", ["mamba", "mamba2", "jamba", "gpt2", "mixtral"])
+def test_lora_on_all_linear_layers_of_other_architectures_learns_everywhere(architecture):
+    sizes = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "bos_token_id": 0, "eos_token_id": 0}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 24, "pad_token_id": 0}
+    own = {
+        "mamba": {"state_size": 4},
+        "mamba2": {"state_size": 4, "num_heads": 4, "head_dim": 8, "n_groups": 1},
+        "jamba": {**heads, "num_experts": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4},
+        "gpt2": {"n_head": 2},
+        "mixtral": {**heads, "num_local_experts": 2},
+    }[architecture]
+    adapters = Adapters(AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **sizes, **own)))
+    adapters.do("lora", rank=2, alpha=4, dropout=0.0, targets="auto", seed=0, task_type="CAUSAL_LM")
+    adapters.train()
+    adapters.network(input_ids=torch.arange(2, 12)[None], use_cache=False).logits.logsumexp(-1).sum().backward()
+    assert all(p.grad.any() for name, p in adapters.trainable().items() if "lora_B" in name)
+
+
+def test_an_error_does_not_advise_what_was_tried():
+    adapters = Adapters(nn.Sequential(nn.Conv1d(2, 2, 1)))
+    with pytest.raises(ModelError, match=r"no linear layer for LoRA. Got \[\]. Use model.adapter.name: full"):
+        adapters.do("lora", rank=2, alpha=4, dropout=0.0, targets="auto", seed=0, task_type=None)

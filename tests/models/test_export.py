@@ -1,22 +1,20 @@
 """Exported models load without everlearn and answer the same."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-)
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from everlearn.errors import ConfigError, ModelError
-from everlearn.models.export import export_model
+from everlearn.models.adapters import TIED
+from everlearn.models.export import export_model, save_trained
 from everlearn.models.load import AdapterConfig, Model, ModelConfig, load_model
 from everlearn.models.lora import begin_lora
+from everlearn.models.reloaded import AUTO
 from everlearn.types import Task
 
 PROMPTS = Task("sums", "prompt", [], [{"prompt": "1+1=", "completion": "2"}])
@@ -45,8 +43,11 @@ def moved(folder: Path, tasks: list[Task], adapter: str = "lora", head: str = "t
     return model
 
 
-def inputs(folder: Path) -> dict[str, torch.Tensor]:
-    return dict(AutoTokenizer.from_pretrained(folder)(SENTENCES, padding=True, return_tensors="pt"))
+def export(model: Model, folder: Path, **options: Any) -> Path:
+    """Export a model of one of the tasks above; return the folder."""
+    exported = export_model(model, folder, {"causal": PROMPTS, "classify": FIRST, "tag": TAGS}[model.kind], **options)
+    assert exported.difference < 1e-4
+    return exported.path
 
 
 @torch.no_grad()
@@ -54,169 +55,158 @@ def logits(network: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Te
     return network.eval()(**batch).logits
 
 
-def labelled_logits(model: Model, task: Task, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def head_of(model: Model, task: Task) -> Model:
+    """Return the model with the head active that a task is answered by."""
     shared = model.adapters.head_mode == "shared"
     blocks = range(len(model.adapters.head.blocks)) if shared else [model.adapters.task_blocks[task.name]]
     model.adapters.head.active = list(blocks)
-    return logits(model.network, batch)
+    return model
 
 
-def test_lora_of_a_language_model_is_a_plain_peft_adapter(llama: Path, tmp_path: Path) -> None:
-    model = moved(llama, [PROMPTS])
-    batch = inputs(llama)
-    expected = logits(model.network, batch)
-    folder = export_model(model, tmp_path / "out")
-    config = json.loads((folder / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == str(llama)
-    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama), folder)
-    assert torch.equal(logits(loaded, batch), expected)
-    assert not torch.allclose(logits(AutoModelForCausalLM.from_pretrained(llama), batch), expected, atol=1e-2)
-    assert AutoTokenizer.from_pretrained(folder)("a b")["input_ids"] == model.tokenizer("a b")["input_ids"]
-    assert "PeftModel.from_pretrained" in (folder / "README.md").read_text()
-
-
-@pytest.mark.parametrize(("adapter", "merged"), [("lora", True), ("full", False), ("full", True)])
-def test_whole_language_model(llama: Path, tmp_path: Path, adapter: str, merged: bool) -> None:
-    model = moved(llama, [PROMPTS], adapter)
-    batch = inputs(llama)
-    expected = logits(model.network, batch)
-    folder = export_model(model, tmp_path / "out", merged=merged)
-    loaded = AutoModelForCausalLM.from_pretrained(folder)
-    torch.testing.assert_close(logits(loaded, batch), expected, atol=1e-4, rtol=1e-4)
-    assert not (folder / "adapter_config.json").exists()
-
-
-@pytest.mark.parametrize("adapter", ["lora", "full"])
-def test_classifier_with_a_head_per_task(bert: Path, tmp_path: Path, adapter: str) -> None:
-    model = moved(bert, [FIRST, SECOND], adapter)
-    batch = inputs(bert)
-    expected = labelled_logits(model, SECOND, batch)
-    folder = export_model(model, tmp_path / "out", merged=True, task="second")
-    loaded = AutoModelForSequenceClassification.from_pretrained(folder)
-    torch.testing.assert_close(logits(loaded, batch), expected, atol=1e-5, rtol=1e-4)
-    assert loaded.config.id2label == {0: "x", 1: "y", 2: "z"}
-    assert loaded.config.num_labels == 3
-
-
-def test_classifier_with_a_shared_head(bert: Path, tmp_path: Path) -> None:
-    model = moved(bert, [FIRST, SECOND], head="shared")
-    batch = inputs(bert)
-    expected = labelled_logits(model, FIRST, batch)
-    folder = export_model(model, tmp_path / "out", merged=True)
-    loaded = AutoModelForSequenceClassification.from_pretrained(folder)
-    torch.testing.assert_close(logits(loaded, batch), expected, atol=1e-5, rtol=1e-4)
-    assert list(loaded.config.id2label.values()) == ["warm", "cold", "x", "y", "z"]
-
-
-@pytest.mark.parametrize("merged", [False, True])
-def test_token_classifier(bert: Path, tmp_path: Path, merged: bool) -> None:
-    model = moved(bert, [TAGS])
-    batch = inputs(bert)
-    expected = labelled_logits(model, TAGS, batch)
-    folder = export_model(model, tmp_path / "out", merged=merged)
-    if merged:
-        loaded = AutoModelForTokenClassification.from_pretrained(folder)
-    else:
-        base = AutoModelForTokenClassification.from_pretrained(bert, num_labels=3)
-        loaded = PeftModel.from_pretrained(base, folder)
-    torch.testing.assert_close(logits(loaded, batch), expected, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("merged", [False, True])
-def test_decoder_classifier_whose_head_has_no_bias(llama: Path, tmp_path: Path, merged: bool) -> None:
-    model = moved(llama, [FIRST, SECOND])
-    batch = inputs(llama)
-    expected = labelled_logits(model, SECOND, batch)
-    folder = export_model(model, tmp_path / "out", merged=merged, task="second")
-    if merged:
-        loaded = AutoModelForSequenceClassification.from_pretrained(folder)
-    else:
-        base = AutoModelForSequenceClassification.from_pretrained(llama, num_labels=3)
-        loaded = PeftModel.from_pretrained(base, folder)
-    torch.testing.assert_close(logits(loaded, batch), expected, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("merged", [False, True])
-@pytest.mark.parametrize("vectors", [False, True])
-def test_several_loras_become_one(llama: Path, tmp_path: Path, merged: bool, vectors: bool) -> None:
-    model = moved(llama, [PROMPTS])
+def with_loras(model: Model, vectors: bool) -> Model:
+    """Return the model with two more LoRAs that moved, beside the one it has."""
     for number in range(2):
         begin_lora(model.adapters, seed=0)
         shake(model, number)
     if vectors:
         model.adapters.do("lora_vectors")
         shake(model, 3)
-    batch = inputs(llama)
+    return model
+
+
+def tied(folder: Path, target: str) -> Model:
+    """Return a model with a LoRA on one of two layers that share their matrix."""
+    config = ModelConfig(str(folder), AdapterConfig(rank=4, targets=["q_proj", target]))
+    model = load_model(config, [PROMPTS], seed=3)
+    shake(model, 1)
+    return model
+
+
+# name -> (the model, from the folders of a causal LM and of an encoder; the task whose head is exported)
+MODELS: dict[str, Any] = {
+    "lora": (lambda llama, bert: moved(llama, [PROMPTS]), None),
+    "full": (lambda llama, bert: moved(llama, [PROMPTS], "full"), None),
+    "stacked": (lambda llama, bert: with_loras(moved(llama, [PROMPTS]), vectors=False), None),
+    "stacked_vectors": (lambda llama, bert: with_loras(moved(llama, [PROMPTS]), vectors=True), None),
+    "tied_output": (lambda llama, bert: tied(llama, "lm_head"), None),
+    "tied_embedding": (lambda llama, bert: tied(llama, "embed_tokens"), None),
+    "decoder_task": (lambda llama, bert: head_of(moved(llama, [FIRST, SECOND]), SECOND), "second"),
+    "decoder_stacked": (lambda llama, bert: head_of(with_loras(moved(llama, [FIRST]), False), FIRST), "first"),
+    "bert_full": (lambda llama, bert: head_of(moved(bert, [FIRST, SECOND], "full"), SECOND), "second"),
+    "tag": (lambda llama, bert: head_of(moved(bert, [TAGS]), TAGS), "tags"),
+}
+MERGED_ONLY: dict[str, Any] = {
+    "bert_task": (lambda llama, bert: head_of(moved(bert, [FIRST, SECOND]), SECOND), "second"),
+    "bert_shared": (lambda llama, bert: head_of(moved(bert, [FIRST, SECOND], head="shared"), FIRST), None),
+}
+CASES = [*((name, merged) for name in MODELS for merged in (False, True)), *((name, True) for name in MERGED_ONLY)]
+
+
+@pytest.mark.filterwarnings(f"ignore:{TIED}:UserWarning")  # peft's, when the README's code runs
+@pytest.mark.parametrize(("name", "merged"), CASES)
+def test_the_readme_loads_what_was_measured(name, merged, llama, bert, tmp_path, monkeypatch, capfd) -> None:
+    build, task = (MODELS | MERGED_ONLY)[name]
+    model = build(llama, bert)
+    batch = dict(model.tokenizer(SENTENCES, padding=True, return_tensors="pt"))
     expected = logits(model.network, batch)
-    folder = export_model(model, tmp_path / "out", merged=merged)
-    if merged:
-        loaded = AutoModelForCausalLM.from_pretrained(folder)
-    else:
-        assert json.loads((folder / "adapter_config.json").read_text())["r"] == 12
-        loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama), folder)
-    torch.testing.assert_close(logits(loaded, batch), expected, atol=1e-4, rtol=1e-4)
+    folder = export(model, tmp_path / "out", merged=merged, task=task)
+    monkeypatch.chdir(folder)
+    loaded: dict[str, Any] = {}
+    exec((folder / "README.md").read_text().split("```python\n")[1].split("```")[0], loaded)
+    torch.testing.assert_close(logits(loaded["model"], batch), expected, atol=1e-4, rtol=1e-4)
+    assert loaded["tokenizer"](SENTENCES)["input_ids"] == model.tokenizer(SENTENCES)["input_ids"]
+    assert (folder / "adapter_config.json").exists() == (not merged and "full" not in name)
+    assert "shards" not in capfd.readouterr().err
+    plain = AUTO[model.kind].from_pretrained(bert if "bert" in name or name == "tag" else llama, num_labels=99)
+    assert logits(plain, batch).shape != expected.shape or not torch.allclose(logits(plain, batch), expected, atol=0.01)
+
+
+def test_a_lora_is_a_plain_peft_adapter(llama: Path, tmp_path: Path) -> None:
+    folder = export(moved(llama, [PROMPTS]), tmp_path / "out")
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == str(llama)
+    stacked = export(with_loras(moved(llama, [PROMPTS]), vectors=False), tmp_path / "stacked")
+    assert json.loads((stacked / "adapter_config.json").read_text())["r"] == 12
+
+
+def test_a_head_s_labels_go_along(bert: Path, tmp_path: Path) -> None:
+    for name, task, labels in (("bert_task", "second", ["x", "y", "z"]), ("bert_shared", None, [*"xyz"])):
+        folder = export(MERGED_ONLY[name][0](None, bert), tmp_path / name, merged=True, task=task)
+        config = AutoConfig.from_pretrained(folder)
+        assert config.num_labels == len(config.id2label)
+        assert list(config.id2label.values())[-3:] == labels
+
+
+def test_tied_embeddings_become_two_matrices_only_where_a_lora_is_merged(llama: Path, tmp_path: Path) -> None:
+    for name, model in (("apart", tied(llama, "lm_head")), ("tied", moved(llama, [PROMPTS]))):
+        folder = export(model, tmp_path / name, merged=True)
+        assert AutoConfig.from_pretrained(folder).tie_word_embeddings == (name == "tied")
+
+
+def test_what_answers_otherwise_is_not_kept(llama: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(llama, tmp_path / "base"))
+    model = moved(base, [PROMPTS])
+    other = AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        other.model.embed_tokens.weight.add_(0.1 * torch.randn(other.model.embed_tokens.weight.shape))
+    other.save_pretrained(base)
+    with pytest.raises(
+        ModelError, match=r"^export: what was written answers otherwise than the model; it was not kept"
+    ):
+        export(model, tmp_path / "out")
+    with pytest.raises(ModelError, match="answers otherwise"):
+        save_trained(model, tmp_path / "kept", PROMPTS)
+    shutil.rmtree(base)
+    with pytest.raises(ModelError, match=r"^export: can't be loaded back .*--merged"):
+        export(model, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_a_lora_with_vectors_becomes_a_plain_one(llama: Path, tmp_path: Path, merged: bool) -> None:
-    model = moved(llama, [PROMPTS])
-    model.adapters.do("lora_vectors")
-    shake(model, 2)
-    batch = inputs(llama)
-    expected = logits(model.network, batch)
-    folder = export_model(model, tmp_path / "out", merged=merged)
-    base = AutoModelForCausalLM.from_pretrained(folder if merged else llama)
-    loaded = base if merged else PeftModel.from_pretrained(base, folder)
-    torch.testing.assert_close(logits(loaded, batch), expected, atol=1e-4, rtol=1e-4)
-
-
-def test_a_decoder_classifier_s_several_loras_with_its_head(llama: Path, tmp_path: Path) -> None:
-    model = moved(llama, [FIRST, SECOND])
-    begin_lora(model.adapters, seed=0)
-    shake(model, 2)
-    batch = inputs(llama)
-    expected = labelled_logits(model, SECOND, batch)
-    folder = export_model(model, tmp_path / "out", task="second")
-    base = AutoModelForSequenceClassification.from_pretrained(llama, num_labels=3)
-    torch.testing.assert_close(logits(PeftModel.from_pretrained(base, folder), batch), expected, atol=1e-4, rtol=1e-4)
+def test_weights_of_half_precision(llama: Path, tmp_path: Path, merged: bool) -> None:
+    model = load_model(ModelConfig(str(llama), dtype="bfloat16"), [PROMPTS], seed=3)
+    shake(model, 1)
+    exported = export_model(model, tmp_path / "out", PROMPTS, merged=merged)
+    assert exported.difference < 1.0
+    assert str(exported).startswith("checked: logits of 1 row differ by at most ")
+    assert "dtype='bfloat16'" in (exported.path / "README.md").read_text()
 
 
 def test_soft_prompts_are_refused(llama: Path, tmp_path: Path) -> None:
     model = moved(llama, [PROMPTS])
     model.adapters.do("add_prompt", length=2, mlp=0, place=0, seed=0)
     with pytest.raises(ModelError, match="soft prompts are no part of a plain model"):
-        export_model(model, tmp_path / "out")
+        export(model, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_adapter_that_peft_could_not_load_is_refused(bert: Path, tmp_path: Path) -> None:
     model = moved(bert, [FIRST])
     with pytest.raises(ModelError, match=r"LoRA stands inside layers that the base model lacks.*--merged"):
-        export_model(model, tmp_path / "out")
+        export(model, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unclear_head_is_refused(bert: Path, tmp_path: Path) -> None:
     model = moved(bert, [FIRST, SECOND])
     with pytest.raises(ConfigError, match=r"each task has a head of its own.*first, second"):
-        export_model(model, tmp_path / "out", merged=True)
+        export(model, tmp_path / "out", merged=True)
     with pytest.raises(ConfigError, match=r"has no head.*Did you mean 'second'"):
-        export_model(model, tmp_path / "out", merged=True, task="secnd")
+        export(model, tmp_path / "out", merged=True, task="secnd")
     shared = moved(bert, [FIRST], head="shared")
     with pytest.raises(ConfigError, match="all tasks share one head"):
-        export_model(shared, tmp_path / "out", merged=True, task="first")
+        export(shared, tmp_path / "out", merged=True, task="first")
 
 
 def test_folder_in_use_is_refused(llama: Path, tmp_path: Path) -> None:
     (tmp_path / "kept.txt").write_text("mine")
     model = moved(llama, [PROMPTS])
     with pytest.raises(ConfigError, match="the folder is not empty"):
-        export_model(model, tmp_path)
+        export(model, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
     with pytest.raises(ConfigError, match="a language model has no heads"):
-        export_model(model, tmp_path / "out", task="sums")
+        export(model, tmp_path / "out", task="sums")
 
 
 def test_empty_folder_is_used(llama: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    assert (export_model(moved(llama, [PROMPTS]), tmp_path / "out") / "adapter_model.safetensors").exists()
+    assert (export(moved(llama, [PROMPTS]), tmp_path / "out") / "adapter_model.safetensors").exists()

@@ -197,7 +197,7 @@ def test_a_lora_that_grew_is_exported_as_any_other(llama: Path, bert: Path, tmp_
     batch = dict(model.tokenizer(["a b", "1+1="], padding=True, return_tensors="pt"))
     with torch.no_grad():
         expected = model.network(**batch).logits
-    folder = export_model(model, tmp_path / "out", merged=merged)
+    folder = export_model(model, tmp_path / "out", run.tasks["add_0"], merged=merged).path
     loaded = AutoModelForCausalLM.from_pretrained(folder if merged else llama)
     if not merged:
         config = json.loads((folder / "adapter_config.json").read_text())

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +7,12 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from everlearn.errors import ConfigError, ModelError
+from everlearn.learners.loader import row_batches
 from everlearn.models.load import AdapterConfig, ModelConfig, load_model, network_kind
+from everlearn.models.objectives import mean_loss
+from everlearn.types import Task
+from support.chat import chat_tokenizer
+from support.models import byte_tokenizer, make_llama
 from support.runs import make_bench
 from support.tasks import classify_task, prompt_task, tensor_task
 
@@ -128,3 +134,52 @@ def test_a_model_from_elsewhere_works_by_its_path(shared_data):
         model.adapters.do("labels", task="classify_0", labels=["a", "b"], seed=0)
         batch = model.objective.collate(model.objective.encode(classify_task(0).train, classify_task(0)))
         assert model.objective.forward(model.network, batch).logits.shape == (12, 2)
+
+
+def test_a_chat_template_brings_tokens_whose_embeddings_are_trained_beside_a_lora(llama):
+    config, row = ModelConfig(str(llama), chat_template="chatml"), {"prompt": "1+1", "completion": "2"}
+    task = Task("t", "prompt", [row], [row])
+    model = load_model(config, [task])
+    assert model.traits == ("causal", "lora", "new_tokens")
+    assert model.objective.wraps
+    marks = model.tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    assert marks == model.adapters.new_tokens == [259, 260]
+    assert model.network.generation_config.eos_token_id == model.objective.stop_ids == [2, 260]
+    (trained,) = (p for name, p in model.adapters.trainable().items() if "trainable_tokens" in name)
+    assert trained.shape == (2, 32)
+    _, batch = next(row_batches(model.objective, task.train, task, 1))
+    mean_loss(model.objective.forward(model.network, batch)).backward()
+    assert trained.grad.abs().sum() > 0
+    again = load_model(config, [task])
+    assert all(torch.equal(tensor, again.adapters.tensors()[name]) for name, tensor in model.adapters.tensors().items())
+    full = load_model(replace(config, adapter=AdapterConfig("full")), [task])
+    assert full.network.get_input_embeddings().weight.shape == (261, 32)
+    with pytest.raises(ConfigError, match=r"can't train the tokens that model\.chat_template adds. Got 'prompt'"):
+        load_model(replace(config, adapter=AdapterConfig("prompt")), [task])
+    with pytest.raises(ConfigError, match=r"model\.chat: is"):
+        ModelConfig(chat="perhaps")
+
+
+def test_whether_prompts_become_turns_follows_the_tokenizer_or_the_config(tmp_path):
+    make_llama(tmp_path)
+    chat_tokenizer("plain").save_pretrained(tmp_path)
+    network = LlamaForCausalLM.from_pretrained(tmp_path)
+    network.resize_token_embeddings(len(chat_tokenizer("plain")), mean_resizing=False)
+    network.save_pretrained(tmp_path)
+    decided = {
+        chat: load_model(ModelConfig(str(tmp_path), chat=chat), [prompt_task(0)]).objective.wraps
+        for chat in ("auto", "always", "never")
+    }
+    assert decided == {"auto": True, "always": True, "never": False}
+
+
+def test_the_length_is_the_model_s_own_and_no_more_than_the_tokenizer_s(tmp_path):
+    make_llama(tmp_path)
+    config = LlamaForCausalLM.from_pretrained(tmp_path).config
+    config.max_position_embeddings = 4096
+    config.save_pretrained(tmp_path)
+    for own, wanted in ((10**30, 4096), (2048, 2048)):
+        tokenizer = byte_tokenizer()
+        tokenizer.model_max_length = own
+        tokenizer.save_pretrained(tmp_path)
+        assert load_model(ModelConfig(str(tmp_path)), [prompt_task(0)]).objective.max_length == wanted

@@ -6,7 +6,17 @@ from torch import nn
 
 from everlearn.errors import ModelError
 from everlearn.models.adapters import Adapters
-from everlearn.models.lora import PAST, ScaledLinear, begin_lora, fold_vectors, lora_layers, matrix_of, stack
+from everlearn.models.lora import (
+    PAST,
+    ScaledLinear,
+    begin_lora,
+    fold_vectors,
+    hold_new_lora,
+    lora_layers,
+    matrix_of,
+    stack,
+)
+from everlearn.types import Step
 from support.runs import answers, make_bench, weights
 
 LORA = {"rank": 2, "alpha": 6.0, "dropout": 0.0, "targets": "auto", "seed": 0, "task_type": None}
@@ -82,6 +92,48 @@ def test_heads_and_weights_that_the_checkpoint_lacked_go_on_being_trained(llama,
     assert beside == {name for name in run.model.adapters.trainable() if ".lora_" not in name}
     assert any("pooler" in name for name in beside)
     torch.testing.assert_close(answers(run, bench.tasks[0]), before, atol=1e-5, rtol=1e-5)
+
+
+def held(run, known=()):
+    """Return what is added to gradients of 1 at strength 3, and the trainable weights."""
+    step = Step(run, run.tasks["add_1"], run.model.adapters.trainable())
+    for p in step.params.values():
+        p.grad = torch.ones_like(p)
+    hold_new_lora(step, known, 3.0)
+    return {name: p.grad - 1 for name, p in step.params.items()}, step.params
+
+
+def test_a_new_lora_is_held_by_how_far_the_whole_matrix_has_come(llama, bert):
+    bench = make_bench("causal_lora", llama, bert)
+    run = bench.learn(bench.run(["inclora"], epochs=1))
+    layers = lora_layers(run.model.network).values()
+    added, params = held(run)
+    come = sum(layer.get_delta_weight("task_2").square().sum() for layer in layers)  # W + past + new, less W + past
+    wanted = torch.autograd.grad(1.5 * come, list(params.values()))
+    for name, gradient in zip(params, wanted, strict=True):
+        assert gradient.abs().max() > 1e-3
+        torch.testing.assert_close(added[name], gradient, rtol=1e-4, atol=1e-6)
+    assert not any(gradient.any() for gradient in held(run, known=params)[0].values())
+
+
+def test_the_one_lora_that_all_tasks_share_is_not_held_as_a_new_one(llama, bert):
+    bench = make_bench("causal_lora", llama, bert)
+    added, _ = held(bench.learn(bench.run(epochs=1)))
+    assert not any(gradient.any() for gradient in added.values())
+
+
+def test_what_is_kept_for_a_lora_that_is_laid_in_is_let_go(llama, bert):
+    bench = make_bench("classify", llama, bert)
+    before = bench.learn(bench.run(["ewc", "merge"], epochs=1), upto=1)
+    heads = {name for name in before.strategies[0].precision_ if ".lora_" not in name}
+    run = bench.run(["inclora"], epochs=1)
+    run.load_state({**before.state(), "strategies": {one.name: one.state() for one in before.strategies}})
+    assert any(".lora_" in name for name in run.dormant["ewc"]["pull_"])
+    run.position = 1
+    run.learn(bench.tasks[1])
+    assert set(run.dormant["ewc"]["precision_"]) == set(run.dormant["ewc"]["pull_"]) == heads
+    assert heads
+    assert not any(".lora_" in name for name in run.dormant["merge"]["base_"])
 
 
 def test_a_layer_that_is_not_linear_is_refused():

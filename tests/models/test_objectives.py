@@ -56,7 +56,7 @@ def test_every_token_of_a_text_is_learned():
 
 @pytest.mark.parametrize(
     ("prompt", "completion", "max_length", "kept_prompt", "kept_completion"),
-    [("abcdef", "xy", 6, "def", "xy"), ("abc", "uvwxyz", 5, "c", "uvwx"), ("ab", "xy", 64, "ab", "xy")],
+    [("abcdef", "xy", 6, "ef", "xy"), ("abc", "uvwxyz", 5, "c", "uvw"), ("ab", "xy", 64, "ab", "xy")],
 )
 def test_too_long_rows_lose_the_prompt_s_start_then_the_completion_s_end(
     prompt, completion, max_length, kept_prompt, kept_completion
@@ -65,6 +65,7 @@ def test_too_long_rows_lose_the_prompt_s_start_then_the_completion_s_end(
     (feature,) = causal(max_length).encode(task.train, task)
     n_learned = sum(label != IGNORED for label in feature["labels"])
     assert len(feature["input_ids"]) <= max_length
+    assert feature["input_ids"][0] == BOS
     assert text_of(feature["input_ids"][:-n_learned]) == kept_prompt
     assert text_of(feature["labels"][-n_learned:]) == kept_completion
 
@@ -79,7 +80,8 @@ def test_messages_need_a_chat_template_and_their_last_one_is_learned():
         "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}"
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
-    assert objective.prompt_and_completion(task.train[0]) == ("user:hi;assistant:", "yo")
+    objective = CausalObjective(objective.tokenizer, 64)
+    assert objective.prompt_and_completion(task.train[0]) == ("user:hi;assistant:", "yo;")
 
 
 def test_padding_is_neither_attended_nor_learned(llama, bert):

@@ -78,7 +78,7 @@ def test_generation_from_left_padded_prompts_takes_the_likeliest_token_of_the_fo
             answer.append(int(logits[-1].argmax()))
             if answer[-1] == objective.tokenizer.eos_token_id:
                 break
-        assert text == objective.tokenizer.decode(answer, skip_special_tokens=True)
+        assert text == objective.answer_of(answer)
 
 
 @torch.no_grad()

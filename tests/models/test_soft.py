@@ -39,7 +39,7 @@ def test_only_the_vectors_are_trained(llama, name):
 @pytest.mark.parametrize("name", ["prompt", "prefix"])
 def test_peft_answers_alike_from_the_saved_folder(llama, tmp_path, name):
     model = moved(load(llama, name=name, soft_tokens=5))
-    save_trained(model, tmp_path / "kept")
+    save_trained(model, tmp_path / "kept", prompt_task(0))
     theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama), tmp_path / "kept").eval()
     with torch.no_grad():
         ours, wanted = model.network(input_ids=IDS).logits, theirs(input_ids=IDS).logits
@@ -52,7 +52,7 @@ def test_lora_and_prompt_are_trained_together_and_saved_side_by_side(llama, tmp_
     model = moved(load(llama, name="lora_prompt", rank=2, soft_tokens=5))
     assert {"lora" in name or "encoder" in name for name in model.adapters.trainable()} == {True}
     assert model.traits == ("causal", "lora", "soft_prompt")
-    save_trained(model, tmp_path / "kept")
+    save_trained(model, tmp_path / "kept", prompt_task(0))
     prompt = soft_prompt_of(model.network).encoder.embedding.weight
     theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama), tmp_path / "kept" / "lora").eval()
     embedded = torch.cat([prompt[None], theirs.get_input_embeddings()(IDS)], dim=1)

@@ -10,8 +10,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from everlearn.errors import ConfigError, Paused, StateError, StreamError
+from everlearn.errors import ConfigError, ModelError, Paused, StateError, StreamError
 from everlearn.learners.online import Episode
+from everlearn.models.reloaded import Sample
 from everlearn.online import load_online_recipe, resume_online, run_online
 from everlearn.registry import find, names
 from everlearn.runs import Listener
@@ -61,6 +62,24 @@ def test_what_a_run_leaves_behind(llama, tmp_path):
     assert kept == ["checkpoint_ep12", "checkpoint_ep4", "checkpoint_ep8"]
     base = AutoModelForCausalLM.from_pretrained(llama)
     assert PeftModel.from_pretrained(base, out / "checkpoint_ep12").peft_config["default"].r == 2
+
+
+def test_a_saved_adapter_is_loaded_back_once_and_what_answers_otherwise_is_told_and_not_kept(
+    llama, tmp_path, monkeypatch
+):
+    asked = []
+
+    def answers_otherwise(sample, folder, model):
+        asked.append(folder)
+        raise ModelError("it answers otherwise")
+
+    monkeypatch.setattr(Sample, "check", lambda sample, folder, model: asked.append(folder))
+    run_online(recipe(llama), tmp_path / "run")
+    assert len(asked) == 1
+    monkeypatch.setattr(Sample, "check", answers_otherwise)
+    with pytest.warns(UserWarning, match="it answers otherwise"):
+        assert run_online(recipe(llama), tmp_path / "other")["complete"]
+    assert not list((tmp_path / "other").glob("checkpoint_ep*"))
 
 
 def test_at_the_end_of_a_task_is_scored_what_the_strategies_leave_in_the_model(llama, tmp_path):

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 from tests.report.conftest import header_line, score_line, write_log
 
-from everlearn.evaluation.stats import paired_difference, paired_t_p
+from everlearn.evaluation.stats import paired_difference, paired_seeds
 from everlearn.report.compare import paired_comparisons
 from everlearn.report.views import load_views
 
@@ -26,13 +26,23 @@ def test_one_seed_pairs_the_items(tmp_path):
     assert (row.low, row.high, row.p_value) == (expected.low, expected.high, expected.p_value)
 
 
-def test_several_seeds_pair_the_seeds(tmp_path):
+def test_several_seeds_pair_seeds_and_items(tmp_path):
     first = run_of(tmp_path / "1", [BAD, BAD, BAD])
-    second = run_of(tmp_path / "2", [GOOD, BAD, [1, 1, 0, 1, 0]])
+    outcomes = [GOOD, BAD, [1, 1, 0, 1, 0]]
+    second = run_of(tmp_path / "2", outcomes)
     (row,) = paired_comparisons(load_views({"first": first, "second": second}))
     assert row.difference == pytest.approx(0.2)
-    assert row.p_value == pytest.approx(paired_t_p([0.4, 0.0, 0.2]))
-    assert row.over == "3 seeds"
+    expected = paired_seeds([BAD] * 3, outcomes)
+    assert (row.low, row.high, row.p_value) == (expected.low, expected.high, expected.p_value)
+    assert (row.over, row.test) == ("3 seeds × 5 items", "seeds × items")
+
+
+def test_two_seeds_that_coincide_prove_nothing(tmp_path):
+    first, second = run_of(tmp_path / "1", [BAD, BAD]), run_of(tmp_path / "2", [[1, 1, 0, 1, 0]] * 2)
+    (row,) = paired_comparisons(load_views({"first": first, "second": second}))
+    assert row.difference == pytest.approx(0.2)
+    assert row.low < 0 < row.high
+    assert row.p_value > 0.3
 
 
 def test_all_tasks_pool_their_items(make_run):

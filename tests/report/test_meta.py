@@ -1,6 +1,13 @@
 import pytest
 
-from everlearn.evaluation.stats import mean_interval, paired_difference, wilson_interval
+from everlearn.evaluation.stats import (
+    Interval,
+    combine_intervals,
+    mean_interval,
+    paired_difference,
+    seeds_interval,
+    wilson_interval,
+)
 from everlearn.report.meta import draw_meta, meta_grid, summarise_meta
 
 
@@ -19,9 +26,15 @@ LINES = [
 ]
 
 
-def test_differences_are_paired_by_seed():
+def paired(before, after):
+    found = paired_difference(before["outcomes"], after["outcomes"])
+    return Interval(found.difference, found.low, found.high)
+
+
+def test_differences_are_paired_by_seed_and_item():
     summary = summarise_meta(LINES)
-    wanted = mean_interval([0.25, 0.75])
+    wanted = seeds_interval([paired(*LINES[:2]), paired(*LINES[2:])], (-1.0, 1.0))
+    assert wanted.high == 1.0
     found = summary["differences"]["meta - plain"]["5"]
     assert (found["mean"], found["low"], found["high"]) == pytest.approx((wanted.value, wanted.low, wanted.high))
     assert summary["scores"]["meta"]["5"]["mean"] == pytest.approx(0.625)
@@ -40,6 +53,12 @@ def test_tasks_weigh_alike_whatever_their_size():
     more = [*LINES, line(0, "plain", 5, [1.0], "b"), line(0, "meta", 5, [1.0], "b")]
     more += [line(1, "plain", 5, [0.0], "b"), line(1, "meta", 5, [1.0], "b")]
     assert summarise_meta(more)["scores"]["plain"]["5"]["mean"] == pytest.approx((0.625 + 0.0) / 2)
+    one_seed = summarise_meta([one for one in more if one["seed"] == 0])
+    found, wanted = one_seed["scores"]["plain"]["5"], combine_intervals([wilson_interval(1, 4), wilson_interval(1, 1)])
+    assert (found["mean"], found["low"], found["high"]) == (wanted.value, wanted.low, wanted.high)
+    change = one_seed["differences"]["meta - plain"]["5"]
+    wanted = combine_intervals([paired(LINES[0], LINES[1]), paired(more[4], more[5])])
+    assert (change["mean"], change["low"]) == (pytest.approx(0.125), pytest.approx(wanted.low))
 
 
 def test_table_and_picture_show_all():

@@ -40,7 +40,7 @@ def test_several_runs(runs, tmp_path):
 
 def test_the_table_tells_the_run_and_its_intervals(runs):
     grid = accuracy_grid(load_online_views(runs))
-    assert grid.rows[0][:2] == ("one", "0.250\n[0.250, 0.250]")
+    assert grid.rows[0][:2] == ("one", "0.250\n[0.046, 0.699]")  # as sure as the items, the two seeds being alike
     assert grid.rows[0][4].startswith("+0.750")
     assert grid.rows[1][4].startswith("−0.750")
     by_type = group_grid(load_online_views(runs), "by_type")

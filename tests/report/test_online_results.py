@@ -5,7 +5,7 @@ import json
 import pytest
 
 from everlearn.errors import StateError
-from everlearn.evaluation.stats import mean_interval, paired_difference, wilson_interval
+from everlearn.evaluation.stats import Interval, paired_difference, seeds_interval, wilson_interval
 from everlearn.report.online_results import online_results, read_online_run, write_online_results
 from support.online import write_online_log
 
@@ -31,10 +31,20 @@ def test_one_seed_has_intervals_over_the_held_out_problems(tmp_path):
 def test_several_seeds_have_intervals_over_the_seeds(tmp_path):
     write_online_log(tmp_path, {0: [[0, 0, 0, 0], [1, 1, 1, 1]], 1: [[0, 0, 0, 0], [1, 1, 0, 0]]})
     results = online_results(read_online_run(tmp_path))
-    wanted = mean_interval([1.0, 0.5])
     final = results["final_accuracy"]
-    assert (final["value"], final["low"], final["high"]) == (0.75, wanted.low, wanted.high)
-    assert final["n_seeds"] == 2
+    assert (final["value"], final["low"], final["high"]) == (0.75, 0.0, 1.0)  # 12.7 times 0.25 to both sides, cut
+    assert (final["n"], final["n_seeds"]) == (4, 2)
+    changes = [paired_difference([0] * 4, right) for right in ([1, 1, 1, 1], [1, 1, 0, 0])]
+    wanted = seeds_interval([Interval(one.difference, one.low, one.high) for one in changes], (-1.0, 1.0))
+    assert (results["improvement"]["low"], results["improvement"]["high"]) == (wanted.low, 1.0)
+
+
+def test_the_peak_s_interval_allows_for_its_having_been_picked(tmp_path):
+    write_online_log(tmp_path, {0: [[0, 0, 0, 1], [1, 1, 0, 1], [1, 0, 0, 1], [1, 1, 0, 1]]})
+    peak = online_results(read_online_run(tmp_path))["peak_accuracy"]
+    wanted = wilson_interval(3, 4, 1 - 0.05 / 4)
+    assert (peak["value"], peak["low"], peak["high"]) == (0.75, wanted.low, wanted.high)
+    assert peak["low"] < wilson_interval(3, 4).low
 
 
 def test_what_is_lost_between_scorings_and_what_a_step_teaches_at_once(tmp_path):
@@ -42,8 +52,17 @@ def test_what_is_lost_between_scorings_and_what_a_step_teaches_at_once(tmp_path)
     (entry,) = online_results(read_online_run(tmp_path))["seeds"]
     assert entry["lost_early"]["value"] == 0.5  # of two right, one wrong at the next scoring
     assert entry["lost_late"]["value"] == 0.5
+    assert (entry["lost_early"]["n"], entry["lost_late"]["n"]) == (2, 2)
     assert entry["instant_learning"]["value"] == 0.5  # every second episode, see write_online_log
     assert entry["episodes_right_before"]["value"] == 0.5
+
+
+def test_what_is_lost_again_and_again_is_one_item(tmp_path):
+    write_online_log(tmp_path, {0: [[1, 1, 0, 0], [0, 1, 0, 0]] * 10})
+    (entry,) = online_results(read_online_run(tmp_path))["seeds"]
+    wanted = wilson_interval(2 / 3, 2)  # of 15 right answers 5 were lost, all of them on two problems
+    assert entry["lost_early"]["value"] == pytest.approx(1 / 3)
+    assert (entry["lost_early"]["low"], entry["lost_early"]["n"]) == (pytest.approx(wanted.low), 2)
 
 
 def test_types_that_come_one_after_another_have_curves_and_a_backward_transfer(tmp_path):

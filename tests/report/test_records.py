@@ -21,7 +21,7 @@ def test_a_log_reads_back(tmp_path):
     assert result.score.outcomes == (1.0, 0.0, 1.0, 1.0)
     (cost,) = run.costs
     assert cost.cost.strategy_bytes == {"ewc": 7}
-    assert cost.mean_loss == 1.25
+    assert (cost.cost.mean_loss, cost.cost.n_epochs, cost.cost.best_epoch) == (1.25, 0, None)
 
 
 def test_a_repeated_cell_takes_the_later_line(tmp_path):

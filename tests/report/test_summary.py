@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.report.conftest import header_line, score_line, write_log
 
-from everlearn.evaluation.stats import Interval, combine_intervals, mean_interval, paired_difference
+from everlearn.evaluation.stats import Interval, combine_intervals, mean_interval, paired_difference, seeds_interval
 from everlearn.report.matrix import build_matrix
 from everlearn.report.records import read_run
 from everlearn.report.summary import STREAM_METRICS, stream_metrics, summarise
@@ -77,14 +77,45 @@ def test_a_run_without_scores_knows_nothing(tmp_path):
     assert stream_metrics(build_matrix(run, 0)) == dict.fromkeys(STREAM_METRICS)
 
 
-def test_several_seeds_give_students_interval(tmp_path):
+def test_forgetting_allows_for_the_best_step_having_been_picked(tmp_path):
+    cells = [(0, "a", RIGHT), (1, "a", WORSE), (1, "b", RIGHT), (2, "a", WORSE), (2, "b", RIGHT), (2, "c", RIGHT)]
+    lines = [score_line(0, after, None, task, outcomes) for after, task, outcomes in cells]
+    run = read_run(write_log(tmp_path, [header_line({0: ["a", "b", "c"]}), *lines]))
+    found = stream_metrics(build_matrix(run, 0))["forgetting"]
+    assert found.value == pytest.approx(0.1)
+    drops = [paired_difference(WORSE, start, level=0.975) for start in (RIGHT, WORSE)]
+    ends = [max(drop.low for drop in drops), max(drop.high for drop in drops)]
+    b = paired_difference(RIGHT, RIGHT)
+    wanted = combine_intervals([Interval(0.2, *ends), Interval(b.difference, b.low, b.high)])
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
+
+
+def test_several_seeds_give_an_interval_over_seeds_and_items(tmp_path):
     drops = [WORSE, RIGHT, [0] * 10]
     matrices = matrices_of(tmp_path, *drops)
     found = {matrix.seed: stream_metrics(matrix) for matrix in matrices}
     entry = summarise(matrices, found)["backward_transfer"]
-    expected = mean_interval([-0.2, 0.0, -0.8])
-    assert (entry["mean"], entry["low"], entry["high"]) == pytest.approx((expected.value, expected.low, expected.high))
-    assert (entry["n_seeds"], entry["over"]) == (3, "seeds")
+    expected = seeds_interval([found[seed]["backward_transfer"] for seed in range(3)], (-1.0, 1.0))
+    assert (entry["mean"], entry["low"], entry["high"]) == pytest.approx((expected.value, -1.0, expected.high))
+    assert expected.high > mean_interval([-0.2, 0.0, -0.8]).high
+    assert (entry["n_seeds"], entry["over"]) == (3, "seeds and items")
+    stability = summarise(matrices, found)["stability"]  # 0.75, 1, 0
+    assert (stability["low"], stability["over"]) == (pytest.approx(mean_interval([0.75, 1.0, 0.0]).low), "seeds")
+
+
+def test_seeds_that_coincide_are_as_sure_as_their_items_and_no_score_leaves_its_range(tmp_path):
+    matrices = matrices_of(tmp_path, WORSE, WORSE)
+    found = {matrix.seed: stream_metrics(matrix) for matrix in matrices}
+    summary = summarise(matrices, found)
+    one = found[0]["average_accuracy"]
+    entry = summary["average_accuracy"]
+    assert (entry["low"], entry["high"]) == pytest.approx((one.low, one.high))
+    assert math.isnan(summary["stability"]["low"])
+    far = summarise(
+        *(lambda m: (m, {one.seed: stream_metrics(one) for one in m}))(matrices_of(tmp_path, RIGHT, [0] * 10))
+    )
+    assert all(0 <= far[name]["low"] <= far[name]["high"] <= 1 for name in ("average_accuracy", "learning_accuracy"))
+    assert all(-1 <= far[name]["low"] <= far[name]["high"] <= 1 for name in ("backward_transfer", "forgetting"))
 
 
 def test_unfinished_seeds_stay_out_where_others_are_complete(tmp_path):

@@ -42,7 +42,7 @@ def test_the_optimizer_steps_along_the_projected_gradient(llama, bert, monkeypat
     monkeypatch.setattr(agem, "project_against", watched_projection)
     bench = make_bench("plain", llama, bert, head="shared")
     options = {"optimizer": "sgd", "learning_rate": 0.5, "clip": None}
-    bench.learn(bench.run(["agem", Watching()], **options))
+    bench.learn(bench.run([{"name": "agem", "protect": "gradient"}, Watching()], **options))
     assert any(changed for *_, changed in cosines)
     assert all(after >= -1e-6 for _, after, _ in cosines)
     assert all(changed == (before < 0) for before, _, changed in cosines)

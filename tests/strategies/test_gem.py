@@ -48,7 +48,7 @@ def test_the_optimizer_steps_along_a_gradient_that_points_against_no_memory(four
 
     monkeypatch.setattr(gem, "project_against_all", watched)
     options = {"optimizer": "sgd", "learning_rate": 0.5, "clip": None}
-    four_tasks.learn(four_tasks.run(["gem", Watching()], **options))
+    four_tasks.learn(four_tasks.run([{"name": "gem", "protect": "gradient"}, Watching()], **options))
     assert n_references == sorted(n_references)
     assert set(n_references) == {1, 2, 3}
     assert sum(changed for *_, changed in cosines) > 5

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from everlearn.models.lora import lora_layers
 from support.runs import make_bench
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,19 @@ def moved(bench, strength):
 
 def test_stronger_holds_closer(plain):
     assert moved(plain, 10.0) < 0.3 * moved(plain, 0.0)
+
+
+def test_beside_a_lora_a_task_it_holds_the_whole_matrix(llama, bert):
+    bench, come, sizes = make_bench("causal_lora", llama, bert), [], []
+    for strength in (0.0, 0.1, 10.0):
+        run = bench.learn(bench.run(["inclora", {"name": "l2", "strength": strength}], optimizer="sgd", clip=None))
+        layers = lora_layers(run.model.network).values()
+        come.append(sum(layer.get_delta_weight("task_2").square().sum().item() for layer in layers))
+        sizes.append(run.strategies[1].state_bytes())
+        assert list(run.strategies[1].anchor_) == list(run.model.adapters.trainable())
+    assert come[2] < 0.7 * come[0]
+    assert come[2] < come[1] < come[0]
+    assert len(set(sizes)) == 1
 
 
 def test_the_page_on_adding_a_method_prints_this_file():

@@ -197,7 +197,7 @@ def test_a_home_exports_the_weights_that_a_task_answers_with(adapter, merged, ll
     versions = home._versions()
     run = versions.open(2, versions.learned_tasks(2))
     task, wanted = run.tasks["add_0"], answers(run, run.tasks["add_0"])
-    folder = home.export(tmp_path / "out", merged=merged, task="add_0")
+    folder = home.export(tmp_path / "out", merged=merged, task="add_0").path
     network = AutoModelForCausalLM.from_pretrained(llama if adapter == "lora" and not merged else folder)
     network = PeftModel.from_pretrained(network, folder) if adapter == "lora" and not merged else network
     with torch.no_grad():

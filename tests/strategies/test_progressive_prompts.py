@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from everlearn.models.prompts import prompts_of
-from support.runs import Bench, answers, make_bench, weights
+from support.runs import Bench, answers, learn_at, make_bench, weights
 from support.tasks import prompt_task
 
 
@@ -42,6 +42,16 @@ def test_only_the_present_task_s_prompt_moves(bench):
     for task in bench.tasks:
         begun.strategies[0].adapt_model(begun, task)
     assert not torch.equal(now[new], prompts_of(begun.model.network).values[2])
+
+
+def test_replayed_rows_don_t_move_the_heads_of_earlier_tasks(llama, bert):
+    bench = make_bench("classify", llama, bert)
+    run = bench.learn(bench.run([{"name": "progressive_prompts", "length": 3}, "replay"], weight_decay=0.1), upto=1)
+    before = answers(run, bench.tasks[0])
+    learn_at(run, bench.tasks[1], 1)
+    assert torch.equal(answers(run, bench.tasks[0]), before)
+    learn_at(run, bench.tasks[0], 2)
+    assert not torch.equal(answers(run, bench.tasks[0]), before)
 
 
 @pytest.mark.parametrize("kind", ["causal_lora", "classify"])

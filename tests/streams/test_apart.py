@@ -3,7 +3,6 @@ import torch
 
 from everlearn.errors import StreamError
 from everlearn.streams.apart import Apart, digests_of, keep_apart
-from everlearn.streams.checking import digest_of
 from everlearn.types import Stream, Task, TensorRows
 from support.tasks import tensor_task
 
@@ -54,15 +53,15 @@ def test_it_is_told_instead_where_one_of_the_two_allows_it(which):
     first, second = keep_apart(Stream("s", tasks), ["a", "b"])
     assert first.notes == ()
     assert second.notes == (
-        "task 'b': rows of it that are evaluation items of 'a': 1 (allow_overlap is set)",
-        "task 'a': rows of it that are evaluation items of 'b': 1 (allow_overlap is set)",
+        "task 'b': rows of it that are evaluation items of 'a': 1 (allow_overlap is set).",
+        "task 'a': rows of it that are evaluation items of 'b': 1 (allow_overlap is set).",
     )
 
 
 def test_what_is_nearly_the_same_is_told():
     stream = keep_apart(Stream("s", (A, _task("b", ["C ", "x"], "y"))), ["a", "b"])
     assert stream.tasks[1].notes == (
-        "task 'b': rows of it that differ from evaluation items of 'a' in case, white space or Unicode form alone: 1",
+        "task 'b': rows of it that differ from evaluation items of 'a' in case, white space or Unicode form alone: 1.",
     )
 
 
@@ -90,7 +89,14 @@ def test_rows_of_tensors_are_compared_by_their_bytes():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int64, torch.bool])
 def test_tensors_of_any_type_and_shape_have_digests(dtype):
     x = torch.tensor([[[1, 0]], [[0, 1]], [[1, 0]]]).to(dtype)
-    first, second, third = digests_of(TensorRows(x.transpose(1, 2), torch.zeros(3)))
+    task = tensor_task(0)
+    first, second, third = digests_of(task, TensorRows(x.transpose(1, 2), torch.zeros(3)))
     assert first == third != second
-    assert len(list(digests_of(TensorRows(torch.arange(3), torch.zeros(3))))) == 3
-    assert list(digests_of([{"text": "a"}])) == [digest_of({"text": "a"})]
+    assert len(set(digests_of(task, TensorRows(torch.arange(3), torch.zeros(3))))) == 3
+
+
+def test_samples_of_several_shapes_have_digests():
+    rows = [{"x": x, "y": 0} for x in (torch.arange(2), torch.arange(3), torch.arange(2), [1, 2], "a", [1, 2])]
+    found = list(digests_of(tensor_task(0), rows))
+    assert len(set(found)) == 4
+    assert (found[0], found[3]) == (found[2], found[5])

@@ -1,7 +1,8 @@
 import pytest
 
 from everlearn.errors import StreamError
-from everlearn.streams.labels import BadRow, LabelBook, key_of
+from everlearn.streams.labels import BadRow, LabelBook, key_of, with_labels
+from everlearn.types import Task
 
 
 def _numbered(book, labels, **options):
@@ -42,7 +43,7 @@ def test_a_number_is_one_label_however_it_is_written_and_it_is_told():
     ]
     assert (given, book.order("t")) == ([0, 1, 1, 0, 0], (("0", "1"), [1, 0]))
     assert book.notes("task 't'") == [
-        "task 't': the labels '1' and '1.0' are one", "task 't': the labels '0' and '0.0' are one",
+        "task 't': the labels '1' and '1.0' are one.", "task 't': the labels '0' and '0.0' are one.",
     ]  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def test_white_space_around_a_name_makes_no_label_of_its_own():
     book = LabelBook()
     assert [book.number(label) for label in ("pos", "neg ", "pos ", "neg")] == [0, 1, 0, 1]
     assert book.order("t")[0] == ("neg", "pos")
-    assert "the labels 'neg' and 'neg ' are one" in book.notes("t")[1]
+    assert "the labels 'neg' and 'neg ' are one." in book.notes("t")[1]
 
 
 def test_minus_one_beside_zero_is_told_and_the_coding_of_two_classes_is_not():
@@ -122,3 +123,14 @@ def test_declared_labels_are_names_or_indices():
 def test_labels_that_are_not_declared_are_bad(label, untyped, name, reason):
     with pytest.raises(BadRow, match=reason):
         LabelBook(["no", "yes"]).number(label, untyped=untyped, name=name)
+
+
+def test_labels_are_numbered_as_they_were_before():
+    rows = [{"tokens": ["a", "b"], "tags": [0, 1]}]
+    known = with_labels(Task("t", "tag", rows, rows, rows, labels=("B-X", "O")), ["O", "B-X", "B-Y"])
+    assert known.labels == ("O", "B-X", "B-Y")
+    assert known.train == known.evaluation == known.validation == [{"tokens": ["a", "b"], "tags": [1, 0]}]
+    words = [{"text": "a", "label": 1}]
+    assert with_labels(Task("t", "classify", words, [], labels=("no", "yes")), ["yes", "no"]).train[0]["label"] == 0
+    with pytest.raises(StreamError, match=r"^task 't': has labels that it had not before. Got \['yes'\]. Known: no"):
+        with_labels(Task("t", "classify", words, [], labels=("no", "yes")), ["no"])

@@ -181,7 +181,7 @@ def test_rows_set_aside_are_told():
     n_items, n_validation = len(task.evaluation), len(task.validation)
     assert task.notes == (
         f"task 't': of 400 rows, {n_items} are held out for evaluation and {n_validation} are held out for early "
-        "stopping (validation)",
+        "stopping (validation).",
     )
 
 

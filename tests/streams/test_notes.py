@@ -15,7 +15,7 @@ def test_rows_that_nearly_are_evaluation_items_are_told():
     (note,) = _notes([_ask("x"), _ask("If a:")], [_ask("if  a:"), _ask("y")])
     assert note == (
         "task 't': evaluation rows that differ from a row of train in case, white space or Unicode form alone: "
-        "1 of 2, the first is evaluation row 1 and train row 2"
+        "1 of 2, the first is evaluation row 1 and train row 2."
     )
 
 
@@ -44,14 +44,15 @@ def test_equal_rows_are_no_two_answers():
 def test_a_text_with_two_labels_is_told():
     rows = [{"text": "a", "label": "x"}, {"text": "a", "label": "y"}]
     (note,) = _notes(rows, [{"text": "b", "label": "x"}])
-    assert note == "task 't': texts of train with two answers or more: 1, the first at train row 1 and train row 2"
+    assert note == "task 't': texts of train with two answers or more: 1, the first at train row 1 and train row 2."
 
 
 def test_labels_that_are_in_evaluation_only_are_told():
     rows = [{"text": text, "label": label} for text, label in ("ax", "bx", "cy", "dz", "ez")]
     (note,) = _notes(rows[:2], rows[2:])
-    assert (
-        note == "task 't': labels in evaluation that no training row has, so that they can't be right: 'y' (1), 'z' (2)"
+    assert note == (
+        "task 't': labels in evaluation that no training row has, so that they can't be right unless learned before: "
+        "'y' (1), 'z' (2)."
     )
     tags = [{"tokens": [word], "tags": [tag]} for word, tag in (("a", "O"), ("b", "B-X"))]
     assert _notes(tags[:1], tags[1:]) == (note.replace("'y' (1), 'z' (2)", "'B-X' (1)"),)

@@ -1,7 +1,7 @@
 """Runs over the tiny tasks, for each kind of model that a method must work with."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from everlearn.models.load import AdapterConfig, ModelConfig, load_model
 from everlearn.runs import Listener, Run
 from everlearn.strategy import Strategy
 from everlearn.types import Cost, Task
-from support.tasks import classify_task, prompt_task, tag_task, tensor_task
+from support.tasks import classify_task, contrary_task, prompt_task, tag_task, tensor_task
 
 KINDS = ("causal_lora", "causal_full", "classify", "plain")
 TRAITS = {  # of each kind's model, see `Model.traits`; checked in tests/contract/test_class.py
@@ -24,6 +24,9 @@ TRAITS = {  # of each kind's model, see `Model.traits`; checked in tests/contrac
     "causal_full": ("causal", "full"),
     "classify": ("classify", "lora", "task_head"),
     "plain": ("tensor", "full", "task_head"),
+    "domain": ("tensor", "full", "task_head"),
+    "contrary_lora": ("causal", "lora"),
+    "contrary_full": ("causal", "full"),
 }
 
 
@@ -91,14 +94,22 @@ class Bench:
 
 
 def make_bench(kind: str, llama: Path, bert: Path, head: str = "task", dropout: float = 0.0) -> Bench:
-    """Return the bench of one of KINDS, or of `tag`. `dropout`: of the LoRA, or of the plain module."""
+    """Return the bench of one of KINDS, or of `tag`; or of tasks that get in each other's way, `domain` or `contrary`.
+
+    Args:
+        dropout: of the LoRA, or of the plain module.
+    """
     lora = AdapterConfig("lora", rank=4, dropout=dropout)
+    mlp = ModelConfig("mlp", head=head, options={"hidden": [16], "dropout": dropout})
     makers: dict[str, tuple[ModelConfig, Callable[[int], Task]]] = {
         "causal_lora": (ModelConfig(str(llama), lora), prompt_task),
         "causal_full": (ModelConfig(str(llama), AdapterConfig("full")), prompt_task),
         "classify": (ModelConfig(str(bert), lora, head=head), classify_task),
         "tag": (ModelConfig(str(bert), lora, head=head), tag_task),
-        "plain": (ModelConfig("mlp", head=head, options={"hidden": [16], "dropout": dropout}), tensor_task),
+        "plain": (mlp, tensor_task),
+        "domain": (mlp, lambda number: replace(tensor_task(number), labels=("no", "yes"))),
+        "contrary_lora": (ModelConfig(str(llama), lora), contrary_task),
+        "contrary_full": (ModelConfig(str(llama), AdapterConfig("full")), contrary_task),
     }
     config, make_task = makers[kind]
     return Bench(kind, config, tuple(make_task(number) for number in range(2)))

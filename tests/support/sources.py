@@ -24,7 +24,7 @@ class Sums:
     by_type: bool = False
 
     verifier = None
-    max_new_tokens = 2
+    max_new_tokens = 4
 
     def held_out(self, n: int) -> list[Row]:
         return [sum_row(self.held_out_from + i) for i in range(n)]
@@ -66,7 +66,7 @@ class Turning:
     at: int = 10
 
     verifier = None
-    max_new_tokens = 2
+    max_new_tokens = 4
 
     def held_out(self, n: int) -> list[Row]:
         return [sum_row(100 + i) for i in range(n)]

@@ -17,6 +17,13 @@ def prompt_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
     return Task(f"add_{number}", "prompt", rows[:n_train], rows[n_train:], max_new_tokens=4)
 
 
+def contrary_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
+    """Answer one kind of question in letters that are another task's own."""
+    letters = "abcd"[2 * number :][:2]
+    rows = [{"prompt": f"{'t' * (1 + n % 3)} {n}=", "completion": letters[n % 2]} for n in range(n_train + n_eval)]
+    return Task(f"say_{number}", "prompt", rows[:n_train], rows[n_train:], max_new_tokens=2)
+
+
 def text_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
     """Running text."""
     rows = [{"text": f"{number}: {'ab' * (n % 4)} {n}."} for n in range(n_train + n_eval)]

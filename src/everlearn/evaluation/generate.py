@@ -1,13 +1,15 @@
 """Generation in batches: deterministic answers to fixed prompts, and answers drawn from the model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import LogitsProcessor
+from transformers import GenerationConfig, LogitsProcessor
 
 from everlearn.models.objectives import CausalObjective
+from everlearn.models.prompts import language_model
 
 
 def generate_greedily(
@@ -17,13 +19,16 @@ def generate_greedily(
     max_new_tokens: int,
     device: torch.device,
 ) -> list[str]:
-    """Return the text that the model puts after each prompt, up to <eos> or `max_new_tokens`.
+    """Return the text that the model puts after each prompt, up to what ends an answer or `max_new_tokens`.
+
+    Each token is the likeliest one: whatever the checkpoint's own generation settings say (penalties, banned repeats,
+    least lengths, sampling) has no part in it but for the tokens that end an answer.
 
     Args:
         prompts: token ids, that leave room for the answer in the context; they are answered together.
     """
     answers = _generate(network, objective, prompts, max_new_tokens, device)
-    return objective.tokenizer.batch_decode(answers, skip_special_tokens=True)
+    return [objective.answer_of(answer) for answer in answers.tolist()]
 
 
 def draw_answers(
@@ -33,7 +38,7 @@ def draw_answers(
     uniforms: torch.Tensor,
     device: torch.device,
 ) -> list[list[int]]:
-    """Return the tokens of an answer to each prompt, drawn from the model at temperature 1, <eos> with them.
+    """Return the tokens of an answer to each prompt, drawn from the model at temperature 1, with the one that ends it.
 
     Args:
         prompts: token ids, that leave room for the answer in the context.
@@ -41,10 +46,9 @@ def draw_answers(
             on its own prompt and numbers, not on the batch that it is drawn in.
     """
     n, draw = uniforms.shape[1], _Draw(uniforms.to(device))
-    options = {"logits_processor": [draw], "repetition_penalty": 1.0}  # some models' own settings have another
-    drawn = _generate(network, objective, prompts, n, device, **options).tolist()
-    end = objective.tokenizer.eos_token_id
-    return [answer[: answer.index(end) + 1] if end in answer else answer for answer in drawn]
+    drawn = _generate(network, objective, prompts, n, device, logits_processor=[draw]).tolist()
+    ends = [next((i for i, token in enumerate(answer) if token in objective.stop_ids), n) for answer in drawn]
+    return [answer[: end + 1] for answer, end in zip(drawn, ends, strict=True)]
 
 
 def _generate(
@@ -59,20 +63,31 @@ def _generate(
     padding = [longest - len(prompt) for prompt in prompts]
     ids = [[objective.pad_id] * n + prompt for n, prompt in zip(padding, prompts, strict=True)]
     mask = [[0] * n + [1] * len(prompt) for n, prompt in zip(padding, prompts, strict=True)]
-    answers = network.generate(
-        input_ids=torch.tensor(ids, device=device),
-        attention_mask=torch.tensor(mask, device=device),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        pad_token_id=objective.pad_id,
-        eos_token_id=objective.tokenizer.eos_token_id,
-        **options,
-    )
+    with _without_own_settings(network):
+        answers = network.generate(
+            input_ids=torch.tensor(ids, device=device),
+            attention_mask=torch.tensor(mask, device=device),
+            generation_config=GenerationConfig(
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=objective.pad_id,
+                eos_token_id=objective.stop_ids or None,
+            ),
+            **options,
+        )
     return answers[:, longest:]
+
+
+@contextmanager
+def _without_own_settings(network: nn.Module) -> Iterator[None]:
+    """Let a model forget its generation settings meanwhile: transformers fills what a call leaves open from them."""
+    model = language_model(network)
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 class _Draw(LogitsProcessor):

@@ -10,15 +10,17 @@ import torch
 import torch.distributed
 from accelerate import Accelerator
 from seqeval.metrics import f1_score as entity_f1
+from seqeval.metrics.sequence_labeling import get_entities
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from everlearn.errors import ConfigError, StreamError, describe, nearest
 from everlearn.evaluation.generate import generate_greedily
-from everlearn.evaluation.stats import outcome_interval
+from everlearn.evaluation.stats import Interval, jackknife_interval, outcome_interval, range_of, within
 from everlearn.learners.gradients import to_device
-from everlearn.learners.loader import row_batches
+from everlearn.learners.loader import feature_batches
+from everlearn.models.chat import as_messages
 from everlearn.models.load import Model
-from everlearn.models.objectives import item_losses
+from everlearn.models.objectives import CausalObjective, Features, item_losses
 from everlearn.registry import find
 from everlearn.types import Row, Rows, Score, Task
 
@@ -33,11 +35,11 @@ METRICS = {
 
 @dataclass(frozen=True)
 class _Result:
-    """One metric: its value, an outcome per item, and whether the value is the outcomes' mean."""
+    """One metric: its value, an outcome per item; and where it is not their mean, its value without each item."""
 
     value: float
     outcomes: list[float]
-    is_mean: bool = True
+    without: list[float] | None = None
 
 
 def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerator, batch_size: int = 64) -> Score:
@@ -71,7 +73,7 @@ def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerato
 def metric_names(task: Task) -> tuple[str, ...]:
     """Return the metrics to compute for a task, the one that fills the matrix first."""
     known = METRICS[task.kind]
-    regression = task.kind == "tensor" and task.evaluation.y.is_floating_point()
+    regression = task.kind == "tensor" and task.targets(task.evaluation[:1]).is_floating_point()
     names = tuple(task.metrics) or (("negative_mse",) if regression else known[:1])
     for name in names:
         if name not in known:
@@ -86,6 +88,8 @@ def _score(
     share = _Share(accelerator, batch_size)
     results: dict[str, _Result] = {}
     for name in names:
+        if name in results:  # one pass gives all that can be told from it
+            continue
         if name == "exact_match":
             results[name] = _exact_match(model, task, rows, share)
         elif name == "choice":
@@ -93,7 +97,8 @@ def _score(
         elif name in ("token_log_likelihood", "perplexity"):
             results["token_log_likelihood"] = _token_log_likelihood(model, task, rows, share)
         elif name == "negative_mse":
-            losses = share.over_batches(model, task, rows, lambda outputs, n: (-2 * item_losses(outputs)).tolist())
+            features = model.objective.encode_answers(rows, task)
+            losses = share.over_batches(model, features, lambda outputs, n: (-2 * item_losses(outputs)).tolist())
             results[name] = _Result(_mean(losses), losses)
         elif task.kind == "tag":
             results.update(_tags(model, task, rows, share))
@@ -117,11 +122,11 @@ class _Share:
                 done[number] = work(items[low : low + self.batch_size])
         return self._together(done)
 
-    def over_batches(self, model: Model, task: Task, rows: Rows, work: Callable[[Any, int], list[Any]]) -> list[Any]:
-        """Return `work(outputs, batch rows)` of each batch of encoded rows, in the order of the rows."""
+    def over_batches(self, model: Model, features: Features, work: Callable[[Any, int], list[Any]]) -> list[Any]:
+        """Return `work(outputs, batch size)` of each batch of features, in their order."""
         done = {}
         processes = {"rank": self.accelerator.process_index, "world_size": self.accelerator.num_processes}
-        for indices, batch in row_batches(model.objective, rows, task, self.batch_size, **processes):
+        for indices, batch in feature_batches(model.objective, features, self.batch_size, **processes):
             outputs = model.objective.forward(model.network, to_device(batch, self.accelerator.device))
             done[indices[0]] = work(outputs, len(indices))
         return self._together(done)
@@ -135,25 +140,26 @@ class _Share:
 
 
 def _exact_match(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:
-    texts = [model.objective.prompt_and_completion(row) for row in rows]
     room = model.objective.answer_room(task)
-    prompts = model.objective.prompt_ids([prompt for prompt, _ in texts], room)
+    prompts = model.objective.questions(rows, room)
     order = sorted(range(len(rows)), key=lambda i: len(prompts[i]))  # those of like length share a batch
     answers = share.over(
         [prompts[i] for i in order],
-        lambda batch: generate_greedily(
-            model.network, model.objective, batch, room, share.accelerator.device
-        ),
+        lambda batch: generate_greedily(model.network, model.objective, batch, room, share.accelerator.device),
     )
     answer_of = dict(zip(order, answers, strict=True))
-    outcomes = [float(is_right(task, answer_of[i], row, texts[i][1])) for i, row in enumerate(rows)]
+    outcomes = [float(is_right(task, answer_of[i], row, model.objective)) for i, row in enumerate(rows)]
     return _Result(_mean(outcomes), outcomes)
 
 
-def is_right(task: Task, answer: str, row: Row, completion: str) -> bool:
-    """Return whether an answer is that of its row: by the task's verifier, or the same text as the completion."""
+def is_right(task: Task, answer: str, row: Row, objective: CausalObjective) -> bool:
+    """Return whether an answer is that of its row: by the task's verifier, or the text that was to come.
+
+    That text is what the tokenizer gives back of the completion: it may drop capitals, say, and then no model that
+    uses it could ever give the completion itself.
+    """
     if task.verifier is None:
-        return answer.strip() == completion.strip()
+        return answer.strip() == objective.right_answer(row)
     return find("verifier", task.verifier, f"task {task.name!r}: verifier")(answer, row)
 
 
@@ -164,26 +170,36 @@ def _choice(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:
         if "choices" not in row or not row["choices"]:
             way_out = "Add a column choices with the possible completions, or use exact_match"
             raise StreamError(describe(f"task {task.name!r}, row {i}", "has no choices", dict(row), way_out))
-        options += [{"prompt": row["prompt"], "completion": _like(row["completion"], c)} for c in row["choices"]]
-    values = share.over_batches(model, task, options, _row_means)
+        options += [_answered(row, choice) for choice in row["choices"]]
+    values = share.over_batches(model, model.objective.encode_answers(options, task), _row_means)
     outcomes, start = [], 0
     for row in rows:
         scores = values[start : start + len(row["choices"])]
         start += len(scores)
         best = row["choices"][max(range(len(scores)), key=scores.__getitem__)]
-        outcomes.append(float(best.strip() == row["completion"].strip()))
+        outcomes.append(float(best.strip() == as_messages(row)[-1]["content"].strip()))
     return _Result(_mean(outcomes), outcomes)
 
 
-def _like(completion: str, choice: str) -> str:
-    """Give a choice the white space that the row's completion begins with."""
-    return completion[: len(completion) - len(completion.lstrip())] + choice.strip()
+def _answered(row: Row, choice: str) -> Row:
+    """Return a row whose answer is one of its choices, with the white space that its own answer begins with."""
+    if row.get("messages") is not None:
+        *before, answer = row["messages"]
+        return {**row, "messages": [*before, {**answer, "content": choice}]}
+    completion = row["completion"]
+    space = completion[: len(completion) - len(completion.lstrip())]
+    return {**row, "completion": space + choice.strip()}
 
 
 def _token_log_likelihood(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:
-    pairs = share.over_batches(model, task, rows, _row_sums)
-    total, n_tokens = sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
-    return _Result(total / n_tokens, [value / max(1, n) for value, n in pairs], is_mean=False)
+    """A text that falls into several examples is one item, whose tokens are taken together."""
+    features = model.objective.encode_answers(rows, task)
+    sums, counts = [0.0] * len(rows), [0] * len(rows)
+    for feature, (value, n) in zip(features, share.over_batches(model, features, _row_sums), strict=True):
+        sums[feature["row"]] += value
+        counts[feature["row"]] += n
+    outcomes = [value / max(1, n) for value, n in zip(sums, counts, strict=True)]
+    return _Result(sum(sums) / max(1, sum(counts)), outcomes, _ratios_without(sums, counts))
 
 
 def _row_sums(outputs: Any, n_rows: int) -> list[tuple[float, int]]:
@@ -201,24 +217,61 @@ def _row_means(outputs: Any, n_rows: int) -> list[float]:
 def _labels(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Result]:
     pairs = share.over_batches(
         model,
-        task,
-        rows,
+        model.objective.encode_answers(rows, task),
         lambda outputs, n: list(zip(outputs.logits.argmax(-1).tolist(), outputs.targets.tolist(), strict=True)),
     )
     predicted, right = (numpy.array(side) for side in zip(*pairs, strict=True))
     outcomes = (predicted == right).astype(float).tolist()
     if len(task.labels or set(right.tolist())) == 2:
         positive = _positive_class(model, task, right)
-        f1 = f1_score(right == positive, predicted == positive, zero_division=0.0)
+
+        def f1(right: numpy.ndarray, predicted: numpy.ndarray) -> float:
+            return float(f1_score(right == positive, predicted == positive, zero_division=0.0))
     else:
-        f1 = f1_score(right, predicted, average="macro", zero_division=0.0)
-    # 0 by definition where there is but one class; scikit-learn would warn as well
-    matthews = float(matthews_corrcoef(right, predicted)) if len({*right.tolist(), *predicted.tolist()}) > 1 else 0.0
+        known = _classes(model, task, right)
+
+        def f1(right: numpy.ndarray, predicted: numpy.ndarray) -> float:
+            # over the task's classes: a head that tasks share has others; a guess of one is wrong, but no class here
+            classes = sorted({*right.tolist(), *predicted.tolist()} & known)
+            return float(f1_score(right, predicted, labels=classes, average="macro", zero_division=0.0))
+
     return {
         "accuracy": _Result(_mean(outcomes), outcomes),
-        "f1": _Result(float(f1), outcomes, is_mean=False),
-        "matthews": _Result(matthews, outcomes, is_mean=False),
+        "f1": _Result(f1(right, predicted), outcomes, _without(f1, right, predicted)),
+        "matthews": _Result(_matthews(right, predicted), outcomes, _without(_matthews, right, predicted)),
     }
+
+
+def _matthews(right: numpy.ndarray, predicted: numpy.ndarray) -> float:
+    """0 by definition where there is but one class; scikit-learn would warn as well."""
+    several = len({*right.tolist(), *predicted.tolist()}) > 1
+    return float(matthews_corrcoef(right, predicted)) if several else 0.0
+
+
+def _without(metric: Callable[..., float], right: numpy.ndarray, predicted: numpy.ndarray) -> list[float]:
+    """Return a metric without each item; items with the same target and guess give the same."""
+    if len(right) < 2:
+        return [metric(right, predicted)] * len(right)
+    found: dict[tuple[int, int], float] = {}
+    pairs = list(zip(right.tolist(), predicted.tolist(), strict=True))
+    for item, pair in enumerate(pairs):
+        if pair not in found:
+            found[pair] = metric(numpy.delete(right, item), numpy.delete(predicted, item))
+    return [found[pair] for pair in pairs]
+
+
+def _ratios_without(sums: Sequence[float], counts: Sequence[float]) -> list[float]:
+    """Return sum / count over all items but one, for each."""
+    total, n = sum(sums), sum(counts)
+    return [(total - own) / (n - of_own) if n > of_own else 0.0 for own, of_own in zip(sums, counts, strict=True)]
+
+
+def _classes(model: Model, task: Task, right: numpy.ndarray) -> set[int]:
+    """Return the targets that the task's classes have."""
+    if not task.labels:
+        return set(range(int(right.max()) + 1))
+    own_head = task.kind == "classify" and model.adapters.head_mode == "task"
+    return set(range(len(task.labels))) if own_head else {model.adapters.columns[label] for label in task.labels}
 
 
 def _positive_class(model: Model, task: Task, right: numpy.ndarray) -> int:
@@ -232,26 +285,38 @@ def _positive_class(model: Model, task: Task, right: numpy.ndarray) -> int:
 def _tags(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Result]:
     names = _tag_names(model, task)
 
-    def tags(outputs: Any, n_rows: int) -> list[tuple[list[str], list[str]]]:
-        found: list[tuple[list[str], list[str]]] = [([], []) for _ in range(n_rows)]
-        triples = zip(
-            outputs.owners.tolist(), outputs.targets.tolist(), outputs.logits.argmax(-1).tolist(), strict=True
-        )
-        for owner, right, guess in triples:
-            found[owner][0].append(names[right])
-            found[owner][1].append(names[guess])
+    def tags(outputs: Any, n_rows: int) -> list[list[str]]:
+        found: list[list[str]] = [[] for _ in range(n_rows)]
+        for owner, guess in zip(outputs.owners.tolist(), outputs.logits.argmax(-1).tolist(), strict=True):
+            found[owner].append(names[guess])
         return found
 
-    pairs = share.over_batches(model, task, rows, tags)
-    right, guessed = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    features = model.objective.encode_answers(rows, task)
+    right, guessed = [], []
+    for row, feature, found in zip(rows, features, share.over_batches(model, features, tags), strict=True):
+        answers = dict(zip(feature["read"], found, strict=True))
+        targets = {word: task.labels[tag] for word, tag in enumerate(row["tags"]) if tag >= 0}
+        right.append(list(targets.values()))
+        guessed.append([answers.get(word, "O") for word in targets])  # a word that was not read is missed
     per_sentence = [
         1.0 if not _entities(r) and not _entities(g) else float(entity_f1([r], [g], zero_division=0))
         for r, g in zip(right, guessed, strict=True)
     ]
     hits = [[float(a == b) for a, b in zip(r, g, strict=True)] for r, g in zip(right, guessed, strict=True)]
+    n_right, n_words = [sum(hit) for hit in hits], [len(hit) for hit in hits]
+    whole = [len({*get_entities(r)} & {*get_entities(g)}) for r, g in zip(right, guessed, strict=True)]
+    n_entities = [len(get_entities(r)) + len(get_entities(g)) for r, g in zip(right, guessed, strict=True)]
     return {
-        "entity_f1": _Result(float(entity_f1(right, guessed, zero_division=0)), per_sentence, is_mean=False),
-        "accuracy": _Result(_mean([h for s in hits for h in s]), [_mean(s) for s in hits if s], is_mean=False),
+        "entity_f1": _Result(
+            float(entity_f1(right, guessed, zero_division=0)),
+            per_sentence,
+            _ratios_without([2 * n for n in whole], n_entities),  # F1 = 2 found / (entities there + entities guessed)
+        ),
+        "accuracy": _Result(
+            sum(n_right) / max(1, sum(n_words)),
+            [_mean(hit) if hit else 1.0 for hit in hits],
+            _ratios_without(n_right, n_words),
+        ),
     }
 
 
@@ -270,11 +335,13 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _interval(name: str, result: _Result) -> tuple[float | None, float | None]:
-    """Wilson for right or wrong; else the t-interval of the outcomes, shifted to the value; None for one item."""
-    interval = outcome_interval(result.outcomes)
-    if math.isnan(interval.low):
-        return None, None
-    if result.is_mean:
-        return interval.low, interval.high
-    shift, lowest = result.value - interval.value, -1.0 if name == "matthews" else 0.0
-    return max(lowest, interval.low + shift), min(1.0, interval.high + shift)
+    """Wilson for right or wrong; Student for other means; else the jackknife, or where no item makes a difference to
+    the value the interval of the outcomes, moved to it; None for one item."""
+    bounds = range_of(name)
+    interval = outcome_interval(result.outcomes, bounds)
+    if result.without is not None:
+        moved = result.value - interval.value
+        around = within(Interval(result.value, interval.low + moved, interval.high + moved), bounds)
+        interval = jackknife_interval(result.value, result.without, bounds)
+        interval = around if math.isnan(interval.low) else interval
+    return (None, None) if math.isnan(interval.low) else (interval.low, interval.high)

@@ -1,18 +1,24 @@
 """Intervals and paired tests: how sure a score, or the difference of two scores on the same items, is.
 
-Everything is closed form: the same numbers on every machine, no random resampling. Intervals cover 95% unless told.
+No random resampling: the same numbers on every machine. Intervals cover 95% unless told. Those of a bounded number are
+cut to its range (`within`): what is cut away can't be the true value, so that they cover as often as before.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats as distributions
+from scipy.optimize import brentq
 
 from everlearn.errors import ConfigError, describe
 
 LEVEL = 0.95
+ROUNDING = 1e-12  # relative: a spread below it is one of floating-point numbers, not of scores
+TINY = np.finfo(float).tiny
+SHARE = (0.0, 1.0)
+RANGES = {"matthews": (-1.0, 1.0), "token_log_likelihood": (-math.inf, 0.0), "negative_mse": (-math.inf, 0.0)}
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,20 @@ class PairedDifference:
     test: str
 
 
+def range_of(metric: str, *, change: bool = False) -> tuple[float, float]:
+    """Return the range of a score by its name, a share unless it is in RANGES; or of the difference of two of them."""
+    low, high = RANGES.get(metric, SHARE)
+    return (low - high, high - low) if change else (low, high)
+
+
+def within(interval: Interval, bounds: tuple[float, float]) -> Interval:
+    """Return the interval cut to the range of what it is of; ends that are NaN stay so."""
+    low, high = (
+        end if math.isnan(end) else min(max(end, bounds[0]), bounds[1]) for end in (interval.low, interval.high)
+    )
+    return Interval(interval.value, low, high)
+
+
 def wilson_interval(n_right: float, n: int, level: float = LEVEL) -> Interval:
     """Return the share n_right / n with Wilson's score interval, sound at shares of 0 and 1.
 
@@ -60,26 +80,93 @@ def wilson_interval(n_right: float, n: int, level: float = LEVEL) -> Interval:
 
 
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-    """Return the mean with Student's interval: mean ± t·s/√n. For per-item values, and for one value per seed.
+    """Return the mean with Student's interval: mean ± t·s/√n. For independent values.
 
     Args:
-        values: [n] finite numbers. One value gives NaN bounds: a single seed says nothing about others.
+        values: [n] finite numbers. NaN bounds where they can't tell how sure the mean is: for one value, and for values
+            that all coincide, as the scores of two seeds on the same few items often do.
     Raises:
         ConfigError: if there is no value, or one is not finite.
     Source: Student 1908.
     """
     data = _finite(values, "mean_interval")
-    mean = float(data.mean())
-    if len(data) < 2:
+    mean, error = float(data.mean()), _standard_error(data)
+    if not error > 0:
         return Interval(mean, math.nan, math.nan)
-    half = float(distributions.t.ppf(_upper(level), len(data) - 1) * data.std(ddof=1) / math.sqrt(len(data)))
+    half = _t(level, len(data) - 1) * error
     return Interval(mean, mean - half, mean + half)
 
 
-def outcome_interval(outcomes: Sequence[float], level: float = LEVEL) -> Interval:
-    """Return the mean of per-item outcomes: Wilson's interval if all are 0 or 1, Student's otherwise."""
+def outcome_interval(
+    outcomes: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf), level: float = LEVEL
+) -> Interval:
+    """Return the mean of per-item outcomes: Wilson's interval if all are 0 or 1, else Student's within `bounds`."""
     data = _finite(outcomes, "outcome_interval")
-    return wilson_interval(float(data.sum()), len(data), level) if _is_binary(data) else mean_interval(data, level)
+    if _is_binary(data):
+        return wilson_interval(float(data.sum()), len(data), level)
+    return within(mean_interval(data, level), bounds)
+
+
+def jackknife_interval(
+    value: float, without: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf), level: float = LEVEL
+) -> Interval:
+    """Return a score that is no mean over items, such as F1, with its interval: value ± t·s, within `bounds`.
+
+    s² = (n−1)/n Σ_i (θ_i − mean θ)², θ_i the score without item i.
+
+    Args:
+        without: [n] the score without each of the items. NaN bounds where these all coincide, or there is but one.
+    Source: Tukey 1958; Efron & Stein 1981, The jackknife estimate of variance.
+    """
+    data = _finite(without, "jackknife_interval")
+    n = len(data)
+    error = math.sqrt((n - 1) / n * float(((data - data.mean()) ** 2).sum()))
+    if not error > 1e-12:
+        return Interval(value, math.nan, math.nan)
+    half = _t(level, n - 1) * error
+    return within(Interval(value, value - half, value + half), bounds)
+
+
+def seeds_interval(
+    parts: Sequence[Interval], bounds: tuple[float, float] = (-math.inf, math.inf), level: float = LEVEL
+) -> Interval:
+    """Return the mean over seeds, with an interval for other seeds and other items; a single seed's stands for itself.
+
+    parts: each seed's number, with its interval over the items, which all seeds share. With s the seeds' standard
+    deviation, low = mean − √((t·s/√S)² + a²), a being the mean over seeds of value − low; high likewise; within
+    `bounds`. So two seeds that coincide are as sure as their items. Where a seed has no interval of its own, it is
+    Student's over the seeds alone.
+
+    Raises:
+        ConfigError: if there are no parts.
+    Source: the sources of error, seeds and items, are those of readers and cases in Obuchowski & Rockette 1995; joined
+        as in `paired_seeds`, which see.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    student = mean_interval([part.value for part in parts], level)
+    below = float(np.mean([part.value - part.low for part in parts]))
+    above = float(np.mean([part.high - part.value for part in parts]))
+    if math.isnan(below + above):
+        return within(student, bounds)
+    half = 0.0 if math.isnan(student.low) else student.value - student.low
+    low, high = student.value - math.hypot(half, below), student.value + math.hypot(half, above)
+    return within(Interval(student.value, low, high), bounds)
+
+
+def highest_interval(candidates: Callable[[float], Sequence[Interval]], n: int, level: float = LEVEL) -> Interval:
+    """Return the highest of n estimates with an interval of the highest true value among them.
+
+    The highest was picked for being high, so that its own interval is too good. All n at once hold their true values
+    with probability `level` if each does with 1 − (1 − level)/n (Bonferroni); then the highest true value lies between
+    the highest lower and the highest upper end.
+
+    Args:
+        candidates: level -> the n estimates with intervals of that level.
+    Source: Dunn 1961, Multiple comparisons among means.
+    """
+    found = candidates(1 - (1 - level) / n)
+    return Interval(*(float(np.max([vars(one)[name] for one in found])) for name in ("value", "low", "high")))
 
 
 def paired_difference(before: Sequence[float], after: Sequence[float], level: float = LEVEL) -> PairedDifference:
@@ -88,7 +175,7 @@ def paired_difference(before: Sequence[float], after: Sequence[float], level: fl
     Right/wrong items: with b gained and c lost of n, p̃ = (b+1)/(n+2), q̃ = (c+1)/(n+2), the interval is
     p̃ − q̃ ± z·√((p̃ + q̃ − (p̃ − q̃)²)/(n+2)); it has a width even if no item differs. The p-value is the exact
     McNemar test.
-    Other items: Student's interval and test on the differences.
+    Other items: Student's interval and test on the differences; [0, 0] if no item differs.
 
     Args:
         before: [n] outcomes of one run or version.
@@ -110,27 +197,79 @@ def paired_difference(before: Sequence[float], after: Sequence[float], level: fl
         p_value = _mcnemar(n_gained, n_lost)
     else:
         test = "paired t"
-        interval = mean_interval(change, level)
+        interval = mean_interval(change, level) if change.any() else Interval(0.0, 0.0, 0.0)
         p_value = paired_t_p(change)
     discordance = float((change * change).mean())
     low, high = interval.low, interval.high
     return PairedDifference(float(change.mean()), low, high, p_value, n, n_lost, n_gained, discordance, test)
 
 
+def paired_seeds(
+    before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], level: float = LEVEL
+) -> PairedDifference:
+    """Return the mean of after − before over seeds that share their items; for one seed it is `paired_difference`.
+
+    Both sources of error count, for the claim is on other seeds and other items. d[s, i] being the differences,
+    V_s = var(means over items)/S and V_i = var(means over seeds)/n, the interval is
+    mean ± √(t²·V_s + z²·V_i), with t of S − 1 degrees of freedom. For right/wrong items V_i and the mean are those of
+    the items and two more, one gained and one lost in all seeds (with one seed: Bonett & Price's interval); for others
+    t of n − 1 takes the place of z. The p-value is 1 − the level at which the interval reaches 0.
+
+    It is cautious: what seeds and items do together enters V_s and V_i; where there is no
+    difference it calls 0% to 4% of comparisons significant, and a t-test over the seeds 4% to 92%
+    (benchmarks/comparisons.py: 2 to 5 seeds, 20 to 100 items).
+
+    Args:
+        before: [seeds][n] outcomes of one run. after: of the other, the same seeds and items in the same order.
+    Returns:
+        The difference; n, n_lost, n_gained and discordance are over the items' means.
+    Raises:
+        ConfigError: if the two differ in shape, are empty, or hold a value that is not finite.
+    Source: the two sources of error: Obuchowski & Rockette 1995, Hillis 2007 (several readers, several cases); without
+        the term that V_s and V_i share: Cameron, Gelbach & Miller 2011, Robust inference with multiway clustering.
+        Margins of unequal degrees of freedom joined by their squares: Zou & Donner 2008; it is never narrower than
+        Cochran & Cox's weighted t (1957), which holds its level (Lawton 1965).
+    """
+    if len(before) == 1 and len(after) == 1:
+        return paired_difference(before[0], after[0], level)
+    one, other = (np.stack([_finite(row, "paired_seeds") for row in rows]) for rows in (_alike(before), _alike(after)))
+    if one.shape != other.shape:
+        way_out = "Compare runs on the same seeds and items"
+        raise ConfigError(describe("paired_seeds", "shapes differ", (one.shape, other.shape), way_out))
+    change = other - one
+    of_items, of_seeds = change.mean(0), change.mean(1)
+    n_seeds, n = change.shape
+    if _is_binary(one.ravel()) and _is_binary(other.ravel()):
+        more = np.append(of_items, (1.0, -1.0))
+        margins = (_standard_error(of_seeds) * n / (n + 2), n_seeds - 1), (more.std() / math.sqrt(n + 2), math.inf)
+        centre, bounds = float(more.mean()), (-1.0, 1.0)
+    else:
+        margins = (_standard_error(of_seeds), n_seeds - 1), (_standard_error(of_items), n - 1)
+        centre, bounds = float(of_items.mean()), (-math.inf, math.inf)
+    half, p_value = _joined_margin(margins, level), _joined_p(margins, centre)
+    value, discordance = float(of_items.mean()), float((of_items * of_items).mean())
+    ends = (0.0, 0.0) if not change.any() and math.isnan(half) else (centre - half, centre + half)
+    interval = within(Interval(value, *ends), bounds)
+    lost, gained = int((of_items < 0).sum()), int((of_items > 0).sum())
+    return PairedDifference(value, interval.low, interval.high, p_value, n, lost, gained, discordance, "seeds × items")
+
+
 def paired_t_p(differences: Sequence[float]) -> float:
     """Return the two-sided p-value of Student's test that paired differences have mean 0; NaN for a single one.
 
-    Source: Student 1908.
+    n differences that coincide have no spread to judge by; theirs is the sign test's, 2^(1−n). It is never 0.
+
+    Source: Student 1908; Arbuthnot 1710.
     """
     change = _finite(differences, "paired_t_p")
     if not change.any():
         return 1.0
     if len(change) < 2:
         return math.nan
-    spread = float(change.std(ddof=1)) / math.sqrt(len(change))
-    if spread == 0.0:  # every item moved by the same amount
-        return 0.0
-    return float(2 * distributions.t.sf(abs(float(change.mean())) / spread, len(change) - 1))
+    error = _standard_error(change)
+    if error == 0.0:
+        return max(2.0 ** (1 - len(change)), TINY)
+    return max(float(2 * distributions.t.sf(abs(float(change.mean())) / error, len(change) - 1)), TINY)
 
 
 def items_needed(
@@ -174,8 +313,9 @@ def items_needed(
 def combine_intervals(parts: Sequence[Interval]) -> Interval:
     """Return the mean of independent estimates, with the interval that follows from theirs.
 
-    low = θ − √Σ(θ_i − l_i)²/k, high = θ + √Σ(h_i − θ_i)²/k. It keeps the shape of the parts (Wilson's near 0 and 1),
-    and the parts may be paired differences. For one run each task is a part: its items are apart from the others'.
+    low = θ − √Σ(θ_i − l_i)²/k, high = θ + √Σ(h_i − θ_i)²/k. It keeps the shape of the parts (Wilson's near 0 and 1)
+    and their range, and the parts may be paired differences. For one run each task is a part: its items are apart from
+    the others'.
 
     Raises:
         ConfigError: if there are no parts.
@@ -201,11 +341,46 @@ def difference_of_intervals(before: Interval, after: Interval) -> Interval:
     return Interval(value, value - below, value + above)
 
 
+def at_level(interval: Interval, level: float) -> Interval:
+    """Return a 95% interval of which no more is known as one of another level: its margins times z_level/z_0.95."""
+    factor = _z(level) / _z(LEVEL)
+    low = interval.value - factor * (interval.value - interval.low)
+    return Interval(interval.value, low, interval.value + factor * (interval.high - interval.value))
+
+
 def _binary_difference(n: int, n_gained: int, n_lost: int, level: float) -> Interval:
     gained, lost = (n_gained + 1) / (n + 2), (n_lost + 1) / (n + 2)
     centre = gained - lost
     half = _z(level) * math.sqrt((gained + lost - centre * centre) / (n + 2))
     return Interval((n_gained - n_lost) / n, max(-1.0, centre - half), min(1.0, centre + half))
+
+
+def _alike(rows: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
+    if len({len(row) for row in rows}) != 1:
+        lengths = [len(row) for row in rows]
+        raise ConfigError(describe("paired_seeds", "seeds differ in their items", lengths, "Compare on the same items"))
+    return rows
+
+
+def _joined_margin(margins: Sequence[tuple[float, float]], level: float) -> float:
+    """Return √Σ(t·error)² for (standard error, degrees of freedom) of each source; NaN where none can be told."""
+    half = math.hypot(*(error and _t(level, freedom) * error for error, freedom in margins))
+    return half if half > 0 else math.nan
+
+
+def _joined_p(margins: Sequence[tuple[float, float]], centre: float) -> float:
+    """Return 1 − the level at which `_joined_margin` is as wide as the distance to 0; NaN where it can't be told."""
+    if centre == 0:
+        return 1.0
+    if math.isnan(_joined_margin(margins, LEVEL)):
+        return math.nan
+
+    def excess(log_p: float) -> float:
+        ends = (-distributions.t.ppf(math.exp(log_p) / 2, freedom) for _, freedom in margins)
+        return math.hypot(*(error and t * error for t, (error, _) in zip(ends, margins, strict=True))) - abs(centre)
+
+    lowest = math.log(TINY)
+    return TINY if excess(lowest) < 0 else math.exp(brentq(excess, lowest, 0.0))
 
 
 def _mcnemar(n_gained: int, n_lost: int) -> float:
@@ -224,6 +399,18 @@ def _smallest(holds, limit: int = 10**12) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high
+
+
+def _standard_error(data: np.ndarray) -> float:
+    """Return s/√n: NaN for one value, 0 for values that coincide but for rounding."""
+    if len(data) < 2:
+        return math.nan
+    error = float(data.std(ddof=1)) / math.sqrt(len(data))
+    return error if error > ROUNDING * float(np.abs(data).max()) else 0.0
+
+
+def _t(level: float, freedom: float) -> float:
+    return float(distributions.t.ppf(_upper(level), freedom))
 
 
 def _z(level: float) -> float:

@@ -1,6 +1,6 @@
-"""Projections of a gradient away from what would hurt a memory."""
+"""Projections of a gradient, or of a step, away from what would hurt a memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy
 import torch
@@ -99,6 +99,29 @@ def project_against_all(gradients: Sequence[torch.Tensor], references: torch.Ten
         if scale == 0:
             break
         along = _inner(references, flat[None])
+    return True
+
+
+@torch.no_grad()
+def project_step(
+    weights: Sequence[torch.Tensor],
+    before: Sequence[torch.Tensor],
+    project: Callable[[Sequence[torch.Tensor]], bool],
+) -> bool:
+    """Move weights, in place, so that the step that led to them obeys what `project` asks of a gradient.
+
+    A step d = w' - w raises no memory's loss, to first order, where d.m_t <= 0: so -d is projected as a gradient is.
+
+    Args:
+        weights: w'. before: w, float32. project: changes its tensors in place, and tells whether it did.
+
+    Returns:
+        Whether the weights were changed.
+    """
+    against = torch._foreach_sub(list(before), [w.detach().float() for w in weights])
+    if not project(against):
+        return False
+    torch._foreach_copy_(list(weights), torch._foreach_sub(list(before), against))
     return True
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from everlearn.errors import ConfigError, ModelError, describe
-from everlearn.models.load import POCKET, ModelConfig
+from everlearn.models.chat import give_template, wraps
+from everlearn.models.load import POCKET, ModelConfig, load_tokenizer, with_template
 from everlearn.models.origin import COMMIT, base_folder, commit_of, differing_files, fingerprint_of, is_plain
 
 
 def settle(config: ModelConfig) -> tuple[ModelConfig, dict[str, str]]:
-    """Return the config with the model's place made exact, and the model's fingerprint.
+    """Return the config with the model's place made exact and `chat` decided, and the model's fingerprint.
 
     A folder's path becomes absolute and its fingerprint is the SHA-256 of each file that a model is loaded from; a hub
     id is pinned to the commit that its revision stands for now.
@@ -24,13 +25,28 @@ def settle(config: ModelConfig) -> tuple[ModelConfig, dict[str, str]]:
             way_out = "Use ContinualTrainer for plain modules"
             raise ConfigError(describe("model.name", "a home keeps language models", config.name, way_out))
         commit = commit_of(config)
-        return replace(config, revision=commit), {COMMIT: commit}
+        return with_chat_settled(replace(config, revision=commit)), {COMMIT: commit}
     name = config.name if config.name == POCKET else str(folder.resolve())
     fingerprint = fingerprint_of(folder)
     if not fingerprint:
         way_out = "Name a folder with config.json and safetensors, a hub id, or pocket"
         raise ModelError(describe(f"model {config.name!r}", "no model is in the folder", str(folder), way_out))
-    return replace(config, name=name), fingerprint
+    return with_chat_settled(replace(config, name=name)), fingerprint
+
+
+def with_chat_settled(config: ModelConfig) -> ModelConfig:
+    """Return the config with `chat` decided, and the chat template itself in place of its file: both stay as they are.
+
+    Raises:
+        ConfigError: if the chat template can't be used. ModelError: if there is no tokenizer.
+    """
+    config = with_template(config)
+    if config.chat != "auto":
+        return config
+    tokenizer = load_tokenizer(config)
+    if config.chat_template is not None:
+        give_template(tokenizer, config.chat_template)
+    return replace(config, chat="always" if wraps("auto", tokenizer) else "never")
 
 
 def check_unchanged(config: ModelConfig, fingerprint: Mapping[str, str]) -> None:

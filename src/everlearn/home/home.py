@@ -19,6 +19,7 @@ from everlearn.home.tasks import TaskCard, check_apart, check_not_trained, load_
 from everlearn.home.versions import Versions
 from everlearn.models.export import export_model
 from everlearn.models.load import ModelConfig
+from everlearn.models.reloaded import Exported
 from everlearn.runs import Listener
 from everlearn.state import read_json
 from everlearn.strategy import overriding
@@ -92,6 +93,8 @@ class Home:
             got = content.get("schema") if isinstance(content, dict) else content
             raise StateError(describe(str(path / "home.json"), "is of another schema", got, f"Known: {SCHEMA}"))
         settings = from_mapping(Settings, content.get("settings"), "home.json: settings")
+        if settings.model.chat == "auto":  # made before this was settled, and learned without turns
+            settings = replace(settings, model=replace(settings.model, chat="never"))
         home = cls(path, settings, content.get("base", {}), listener or Listener())
         home._settle()
         return home
@@ -226,8 +229,10 @@ class Home:
 
     def export(
         self, folder: str | Path, *, merged: bool = False, version: int | None = None, task: str | None = None
-    ) -> Path:
+    ) -> Exported:
         """Write a version for use without everlearn: a peft adapter, or with `merged` a whole model; and the tokenizer.
+
+        It is loaded back, and its logits of some evaluation rows are compared with those of the version.
 
         Args:
             version: by default the current one.
@@ -255,8 +260,9 @@ class Home:
             way_out = f"{nearest(task, tasks)}Tasks: {', '.join(tasks)}"
             raise ConfigError(describe("export: task", "was not learned", task, way_out))
         head = None if apart and run.model.kind == "causal" else task
-        with run.ready_for(tasks.get(task) or list(tasks.values())[-1]):
-            return export_model(run.model, Path(folder), merged=merged, task=head)
+        checked_on = tasks.get(task) or list(tasks.values())[-1]
+        with run.ready_for(checked_on):
+            return export_model(run.model, Path(folder), checked_on, merged=merged, task=head)
 
     def _read(
         self,

@@ -63,6 +63,8 @@ def carry_out(versions: Versions) -> LearnReport:
         folder=store.pending,
         checkpointing=plan.checkpoint,
     )
+    run.inspect(task)
+    plan = replace(plan, notes=list(dict.fromkeys([*plan.notes, *run.notes])))
     with pause_on_interrupt(run):
         _learn(run, task, plan.number)
         after = {name: _score_unless_paused(run, run.tasks[name]) for name in before}

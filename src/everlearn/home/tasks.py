@@ -13,10 +13,10 @@ from everlearn.home.files import read_sealed, sha256_of, write_sealed
 from everlearn.state import write_file
 from everlearn.streams.apart import ALLOW, Apart
 from everlearn.streams.checking import answer_of, digest_of, loose_digest_of
-from everlearn.streams.labels import key_of
+from everlearn.streams.labels import with_labels
 from everlearn.streams.loading import TaskOptions, build_task
 from everlearn.streams.reading import Data
-from everlearn.types import IGNORED, Kind, Row, Task
+from everlearn.types import Kind, Row, Task
 
 _NAME = re.compile(r"[^\W_][\w .+-]{0,99}")
 
@@ -82,7 +82,7 @@ def read_new(
     if known is None:
         card = TaskCard(name, task.kind, task.labels, bool(chosen.labels), task.metrics, task.verifier)
         return replace(card, max_new_tokens=task.max_new_tokens), task
-    return known, _aligned(task, known)
+    return known, with_labels(task, known.labels)
 
 
 def load_tasks(folder: Path) -> dict[str, tuple[TaskCard, list[Row]]]:
@@ -164,7 +164,7 @@ def check_not_trained(task: Task, items: Iterable[Row], trained: Mapping[int, se
     shared = {version: count for version, count in shared.items() if count}
     what = "evaluation items were trained on before, by version"
     if shared and task.allow_overlap:
-        return [f"task {task.name!r}: {what}: {shared} (allow_overlap)"]
+        return [f"task {task.name!r}: {what}: {shared} (allow_overlap is set)."]
     if shared:
         raise StreamError(
             describe(f"task {task.name!r}", what, shared, f"Take them out of the evaluation rows, {ALLOW}")
@@ -206,32 +206,3 @@ def _as_before(chosen: TaskOptions, given: Mapping[str, Any], known: TaskCard) -
             way_out = f"Leave it out: the task was first learned with {value!r}; or give the task another name"
             raise ConfigError(describe(f"task {known.name!r}: {key}", "differs", given[key], way_out))
     return replace(chosen, **before)
-
-
-def _aligned(task: Task, known: TaskCard) -> Task:
-    """Return the task with its labels numbered as they are known."""
-    places = {key_of(label): index for index, label in reversed(list(enumerate(known.labels)))}
-    places |= {label: index for index, label in enumerate(known.labels)}
-    place_of = {label: places.get(label, places.get(key_of(label))) for label in task.labels}
-    unknown = sorted(label for label, place in place_of.items() if place is None)
-    if unknown:
-        way_out = f"Known: {', '.join(known.labels)}; for other labels give the task another name"
-        raise StreamError(describe(f"task {known.name!r}", "has labels that it had not before", unknown, way_out))
-    if task.labels == known.labels:
-        return task
-    number = {IGNORED: IGNORED} | {index: place_of[label] for index, label in enumerate(task.labels)}
-    column = "label" if task.kind == "classify" else "tags"
-
-    def renumbered(rows: Iterable[Row]) -> list[Row]:
-        if column == "label":
-            return [{**row, column: number[row[column]]} for row in rows]
-        return [{**row, column: [number[tag] for tag in row[column]]} for row in rows]
-
-    validation = renumbered(task.validation) if task.validation is not None else None
-    return replace(
-        task,
-        train=renumbered(task.train),
-        evaluation=renumbered(task.evaluation),
-        validation=validation,
-        labels=known.labels,
-    )

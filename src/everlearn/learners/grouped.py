@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from everlearn.functional.per_example import Tap, linear_layers
-from everlearn.learners.gradients import to_device
+from everlearn.learners.gradients import at_loss_scale, to_device
 from everlearn.models.objectives import Batch
 from everlearn.types import Outputs
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from everlearn.runs import Run
 
 Score = Callable[[Outputs], torch.Tensor]  # outputs -> the value of each item [n_items]
+Total = Callable[[Batch], torch.Tensor]  # rows -> the sum of their scores, scaled
 
 
 def grouped_gradients(
@@ -43,8 +44,17 @@ def grouped_gradients(
         spans[group] = (start, start := start + len(list(rows)))
     batch = to_device(batch, run.accelerator.device)
     layers = linear_layers(run.model.network, parameters)
-    if layers is None or not _by_layers(run, layers, parameters, batch, spans, score, lines):
-        _by_group(run, weights, batch, spans, score, lines)
+
+    def compute(scale: float) -> list[torch.Tensor]:
+        def total(part: Batch) -> torch.Tensor:
+            with run.accelerator.autocast():
+                return score(run.model.objective.forward(run.model.network, part)).sum() * scale
+
+        if layers is None or not _by_layers(run, layers, parameters, batch, spans, total, lines):
+            _by_group(weights, batch, spans, total, lines)
+        return [lines]
+
+    at_loss_scale(run, compute)
     return lines
 
 
@@ -54,7 +64,7 @@ def _by_layers(
     parameters: dict[str, nn.Parameter],
     batch: Batch,
     spans: dict[int, tuple[int, int]],
-    score: Score,
+    total_of: Total,
     lines: torch.Tensor,
 ) -> bool:
     """Fill the lines from each layer's input and output gradient. False if a layer mixes the rows.
@@ -67,7 +77,7 @@ def _by_layers(
         parameter.requires_grad_(False)
     try:
         with torch.enable_grad():
-            total = _total(run, batch, score)
+            total = total_of(batch)
             n_rows = max(stop for _, stop in spans.values())
             if any(inputs.shape[0] != n_rows for inputs, _ in tap.calls):
                 return False
@@ -103,11 +113,10 @@ def _fill(line: dict[str, torch.Tensor], tap: Tap, span: slice) -> None:
 
 
 def _by_group(
-    run: "Run",
     weights: list[nn.Parameter],
     batch: Batch,
     spans: dict[int, tuple[int, int]],
-    score: Score,
+    total_of: Total,
     lines: torch.Tensor,
 ) -> None:
     """Fill the lines by a pass for each group."""
@@ -115,7 +124,7 @@ def _by_group(
     for group, (start, stop) in spans.items():
         part = {name: tensor[start:stop] for name, tensor in batch.items()}
         with torch.enable_grad():
-            total = _total(run, part, score)
+            total = total_of(part)
             if not total.requires_grad:
                 continue
             gradients = torch.autograd.grad(total, weights, allow_unused=True)
@@ -123,8 +132,3 @@ def _by_group(
         for piece, gradient in zip(pieces, gradients, strict=True):
             if gradient is not None:
                 piece.copy_(gradient.flatten())
-
-
-def _total(run: "Run", batch: Batch, score: Score) -> torch.Tensor:
-    with run.accelerator.autocast():
-        return score(run.model.objective.forward(run.model.network, batch)).sum()

@@ -10,9 +10,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from everlearn.memory.disk import DiskRows
-from everlearn.models.objectives import Batch, Features, Objective
+from everlearn.models.objectives import Batch, Features, Objective, Samples
 from everlearn.seeds import generator_for
-from everlearn.types import Examples, Mixture, Rows, Task
+from everlearn.types import Examples, Loader, Mixture, Rows, Task
 
 WINDOW_STEPS = 50  # rows are sorted by length within windows of so many steps
 
@@ -45,15 +45,35 @@ class LazyFeatures(Sequence):
         return list(self.objective.encode(self.rows.select(indices), self.task))
 
 
+@dataclass(frozen=True)
+class LoaderFeatures(Sequence):
+    """The samples behind a data loader of the user's, read from its dataset when a batch takes them."""
+
+    loader: Loader
+
+    def __len__(self) -> int:
+        return len(self.loader.samples)
+
+    def __getitem__(self, index: int) -> Samples:
+        return self.take([index])[0]
+
+    def take(self, indices: list[int]) -> list[Samples]:
+        """Return the samples at `indices`."""
+        return [Samples([self.loader.samples[i] for i in indices], self.loader.collate)]
+
+
 class EncodedMixture(Dataset):
     """The features of a mixture, addressed by (group, row)."""
 
     def __init__(self, mixture: Mixture, objective: Objective):
         self.objective = objective
         self.ratios = [group.ratio for group in mixture.groups]
+        self.loader = next((group.loader for group in mixture.groups[:1]), None)
         self.parts: list[list[Features]] = [
             [_features(objective, part) for part in group.parts if len(part)] for group in mixture.groups
         ]
+        if self.loader is not None:
+            self.parts[0] = [LoaderFeatures(self.loader)]
         self.sizes = [sum(len(features) for features in parts) for parts in self.parts]
         self._ends = [list(accumulate(len(features) for features in parts)) for parts in self.parts]
 
@@ -64,7 +84,7 @@ class EncodedMixture(Dataset):
         """Return the number of tokens of a row, 1 for tensors."""
         part, row = self._place(group, row)
         features = self.parts[group][part][row]
-        return len(features["input_ids"]) if "input_ids" in features else 1
+        return len(features["input_ids"]) if isinstance(features, dict) and "input_ids" in features else 1
 
     def __getitems__(self, addresses: list[tuple[int, int]]) -> Batch:
         """Fetch and collate the rows at (group, row); DataLoader calls this once a batch."""
@@ -75,7 +95,7 @@ class EncodedMixture(Dataset):
         picked: list[dict[str, Any]] = []
         for (group, part), rows in by_part.items():
             features = self.parts[group][part]
-            lazy = isinstance(features, LazyFeatures)
+            lazy = isinstance(features, LazyFeatures | LoaderFeatures)
             picked += features.take(rows) if lazy else self.objective.take(features, rows)
         return self.objective.collate(picked)
 
@@ -99,22 +119,22 @@ def plan_epoch(
     """Return the epoch's steps, each a list of micro-batches, each a list of (group, row).
 
     The rows of step k are the same for 4 micro-batches of 2 and 1 of 8. Groups after the first are dealt out in
-    shuffled passes, `ratio` rows for each row of the first group.
+    shuffled passes, `ratio` rows for each row of the first group. Where a data loader of the user's draws the first
+    group's rows, its batches are the micro-batches. `seed_parts` ends with the number of the epoch.
     """
-    order = _epoch_order(mixture, plan, seed_parts)
+    micro_batches = _first_group(mixture, plan, seed_parts)
     extra = [
         endless_rows(number, mixture.sizes[number], seed_parts)
         for number, ratio in enumerate(mixture.ratios)
         if number > 0 and ratio > 0 and mixture.sizes[number] > 0
     ]
     ratios = [r for n, r in enumerate(mixture.ratios) if n > 0 and r > 0 and mixture.sizes[n] > 0]
-    step_size = plan.size * plan.accumulation
-    steps = []
-    for start in range(0, len(order), step_size):
+    steps, now = [], 0
+    for start in range(0, len(micro_batches), plan.accumulation):
         step = []
-        for low in range(start, min(start + step_size, len(order)), plan.size):
-            rows = [(0, row) for row in order[low : min(low + plan.size, start + step_size)]]
-            done, now = low, low + len(rows)
+        for own in micro_batches[start : start + plan.accumulation]:
+            rows = [(0, row) for row in own]
+            done, now = now, now + len(rows)
             for rows_of_group, ratio in zip(extra, ratios, strict=True):
                 # cumulative rounding: no batch is off by more than one row, and their sum is exact
                 rows += [next(rows_of_group) for _ in range(int(now * ratio + 1e-9) - int(done * ratio + 1e-9))]
@@ -123,9 +143,11 @@ def plan_epoch(
     return steps
 
 
-def n_epoch_steps(mixture: EncodedMixture, plan: BatchPlan) -> int:
-    """Return the number of optimizer steps in an epoch."""
-    return -(-mixture.sizes[0] // (plan.size * plan.accumulation))
+def n_task_steps(mixture: EncodedMixture, plan: BatchPlan, n_epochs: int) -> int:
+    """Return the number of optimizer steps in all epochs."""
+    if mixture.loader is not None:
+        return sum(-(-len(mixture.loader.batches(epoch)) // plan.accumulation) for epoch in range(n_epochs))
+    return -(-mixture.sizes[0] // (plan.size * plan.accumulation)) * n_epochs
 
 
 def load_steps(
@@ -136,10 +158,12 @@ def load_steps(
     world_size: int = 1,
     workers: int = 0,
     pin_memory: bool = False,
+    seed: int = 0,
 ) -> Iterator[list[Batch]]:
     """Yield the micro-batches of each step on the CPU; each process takes every `world_size`-th row of a micro-batch.
 
-    A process without a row in a micro-batch gets an empty dict for it.
+    A process without a row in a micro-batch gets an empty dict for it. seed: of the workers' global generators, which
+    torch derives from it for Python, NumPy and itself.
     """
     shares = [[micro[rank::world_size] for micro in step] for step in steps]
     filled = [share for step in shares for share in step if share]
@@ -149,7 +173,7 @@ def load_steps(
         collate_fn=_as_is,
         num_workers=workers,
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # its own, so that opening a loader doesn't move the global one
+        generator=torch.Generator().manual_seed(seed),  # its own: opening a loader doesn't move the global one
     )
     batches = iter(loader)
     for step in shares:
@@ -160,11 +184,25 @@ def row_batches(
     objective: Objective, rows: Rows, task: Task, size: int, *, rank: int = 0, world_size: int = 1
 ) -> Iterator[tuple[list[int], Batch]]:
     """Yield (row indices, batch) over rows in order, outside training; each process takes every world_size-th batch."""
-    features = objective.encode(rows, task)
+    yield from feature_batches(objective, objective.encode(rows, task), size, rank=rank, world_size=world_size)
+
+
+def feature_batches(
+    objective: Objective, features: Features, size: int, *, rank: int = 0, world_size: int = 1
+) -> Iterator[tuple[list[int], Batch]]:
+    """Yield (indices, batch) over features in order; each process takes every world_size-th batch."""
     for number, low in enumerate(range(0, len(features), size)):
         if number % world_size == rank:
             indices = list(range(low, min(low + size, len(features))))
             yield indices, objective.collate(objective.take(features, indices))
+
+
+def _first_group(mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]) -> list[list[int]]:
+    """Return the first group's rows of each micro-batch of the epoch."""
+    if mixture.loader is not None:
+        return mixture.loader.batches(seed_parts[-1])
+    order = _epoch_order(mixture, plan, seed_parts)
+    return [order[low : low + plan.size] for low in range(0, len(order), plan.size)]
 
 
 def _epoch_order(mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]) -> list[int]:

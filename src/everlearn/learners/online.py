@@ -20,6 +20,7 @@ from everlearn.evaluation.score import is_right
 from everlearn.learners.devices import PRECISIONS
 from everlearn.learners.loader import EncodedMixture, endless_rows
 from everlearn.learners.sft import Hooks, Progress, n_tokens, take_step
+from everlearn.models.chat import TRAIN_ON
 from everlearn.models.objectives import Batch, losses_at
 from everlearn.state import rng_state, set_rng_state
 from everlearn.types import Mixture, Outputs, Row, Step, Task
@@ -91,6 +92,7 @@ class OnlineLearner:
         updates: optimizer steps on each problem.
         answer_after: answer again after the step; without it an episode takes a third less time.
         clip: largest gradient norm, or null. precision: no, bf16 or fp16.
+        train_on: of a conversation: last, the last answer, or all, every turn of the assistant.
     """
 
     learning_rate: float = 1e-4
@@ -100,6 +102,7 @@ class OnlineLearner:
     updates: int = 1
     answer_after: bool = True
     precision: str = "no"
+    train_on: str = "last"
 
     traits: ClassVar[tuple[str, ...]] = ("online",)
     moments_: dict[str, dict[str, torch.Tensor]] = field(init=False, repr=False, compare=False, default_factory=dict)
@@ -111,6 +114,7 @@ class OnlineLearner:
         if self.clip is not None:
             check_number("learner.clip", self.clip, above=0)
         check_choice("learner.precision", self.precision, PRECISIONS)
+        check_choice("learner.train_on", self.train_on, TRAIN_ON)
 
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Learn from the rows of `task.train`, an `Arriving`, until it ends."""
@@ -129,52 +133,50 @@ class OnlineLearner:
                 batches.add(row)
             set_rng_state(saved["rng"])
         self._set_moments(optimizer, step.params)
-        hooks = Hooks.of(run)
+        hooks, room = Hooks.of(run), run.model.objective.answer_room(task)
         task.train.learner_state = lambda: self._state(progress, optimizer, step)
         for row in task.train.arriving():
             episode_started = time.perf_counter()
-            prompt, completion = run.model.objective.prompt_and_completion(row)
-            before = self._answer(run, task, prompt)
+            tell_if_cut(run, task, row)
+            before = self._answer(run, task, row, room)
             rate = self.learning_rate * task.train.rate_factor * self._scale(row)
             optimizer.param_groups[0]["lr"] = step.learning_rate = rate
-            run.model.network.train()
+            run.model.train()
             addresses = batches.add(row)
             batch, rows = batches.take(addresses)
             for update in range(self.updates):
                 step.index = progress.index
-                take_step(run, step, [batch], [rows], optimizer, hooks, self.clip)
+                progress.loss_sum += take_step(run, step, [batch], [rows], optimizer, hooks, self.clip)
                 if update == 0:
                     loss = _loss_of(step.outputs, rows.index(addresses[0]))
                 progress.n_tokens += n_tokens(batch)
                 progress.index += 1
-            after = self._answer(run, task, prompt) if self.answer_after else None
-            progress.loss_sum += loss
+            after = self._answer(run, task, row, room) if self.answer_after else None
             progress.elapsed_s = time.perf_counter() - started
             task.train.learned(
                 Episode(
                     row=row,
                     before=before,
-                    right_before=is_right(task, before, row, completion),
+                    right_before=is_right(task, before, row, run.model.objective),
                     loss=loss,
                     learning_rate=rate,
                     after=after,
-                    right_after=None if after is None else is_right(task, after, row, completion),
+                    right_after=None if after is None else is_right(task, after, row, run.model.objective),
                     seconds=time.perf_counter() - episode_started,
                 )
             )
             run.after_step(task, task.train.learner_state)
         task.train.learner_state = None
-        run.model.network.train()
+        run.model.train()
         self.moments_ = _moments(optimizer, step.params)
         return progress
 
-    def _answer(self, run: "Run", task: Task, prompt: str) -> str:
+    def _answer(self, run: "Run", task: Task, row: Row, room: int) -> str:
         network, objective, device = run.model.network, run.model.objective, run.accelerator.device
         if network.training:  # going through all modules takes a millisecond, so it stays so until the next step
             network.eval()
         with torch.no_grad(), run.accelerator.autocast():
-            room = objective.answer_room(task)
-            return generate_greedily(network, objective, objective.prompt_ids([prompt], room), room, device)[0]
+            return generate_greedily(network, objective, objective.questions([row], room), room, device)[0]
 
     def _scale(self, row: Row) -> float:
         if not self.rate_by_difficulty:
@@ -198,6 +200,13 @@ class OnlineLearner:
             "moments": _moments(optimizer, step.params),
             "rng": rng_state(),
         }
+
+
+def tell_if_cut(run: "Run", task: Task, row: Row) -> None:
+    """Tell, once, that a problem came which is longer than an example may be."""
+    if sum(run.model.objective.lengths([row], task)[0]) > run.model.objective.max_length:
+        limit = run.model.objective.max_length
+        run.note(f"Problems came that are longer than {limit} tokens and lose the start of their prompt.")
 
 
 def _loss_of(outputs: Outputs, row: int) -> float:

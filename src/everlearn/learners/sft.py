@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -12,10 +12,13 @@ from transformers import PreTrainedModel, get_scheduler
 
 from everlearn.errors import ConfigError, TrainingError, check_choice, check_number, describe
 from everlearn.learners.devices import PRECISIONS
-from everlearn.learners.gradients import sum_over_processes, to_device
-from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_epoch_steps, plan_epoch
+from everlearn.learners.gradients import SharedBuffers, all_finite, sum_over_processes, to_device
+from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_task_steps, plan_epoch
+from everlearn.learners.stopping import Weights, go_back, judge_epoch
+from everlearn.models.chat import TRAIN_ON
 from everlearn.models.objectives import Batch, mean_loss
 from everlearn.registry import register
+from everlearn.seeds import seed_for, seeded
 from everlearn.state import rng_state, set_rng_state
 from everlearn.strategy import overriding
 from everlearn.types import Mixture, Step, Task
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from everlearn.runs import Run
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
+OWN = ("n_tokens", "loss_sum")  # of Progress: each process counts its own
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
@@ -35,9 +39,11 @@ class Progress:
     done: int = 0  # optimizer steps done in this epoch
     index: int = 0  # optimizer steps done in this task
     n_tokens: int = 0
-    loss_sum: float = 0.0
+    loss_sum: float = 0.0  # of the steps' losses, this process's shares
+    best_epoch: int = 0  # from 1, by the validation rows; 0: none was judged
     best_score: float | None = None
-    bad_epochs: int = 0
+    best_loss: float | None = None  # where the score is 0
+    bad_epochs: int = 0  # since the best one
     stopped: bool = False
     elapsed_s: float = 0.0  # training time up to here, over all the times the run was resumed
 
@@ -57,8 +63,11 @@ class SupervisedLearner:
         optimizer: adamw, adam (weight decay in the gradient) or sgd (with `momentum`).
         clip: largest gradient norm, or null.
         precision: no (the weights' own), bf16 or fp16 (mixed).
+        train_on: of a conversation: last, the last answer, or all, every turn of the assistant.
         early_stopping: stop when the score on the task's validation rows hasn't risen by `delta` for `patience` epochs,
-            not before `min_epochs`. Tasks without validation rows run all epochs.
+            not before `min_epochs`, and go back to the weights of the best epoch, also where all epochs were run. While
+            the score is 0, epochs are judged by the rows' loss. What strategies learned meanwhile is not taken back.
+            Tasks without validation rows run all epochs, as do all where epochs can't exceed `patience`.
         workers: processes that prepare batches, 0 for none.
     """
 
@@ -82,6 +91,7 @@ class SupervisedLearner:
     min_epochs: int = 1
     delta: float = 0.001
     workers: int = 0
+    train_on: str = "last"
 
     traits: ClassVar[tuple[str, ...]] = ()  # what a method may be unsuited for, beside the model's
 
@@ -89,6 +99,7 @@ class SupervisedLearner:
         check_choice("learner.optimizer", self.optimizer, OPTIMIZERS)
         check_choice("learner.schedule", self.schedule, SCHEDULES)
         check_choice("learner.precision", self.precision, PRECISIONS)
+        check_choice("learner.train_on", self.train_on, TRAIN_ON)
         for name in ("epochs", "batch_size", "accumulation", "patience", "min_epochs"):
             check_number(f"learner.{name}", getattr(self, name), low=1)
         check_number("learner.learning_rate", self.learning_rate, above=0)
@@ -107,29 +118,33 @@ class SupervisedLearner:
 
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Train `run.model` on the mixture, from the start or from what `run.checkpoint` saved in mid-task."""
-        encoded = EncodedMixture(mixture, run.model.objective)
+        with seeded(seed_for(run.seed, run.position, task.name, "rows")):  # a resumed run reads the same ones
+            encoded = EncodedMixture(mixture, run.model.objective)
         plan = BatchPlan(self.batch_size, self.accumulation, self.group_by_length)
-        n_steps = n_epoch_steps(encoded, plan) * self.epochs
+        n_steps = n_task_steps(encoded, plan, self.epochs)
         step = Step(run, task, run.model.adapters.trainable(), n_steps=n_steps)
         optimizer = self._optimizer(run, list(step.params.values()))
         scheduler = get_scheduler(SCHEDULES[self.schedule], optimizer, int(self.warmup * n_steps), max(1, n_steps))
-        progress, started = Progress(), time.perf_counter()
+        progress, best, started = Progress(), {}, time.perf_counter()
         if saved is not None:
-            progress = Progress(**{**saved["progress"], "n_tokens": saved["n_tokens"][run.rank]})
+            own = {name: saved[name][run.rank] for name in OWN if name in saved}
+            progress, best = Progress(**{**saved["progress"], **own}), saved.get("best", {})
             started -= progress.elapsed_s
             optimizer.load_state_dict(saved["optimizer"])
             scheduler.load_state_dict(saved["scheduler"])
             if run.accelerator.scaler:
                 run.accelerator.scaler.load_state_dict(saved["scaler"])
         self._checkpoint_activations(run.model.network)
-        run.model.network.train()
+        run.model.train()
         hooks = Hooks.of(run)
         run.listener.training(task, n_steps, progress.index)
         while progress.epoch < self.epochs and not progress.stopped and n_steps:
-            steps = plan_epoch(encoded, plan, (run.seed, run.position, task.name, progress.epoch))[progress.done :]
+            purpose = (run.seed, run.position, task.name, progress.epoch)
+            steps = plan_epoch(encoded, plan, purpose)[progress.done :]
             batches = load_steps(
-                encoded, steps, rank=run.rank, world_size=run.world_size, workers=self.workers, pin_memory=run.on_gpu
-            )
+                encoded, steps, rank=run.rank, world_size=run.world_size, workers=self.workers, pin_memory=run.on_gpu,
+                seed=seed_for(*purpose, run.rank, "workers"),
+            )  # fmt: skip
             if saved is not None:
                 set_rng_state(saved["rng"][run.rank])
                 saved = None
@@ -144,10 +159,11 @@ class SupervisedLearner:
                 progress.done += 1
                 progress.elapsed_s = time.perf_counter() - started
                 run.listener.step(progress.index, loss)
-                run.after_step(task, lambda: self._state(run, progress, optimizer, scheduler))
+                run.after_step(task, lambda: self._state(run, progress, best, optimizer, scheduler))
             progress.epoch += 1
             progress.done = 0
-            progress.stopped = self._should_stop(run, task, progress)
+            progress.stopped = self._should_stop(run, task, progress, best)
+        go_back(run, task, progress, best, self.epochs)
         return progress
 
     def _optimizer(self, run: "Run", parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -180,25 +196,19 @@ class SupervisedLearner:
             warnings.simplefilter("ignore", FutureWarning)
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
-    def _should_stop(self, run: "Run", task: Task, progress: Progress) -> bool:
-        """Tell whether the validation score has stopped rising; scored only where that can still save an epoch."""
+    def _should_stop(self, run: "Run", task: Task, progress: Progress, best: Weights) -> bool:
+        """Judge an epoch, and tell whether the validation score has stopped rising; only where that can save epochs."""
         if not self.uses_validation or not task.validation:
             return False
-        if progress.epoch >= self.epochs:
-            return False
-        score = run.score(task, rows="validation").value
-        run.model.network.train()
-        if progress.best_score is None or score > progress.best_score + self.delta:
-            progress.best_score, progress.bad_epochs = score, 0
-        else:
-            progress.bad_epochs += 1
+        judge_epoch(run, task, progress, best, self.delta)
         return progress.epoch >= self.min_epochs and progress.bad_epochs >= self.patience
 
-    def _state(self, run: "Run", progress: Progress, optimizer: Any, scheduler: Any) -> dict[str, Any]:
+    def _state(self, run: "Run", progress: Progress, best: Weights, optimizer: Any, scheduler: Any) -> dict[str, Any]:
         """Return what `train` needs to go on from here, bit for bit."""
         return {
             "progress": asdict(progress),
-            "n_tokens": run.gather(progress.n_tokens),  # each process counts its own
+            **{name: run.gather(vars(progress)[name]) for name in OWN},
+            "best": best,
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
             "scaler": run.accelerator.scaler.state_dict() if run.accelerator.scaler else None,
@@ -241,11 +251,14 @@ def take_step(
     if run.world_size > 1:
         sum_over_processes(parameters)
     scaler.unscale_(optimizer)
+    hooks = hooks if _is_taken(scaler, parameters) else replace(hooks, edit_grads=[], after_step=[])
     for strategy in hooks.edit_grads:
         strategy.edit_grads(step)
     norm = nn.utils.clip_grad_norm_(parameters, clip) if clip is not None else None
     scaler.step(optimizer)
     scaler.update()
+    if hooks.buffers is not None:
+        hooks.buffers.share()
     run.log(losses, norm, step)
     for strategy in hooks.after_step:
         strategy.after_step(step)
@@ -255,18 +268,26 @@ def take_step(
 
 @dataclass(frozen=True)
 class Hooks:
-    """The strategies that take part in each hook of the loop; an unused hook costs nothing."""
+    """Who takes part in a step: the strategies of each hook of the loop, an unused hook costs nothing; and the buffers
+    that several processes share."""  # fmt: skip
 
     penalty: list[Any]
     edit_grads: list[Any]
     after_step: list[Any]
     past: tuple[str, ...]  # earlier tasks, where a strategy distils their answers
+    buffers: SharedBuffers | None  # None: one process
 
     @classmethod
     def of(cls, run: "Run") -> "Hooks":
         distils = any(strategy.wants_past_logits for strategy in run.strategies)
         loops = (overriding(run.strategies, hook) for hook in ("penalty", "edit_grads", "after_step"))
-        return cls(*loops, past=tuple(run.past_tasks()) if distils else ())
+        past = tuple(run.past_tasks()) if distils else ()
+        return cls(*loops, past, SharedBuffers.of(run.model.network) if run.world_size > 1 else None)
+
+
+def _is_taken(scaler: torch.amp.GradScaler, parameters: list[nn.Parameter]) -> bool:
+    """Tell whether the scaler will take a step: it passes one over, and lowers its scale, where fp16 overflowed."""
+    return not scaler.is_enabled() or all_finite([p.grad for p in parameters if p.grad is not None])
 
 
 def _shares(run: "Run", micro_batches: list[Batch]) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets
 import pyarrow
+import torch
 from safetensors.torch import load_file, save_file
 
 from everlearn.errors import StateError, describe
@@ -17,6 +18,7 @@ from everlearn.types import Row, Rows, TensorRows
 
 LARGE_BYTES = 64 * 2**20  # from here on, a checkpoint's copy of the rows would take a second or more
 _CHUNK = 1000  # rows in a record batch
+_TENSOR = "__tensor__"  # key of a tensor's JSON
 _SCHEMA = pyarrow.schema([("row", pyarrow.string())])
 
 
@@ -24,7 +26,8 @@ _SCHEMA = pyarrow.schema([("row", pyarrow.string())])
 class DiskRows(Sequence):
     """Rows in an Arrow file mapped into memory: only those that are read take room.
 
-    The file has one column, `row`: JSON, so that rows come back as they were, whichever keys and types they have.
+    The file has one column, `row`: JSON, so that rows come back as they were, whichever keys and types they have
+    (tensors too).
     """
 
     table: datasets.Dataset
@@ -33,20 +36,35 @@ class DiskRows(Sequence):
         return len(self.table)
 
     def __getitem__(self, index: int) -> Row:
-        return json.loads(self.table[index]["row"])
+        return _row_of(self.table[index]["row"])
 
     def __iter__(self) -> Iterator[Row]:
         for chunk in self.table.iter(_CHUNK):
-            yield from map(json.loads, chunk["row"])
+            yield from map(_row_of, chunk["row"])
 
     def select(self, indices: Sequence[int]) -> list[Row]:
         """Return the rows at `indices`, in that order."""
-        return [json.loads(text) for text in self.table[list(indices)]["row"]]
+        return [_row_of(text) for text in self.table[list(indices)]["row"]]
 
 
 def text_of(row: Row) -> str:
     """Return a row as it is stored."""
-    return json.dumps(dict(row), ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(dict(row), ensure_ascii=False, separators=(",", ":"), default=_of_tensor)
+
+
+def _row_of(text: str) -> Row:
+    return json.loads(text, object_hook=_as_tensor)
+
+
+def _of_tensor(value: Any) -> dict[str, Any]:
+    """Return a tensor, such as a sample of a plain module has, as JSON; a float comes back as it was."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{type(value).__name__} is no JSON")
+    return {_TENSOR: str(value.dtype).removeprefix("torch."), "values": value.tolist()}
+
+
+def _as_tensor(value: dict[str, Any]) -> Any:
+    return torch.tensor(value["values"], dtype=vars(torch)[value[_TENSOR]]) if _TENSOR in value else value
 
 
 def write_rows(rows: TensorRows | Iterable[Row], n_rows: int, folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from everlearn.errors import ModelError, describe
-from everlearn.learners.gradients import to_device
+from everlearn.learners.gradients import at_loss_scale, to_device
 from everlearn.memory.selection import entropies, margins
 from everlearn.models.adapters import is_peft
 from everlearn.models.objectives import IGNORED, Batch, item_losses, mean_loss
@@ -72,9 +72,13 @@ def row_gradients(run: "Run", task: Task, rows: Rows) -> torch.Tensor:
     def measure(batch: Batch, n: int) -> torch.Tensor:
         if run.model.objective.n_items(batch) == 0:
             return sketch([None] * len(parameters))[None]
-        with torch.enable_grad():
-            loss = mean_loss(run.model.objective.forward(run.model.network, batch))
-        return sketch(torch.autograd.grad(loss, parameters, allow_unused=True))[None]
+
+        def compute(scale: float) -> list[torch.Tensor | None]:
+            with torch.enable_grad():
+                loss = mean_loss(run.model.objective.forward(run.model.network, batch)) * scale
+            return list(torch.autograd.grad(loss, parameters, allow_unused=True))
+
+        return sketch(at_loss_scale(run, compute))[None]
 
     return _over_batches(run, task, rows, 1, measure)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from everlearn.learners.devices import start_accelerator
 from everlearn.learners.meta.learner import MetaLearner
 from everlearn.meta.recipe import MetaRecipe, load_meta_recipe
 from everlearn.meta.trials import try_start
+from everlearn.models.load import with_template
 from everlearn.provenance import Provenance
 from everlearn.record import environment
 from everlearn.report.meta import draw_meta, summarise_meta
@@ -55,6 +56,7 @@ def run_meta(
         Paused: after SIGINT, the state saved; `resume_meta` goes on.
     """
     recipe = recipe if isinstance(recipe, MetaRecipe) else load_meta_recipe(recipe, overrides)
+    recipe = replace(recipe, model=with_template(recipe.model))
     out = Path(out)
     with beginning_in(out):
         learned_from, held_out = recipe.tasks()

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,10 +17,14 @@ from everlearn.registry import find, names
 from everlearn.seeds import seed_for
 
 OPERATIONS = ("lora", "full", "labels", "freeze")  # built in; strategies register theirs as "operation"
+TIED = "Model (with|has) `tie_word_embeddings=True`"  # peft's warnings, of 24 lines; an export unties what it merges
 
 
 class Adapters:
     """The structure of one model: what is trainable, which adapters and heads there are, and how it came to be.
+
+    Parameters that are frozen when it is made stay so, and submodules in evaluation mode within a network in training
+    mode (a frozen BatchNorm) are never put into training.
 
     Attributes:
         network: the module that is called, wrapped by peft once a LoRA is added.
@@ -40,6 +44,9 @@ class Adapters:
         self.task_blocks: dict[str, int] = {}
         self.columns: dict[str, int] = {}
         self._trained: dict[int, nn.Parameter] = {}  # by id: all that ever required gradients
+        self._frozen = {id(p): p for p in network.parameters() if not p.requires_grad}  # by the caller; for good
+        resting = [module for module in network.modules() if not module.training]
+        self._resting = resting if network.training else []
         network.requires_grad_(False)
 
     def do(self, operation: str, **arguments: Any) -> None:
@@ -53,7 +60,11 @@ class Adapters:
         """
         method = self._operation(operation)
         inspect.signature(method).bind(**arguments)
-        method(**arguments)
+        with warnings.catch_warnings():
+            # peft asks transformers by a name that is going out of use; that is not the user's business
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            warnings.filterwarnings("ignore", TIED)
+            method(**arguments)
         self.log.append([operation, arguments])
         self._note_trained()
 
@@ -72,6 +83,12 @@ class Adapters:
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return {name: parameter} of all that requires gradients."""
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+
+    def train(self) -> None:
+        """Put the network into training mode, all but the submodules that the caller laid still."""
+        self.network.train()
+        for module in self._resting:
+            module.training = False
 
     def output_parameters(self) -> set[int]:
         """Return the ids of the parameters of the output layer: the heads, or a plain module's last linear map."""
@@ -109,7 +126,7 @@ class Adapters:
     def mode(self) -> str:
         """How the network is trained: lora (with or without a soft prompt), prompt (or prefix) alone, or full."""
         done = {operation for operation, _ in self.log}
-        if "lora" in done:
+        if "lora" in done or (is_peft(self.network) and isinstance(self.network.active_peft_config, LoraConfig)):
             return "lora"
         return "prompt" if done & {"soft_prompt", "prefix"} else "full"
 
@@ -133,20 +150,21 @@ class Adapters:
                 parameter.data = kept[name]
 
     def _lora(
-        self, *, rank: int, alpha: float, dropout: float, targets: str | list[str], seed: int, task_type: str | None
-    ) -> None:
+        self, *, rank: int, alpha: float, dropout: float, targets: str | list[str], seed: int, task_type: str | None,
+        new_tokens: Sequence[int] = (),
+    ) -> None:  # fmt: skip
         layers = linear_names(self.network, self.head) if targets == "auto" else targets
         config = LoraConfig(
-            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=layers, task_type=task_type
+            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=layers, task_type=task_type,
+            trainable_token_indices=_embedding_rows(self.network, list(new_tokens)) if new_tokens else None,
+            fan_in_fan_out=any(_is_conv1d(module) for module in self.network.modules()),
         )  # fmt: skip
-        with torch.random.fork_rng(), warnings.catch_warnings():
+        with torch.random.fork_rng():
             torch.manual_seed(seed_for(seed, "lora"))
             try:
-                # peft asks transformers by a name that is going out of use; that is not the user's business
-                warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
                 self.network = get_peft_model(self.network, config)
             except ValueError as error:
-                way_out = "Name layers of this model, or write targets: auto"
+                way_out = "Use model.adapter.name: full" if targets == "auto" else "Name layers of this model, or auto"
                 raise ConfigError(describe("model.adapter.targets", f"{error}", targets, way_out)) from error
         if self.head is not None:
             self.head.requires_grad_(True)
@@ -154,13 +172,23 @@ class Adapters:
             if name.removeprefix("base_model.model.").replace(".base_layer.", ".") in self.fresh:
                 parameter.requires_grad_(True)
 
+    @property
+    def new_tokens(self) -> list[int]:
+        """Return the tokens whose embeddings are trained beside a LoRA."""
+        added = (arguments for operation, arguments in self.log if operation == "lora")
+        return [token for arguments in added for token in arguments.get("new_tokens", ())]
+
     def _full(self) -> None:
-        self.network.requires_grad_(True)
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(id(parameter) not in self._frozen)
+        if not self.trainable():
+            way_out = "Let some require gradients: requires_grad_(True); for a peft adapter: is_trainable=True"
+            raise ModelError(describe("model", "all its parameters are frozen", type(self.network).__name__, way_out))
 
     def _freeze(self, *, parameters: list[str], frozen: bool = True) -> None:
         present = dict(self.network.named_parameters())
         for name in parameters:
-            present[name].requires_grad_(not frozen)
+            present[name].requires_grad_(not frozen and id(present[name]) not in self._frozen)
 
     def _operation(self, name: str) -> Callable[..., None]:
         built_in = {"lora": self._lora, "full": self._full, "labels": self._labels, "freeze": self._freeze}
@@ -194,21 +222,42 @@ class Adapters:
         self.head.to(next(self.network.parameters()).device)  # the network may have moved since the head was made
 
 
+def _embedding_rows(network: nn.Module, tokens: list[int]) -> list[int] | dict[str, list[int]]:
+    """Return which rows of which embeddings are trained for tokens, as peft takes it; it sees to tied ones itself."""
+    incoming, outgoing = network.get_input_embeddings(), network.get_output_embeddings()
+    if outgoing is None or outgoing.weight is incoming.weight:
+        return tokens
+    names = [name for name, module in network.named_modules() if module in (incoming, outgoing)]
+    return {name.rpartition(".")[2]: tokens for name in names}
+
+
 def linear_names(network: nn.Module, head: nn.Module | None) -> list[str]:
-    """Return the last name parts (`q_proj`, `dense`, ...) of all linear maps but the output layer and the heads."""
+    """Return the last name parts (`q_proj`, `dense`, ...) of all linear maps but the output layer and the heads.
+
+    Of a state-space layer (Mamba) `in_proj` alone: the others' weights are read past a LoRA, which would learn nothing.
+    """
     skipped = set(head.modules()) if head is not None else set()
     embeddings = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
-    output = {"lm_head", "embed_out", "score", "classifier"}
+    left_out = {"lm_head", "embed_out", "score", "classifier"}
+    for layer in network.modules():
+        if {"A_log", "D"} <= {name for name, _ in layer.named_parameters(recurse=False)}:
+            left_out |= {name for name, _ in layer.named_children()} - {"in_proj"}
     names = {
         name.rpartition(".")[2]
         for name, module in network.named_modules()
-        if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
+        if (isinstance(module, nn.Linear) or _is_conv1d(module))
         and module not in skipped
         and id(module.weight) not in embeddings
     }
-    if not names - output:
-        raise ModelError(describe("model.adapter", "the model has no linear layer for LoRA", sorted(names), "Use full"))
-    return sorted(names - output)
+    if not names - left_out:
+        way_out = "Use model.adapter.name: full"
+        raise ModelError(describe("model.adapter", "the model has no linear layer for LoRA", sorted(names), way_out))
+    return sorted(names - left_out)
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    """Tell whether a module is GPT-2's linear map, whose matrix is [in, out]."""
+    return type(module).__name__ == "Conv1D"
 
 
 def last_linear(network: nn.Module) -> nn.Linear | None:

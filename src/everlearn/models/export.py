@@ -3,46 +3,59 @@
 import copy
 import os
 import shutil
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import nn
+from transformers import BitsAndBytesConfig
 
-from everlearn.errors import ConfigError, ModelError, StateError, describe, nearest
-from everlearn.models.adapters import Adapters, is_peft
+from everlearn.errors import ConfigError, ModelError, describe, nearest
+from everlearn.models.adapters import TIED, Adapters, is_peft
 from everlearn.models.heads import GrowingHead
 from everlearn.models.load import Model, quiet
 from everlearn.models.lora import fold_vectors, lora_layers, stack, stacked_config
 from everlearn.models.objectives import CausalObjective, TagObjective
 from everlearn.models.prompts import prompts_of
+from everlearn.models.reloaded import AUTO, Exported, Sample, base_of, load_options
 from everlearn.models.soft import SoftPrompt, soft_prompt_of
 from everlearn.state import writing
+from everlearn.types import Task
 
 _PREFIX = "base_model.model."  # of the names of a model that peft wraps
 
 
-def export_model(model: Model, folder: Path, *, merged: bool = False, task: str | None = None) -> Path:
+def export_model(
+    model: Model, folder: Path, checked_on: Task, *, merged: bool = False, task: str | None = None
+) -> Exported:
     """Write a model and its tokenizer into a new folder, for use without everlearn. The model is used up by that.
 
     LoRA becomes a peft adapter (`PeftModel.from_pretrained(base, folder)`), or with `merged` a whole model
     (`AutoModelFor….from_pretrained(folder)`); full fine-tuning always a whole model. Several LoRAs become one of their
-    summed rank. A classifier gets a linear head: that of `task`, or the shared one, with its label names.
+    summed rank. A classifier gets a linear head: that of `task`, or the shared one, with its label names. Embeddings
+    that are tied to the output layer become two matrices where a LoRA on one of them is merged.
+
+    What was written is loaded back as its README says, and its logits are compared with the model's.
 
     Args:
-        folder: new or empty; it appears whole.
+        folder: new or empty; it appears whole, and only if the logits are the model's.
+        checked_on: the task of whose evaluation rows a few are compared.
         task: which head; needed where there are several.
-
-    Returns:
-        The folder.
 
     Raises:
         ConfigError: if the folder is not empty, or it isn't clear which head is meant.
         ModelError: if it can't be exported so, with the way that works. StateError: if it can't be written.
+
+    Cost: loads the model once more.
     """
     folder = Path(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -56,44 +69,39 @@ def export_model(model: Model, folder: Path, *, merged: bool = False, task: str 
     if labels is None and task is not None:
         raise ConfigError(describe("export: task", "a language model has no heads", task, "Leave the task out"))
     as_adapter = is_peft(model.network) and not merged
+    sample = Sample(model, checked_on, None if labels is None else _blocks(model.adapters, task))
     if is_peft(model.network):
         fold_vectors(model.network)
     _check_layers(model.network)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+    with _written_aside(folder) as aside:
+        card = _card(model, labels, as_adapter=as_adapter)
         if as_adapter:
             _save_adapter(model, aside, labels, task)
         else:
             _whole(model, labels, task).save_pretrained(aside)
         model.tokenizer.save_pretrained(aside)
-        (aside / "README.md").write_text(_card(model, labels, as_adapter=as_adapter), encoding="utf-8")
-        os.rename(aside, folder)
-    except OSError as error:
-        way_out = "Free some space, or choose another folder"
-        raise StateError(describe("export", f"can't be written ({error})", str(folder), way_out)) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return folder
+        (aside / "README.md").write_text(card, encoding="utf-8")
+        difference = sample.check(aside, model, None if labels is None else len(labels))
+    return Exported(folder, sample.n_rows, difference)
 
 
-def save_trained(model: Model, folder: Path) -> None:
+def save_trained(model: Model, folder: Path, checked_on: Task | None = None) -> None:
     """Write what is trained of a language model as it is now; the model stays as it is and in use.
 
     A LoRA, prompt or prefix becomes a peft adapter (`PeftModel.from_pretrained(base, folder)`), a LoRA with a prompt
     two of them, in `folder/lora` and `folder/prompt`; full fine-tuning a whole model with its tokenizer. The folder
     appears whole.
 
+    Args:
+        checked_on: load it back and compare its logits with the model's, on a few of this task's evaluation rows.
+
     Raises:
-        ModelError: if a strategy's layers stand in the network. StateError: if it can't be written.
+        ModelError: if a strategy's layers stand in the network, or what was written answers otherwise.
+        StateError: if it can't be written.
     """
     _check_layers(model.network)
     prompt = soft_prompt_of(model.network)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with writing(folder):
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+    with _written_aside(folder) as aside:
         if prompt is not None:
             prompt.save(aside / "prompt" if is_peft(model.network) else aside)
         if is_peft(model.network) and not model.network.active_peft_config.is_prompt_learning:
@@ -101,12 +109,27 @@ def save_trained(model: Model, folder: Path) -> None:
             lora.mkdir(exist_ok=True)
             _save_adapter(model, lora, None, None)
         elif is_peft(model.network) or prompt is None:
-            with quiet():
-                model.network.save_pretrained(aside)
+            model.network.save_pretrained(aside)
             if not is_peft(model.network):
                 model.tokenizer.save_pretrained(aside)
+        if checked_on is not None:
+            Sample(model, checked_on).check(aside, model)
         shutil.rmtree(folder, ignore_errors=True)
-        os.rename(aside, folder)
+
+
+@contextmanager
+def _written_aside(folder: Path) -> Iterator[Path]:
+    """Give a folder to write into, which takes the place of `folder` if nothing is raised; without bars and reports."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        with writing(folder), quiet(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", TIED)
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            yield aside
+            os.rename(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def unknown_layers(network: nn.Module) -> list[str]:
@@ -146,13 +169,16 @@ def _labels(adapters: Adapters, task: str | None) -> list[str]:
     return list(adapters.task_labels[task])
 
 
+def _blocks(adapters: Adapters, task: str | None) -> list[int]:
+    """Return the numbers of the head's blocks that are exported."""
+    if adapters.head_mode == "shared":
+        return list(range(len(adapters.head.blocks)))
+    return [adapters.task_blocks[task if task is not None else next(iter(adapters.task_blocks))]]
+
+
 def _linear(adapters: Adapters, task: str | None) -> nn.Linear:
     """Return one linear layer that computes what the exported head does."""
-    head: GrowingHead = adapters.head
-    blocks = list(head.blocks)
-    if adapters.head_mode == "task":
-        name = task if task is not None else next(iter(adapters.task_blocks))
-        blocks = [head.blocks[adapters.task_blocks[name]]]
+    blocks = [adapters.head.blocks[i] for i in _blocks(adapters, task)]
     weight = torch.cat([block.weight for block in blocks])
     has_bias = blocks[0].bias is not None
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=has_bias, device=weight.device, dtype=weight.dtype)
@@ -165,7 +191,10 @@ def _linear(adapters: Adapters, task: str | None) -> nn.Linear:
 
 def _whole(model: Model, labels: list[str] | None, task: str | None) -> nn.Module:
     """Return a plain transformers model: adapters merged, a linear layer for the head."""
-    network = model.network.merge_and_unload() if is_peft(model.network) else model.network
+    network = model.network
+    if is_peft(network):
+        _untie(network)
+        network = network.merge_and_unload()
     if labels is None:
         return network
     network.set_submodule(_name_of(network, model.adapters.head), _linear(model.adapters, task))
@@ -173,6 +202,21 @@ def _whole(model: Model, labels: list[str] | None, task: str | None) -> nn.Modul
     network.config.id2label = dict(enumerate(labels))
     network.config.label2id = {label: i for i, label in enumerate(labels)}
     return network
+
+
+def _untie(network: PeftModel) -> None:
+    """Give each layer with an adapter a matrix of its own, where it shares one: merging would change the other too."""
+    base, owners = network.get_base_model(), Counter()
+    for module in base.modules():
+        owners.update(id(parameter) for parameter in module.parameters(recurse=False))
+    for layer in [module for module in base.modules() if isinstance(module, BaseTunerLayer)]:
+        inner = layer.get_base_layer()
+        if owners[id(inner.weight)] < 2:
+            continue
+        owners[id(inner.weight)] -= 1
+        inner.weight = nn.Parameter(inner.weight.detach().clone(), requires_grad=False)
+        for config in {id(c): c for c in (base.config, base.config.get_text_config())}.values():
+            config.tie_word_embeddings = False
 
 
 def _save_adapter(model: Model, folder: Path, labels: list[str] | None, task: str | None) -> None:
@@ -226,22 +270,32 @@ def _name_of(network: nn.Module, module: nn.Module) -> str:
 
 
 def _card(model: Model, labels: list[str] | None, *, as_adapter: bool) -> str:
-    """Return the README of an exported folder: how it is loaded."""
-    kind = "CausalLM" if labels is None else type(model.objective).__name__.removesuffix("Objective")
-    auto = {"CausalLM": "CausalLM", "Classify": "SequenceClassification", "Tag": "TokenClassification"}[kind]
+    """Return the README of an exported folder: how it is loaded, such that it answers as the model did."""
+    auto = AUTO[model.kind].__name__
     names = "" if labels is None else f"Labels, in order: {', '.join(labels)}.\n\n"
-    lines = [f"from transformers import AutoModelFor{auto}, AutoTokenizer", ""]
+    options = load_options(model, len(labels) if as_adapter and labels is not None else None)
+    told = "".join(f", {name}={_code(value)}" for name, value in options.items())
+    lines = [f"from transformers import {auto}, AutoTokenizer", ""]
+    if "quantization_config" in options:
+        lines[0] = f"from transformers import {auto}, AutoTokenizer, BitsAndBytesConfig"
     if as_adapter:
         base = model.network.active_peft_config.base_model_name_or_path
-        commit = vars(model.network.get_base_model().config).get("_commit_hash")
+        commit = vars(base_of(model.network).config).get("_commit_hash")
         revision = "" if commit is None else f", revision={commit!r}"
-        n_labels = "" if labels is None else f", num_labels={len(labels)}"
         lines[0] = f"from peft import PeftModel\n{lines[0]}"
-        lines.append(f"base = AutoModelFor{auto}.from_pretrained({base!r}{n_labels}{revision})")
+        lines.append(f"base = {auto}.from_pretrained({base!r}{revision}{told})")
         lines.append('model = PeftModel.from_pretrained(base, ".")')
     else:
-        lines.append(f'model = AutoModelFor{auto}.from_pretrained(".")')
+        lines.append(f'model = {auto}.from_pretrained("."{told})')
     lines.append('tokenizer = AutoTokenizer.from_pretrained(".")')
     what = "A LoRA adapter" if as_adapter else "A whole model"
     code = "\n".join(lines)
     return f"# {what}, exported by everlearn\n\nBase model: {model.name}.\n\n{names}```python\n{code}\n```\n"
+
+
+def _code(value: Any) -> str:
+    """Return a load option as it is written in Python."""
+    if isinstance(value, BitsAndBytesConfig):
+        told = {name: given for name, given in value.to_diff_dict().items() if not name.startswith("_")}
+        return f"BitsAndBytesConfig({', '.join(f'{name}={given!r}' for name, given in told.items())})"
+    return repr(str(value).removeprefix("torch.")) if isinstance(value, torch.dtype) else repr(value)

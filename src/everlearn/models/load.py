@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,27 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from everlearn.errors import ConfigError, ModelError, check_choice, check_number, describe
-from everlearn.models.adapters import Adapters
+from everlearn.models.adapters import Adapters, is_peft
+from everlearn.models.chat import CHAT, give_template, template_text, wraps
+from everlearn.models.given import Given, check_given, tokenizer_of
 from everlearn.models.heads import install_head
 from everlearn.models.objectives import CausalObjective, ClassifyObjective, Objective, TagObjective, TensorObjective
 from everlearn.models.plain import build_plain
 from everlearn.models.prompts import prompts_of
 from everlearn.models.soft import SOFT
+from everlearn.models.special import check_together, padding_id
 from everlearn.seeds import seed_for
 from everlearn.types import Task
 
 POCKET = "pocket"
+UNLIMITED = 2**15  # tokens in an example where neither the model (Mamba, say) nor the tokenizer has a limit
 DTYPES = ("float32", "bfloat16", "float16")
 ADAPTERS = ("lora", "full", "prompt", "prefix", "lora_prompt")
+AUTO = {
+    "causal": AutoModelForCausalLM,
+    "classify": AutoModelForSequenceClassification,
+    "tag": AutoModelForTokenClassification,
+}
 NETWORK_OF_KIND = {"prompt": "causal", "text": "causal", "classify": "classify", "tag": "tag", "tensor": "tensor"}
 
 
@@ -42,7 +51,7 @@ class AdapterConfig:
     Args:
         name: lora; full for all weights; prompt (prompt tuning), prefix (prefix tuning) or lora_prompt (both LoRA and a
             prompt) for language models that write.
-        targets: of LoRA: layer names, or auto for all linear layers.
+        targets: of LoRA: layer names, or auto for all linear layers (of Mamba, `in_proj`).
         soft_tokens: vectors of a prompt or prefix. init_text: a prompt begins as these words, else as random tokens.
     """
 
@@ -78,7 +87,13 @@ class ModelConfig:
         head: for classification: task (a head per task) or shared (one head that grows with new labels).
         dtype: of the loaded weights. quantization: 4bit or 8bit through bitsandbytes, on a GPU.
         safetensors_only: refuse checkpoints that are pickles. trust_remote_code: run code that comes with the model.
-        max_length: tokens in an example, at most; null takes the model's own limit, 1024 at most.
+        max_length: tokens in an example, at most; null takes the model's own limit. Running text is cut into examples
+            of 1024 tokens at most, which together hold all of it.
+        chat: whether prompts and completions are put as turns of a conversation: always, never, or auto, where the
+            tokenizer has a chat template. Rows of `messages` always are one.
+        chat_template: chatml, a file with a Jinja template, or the template itself, for a tokenizer without one (or in
+            place of its own). Marks such as <|im_end|> that the tokenizer lacks become tokens whose embeddings are
+            trained.
         options: for plain modules: arguments of the function that builds it.
     """
 
@@ -92,6 +107,8 @@ class ModelConfig:
     safetensors_only: bool = True
     revision: str | None = None
     max_length: int | None = None
+    chat: str = "auto"
+    chat_template: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,6 +118,7 @@ class ModelConfig:
             check_choice("model.quantization", self.quantization, ("4bit", "8bit"))
         if self.max_length is not None:
             check_number("model.max_length", self.max_length, low=4)
+        check_choice("model.chat", self.chat, CHAT)
 
 
 @dataclass
@@ -119,15 +137,21 @@ class Model:
 
     @property
     def traits(self) -> tuple[str, ...]:
-        """What a method may be unsuited for: the kind; lora, prompt or full; soft_prompt; task_head or shared_head."""
+        """What a method may be unsuited for: the kind; lora, prompt or full; soft_prompt; new_tokens (trained beside a
+        LoRA); task_head or shared_head."""  # fmt: skip
         heads = () if self.kind == "causal" else (f"{self.adapters.head_mode}_head",)
         soft = () if prompts_of(self.network) is None else ("soft_prompt",)
-        return (self.kind, self.adapters.mode, *soft, *heads)
+        tokens = ("new_tokens",) if self.adapters.new_tokens else ()
+        return (self.kind, self.adapters.mode, *soft, *tokens, *heads)
 
     @property
     def network(self) -> nn.Module:
         """The module to call."""
         return self.adapters.network
+
+    def train(self) -> None:
+        """Put the network into training mode; what its owner froze in evaluation mode (a BatchNorm, say) stays so."""
+        self.adapters.train()
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -142,11 +166,12 @@ class Model:
                 vars(module)["training"] = True
 
 
-def load_model(config: ModelConfig | nn.Module, tasks: Sequence[Task], seed: int = 0) -> Model:
+def load_model(config: ModelConfig | Given | nn.Module, tasks: Sequence[Task], seed: int = 0) -> Model:
     """Load the model that fits the kind of the tasks, with its adapter in place.
 
     Args:
-        config: how to load it; or a plain module, which is then trained whole.
+        config: how to load it; or a model that is loaded, which is trained in place: a plain module whole, a model of
+            transformers as one loaded by its name, a peft model's own adapter. What is frozen stays so.
         tasks: what it will learn: their kind chooses the architecture, a plain one is sized by their tensors.
         seed: for the adapter's and heads' initial weights.
 
@@ -154,32 +179,77 @@ def load_model(config: ModelConfig | nn.Module, tasks: Sequence[Task], seed: int
         ModelError: if it can't be found or loaded. ConfigError: if the options don't fit it.
     """
     kind = network_kind(tasks)
-    if isinstance(config, nn.Module):
-        return _plain(config, ModelConfig(name="module"), tasks, seed)
+    given = Given(config, None, ModelConfig(name="module")) if isinstance(config, nn.Module) else None
+    given = config if isinstance(config, Given) else given
+    if given is not None:
+        config = given.config
     if kind == "tensor":
-        network = build_plain(config.name, config.options, tasks, config.head, seed_for(seed, "model"))
+        network = given.network if given is not None else build_plain(
+            config.name, config.options, tasks, config.head, seed_for(seed, "model")
+        )  # fmt: skip
         return _plain(network, config, tasks, seed)
+    if given is not None:
+        check_given(given, kind)
+    tokenizer = load_tokenizer(config) if given is None else tokenizer_of(given)
+    auto, missing, marks = AUTO[kind], [], []
+    if kind == "causal" and config.chat_template is not None:
+        marks = give_template(tokenizer, config.chat_template)
+    if given is None:
+        network, missing = _network(auto, config, _path(config.name), seed)
+    else:
+        network = given.network
+    new_tokens = tokenizer.convert_tokens_to_ids(marks)
+    _make_room(network, new_tokens, seed)
+    check_together(config.name, tokenizer, network.get_input_embeddings().num_embeddings)
+    max_length = _max_length(config, network, tokenizer)
+    if kind == "causal":
+        adapters = Adapters(network)
+        objective: Objective = _causal(config, network, tokenizer, max_length)
+    else:
+        if kind == "classify":  # by it, classifiers of the Llama kind find a text's last token
+            network.config.get_text_config().pad_token_id = padding_id(tokenizer)
+        head, _ = install_head(network, network.config.num_labels)
+        fresh = [name for name in missing if name in dict(network.named_parameters())]
+        adapters = Adapters(network, head, config.head, fresh)
+        objective = (ClassifyObjective if kind == "classify" else TagObjective)(tokenizer, adapters, max_length)
+    own = "full" if is_peft(network) else "lora"  # of a peft model its own adapter: all that it left trainable
+    _add_adapter(adapters, config.adapter or AdapterConfig(own), kind, _path(config.name), seed, new_tokens)
+    return Model(config.name, kind, adapters, objective, tokenizer)
+
+
+def _causal(config: ModelConfig, network: nn.Module, tokenizer: Any, max_length: int) -> CausalObjective:
+    settings = network.generation_config
+    ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
+    stop_ids = [token for token in ends if token is not None]
+    objective = CausalObjective(tokenizer, max_length, chat=wraps(config.chat, tokenizer), stop_ids=stop_ids)
+    if set(objective.stop_ids) - set(stop_ids):  # so that an answer ends there wherever the model is served
+        settings.eos_token_id = objective.stop_ids
+    return objective
+
+
+def with_template(config: ModelConfig) -> ModelConfig:
+    """Return the config with the text of the chat template in place of its file, which may change or move.
+
+    Raises:
+        ConfigError: if the file can't be read.
+    """
+    if config.chat_template is None:
+        return config
+    return replace(config, chat_template=template_text(config.chat_template))
+
+
+def load_tokenizer(config: ModelConfig) -> Any:
+    """Load the tokenizer of a language model as it is, without the chat template that the config may bring.
+
+    Raises:
+        ModelError: if there is none, or it can't be loaded.
+    """
     path = _path(config.name)
     tokenizer = _load(config.name, AutoTokenizer.from_pretrained, path, **_source(config))
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes where there are no files of one
         way_out = "Save the model's tokenizer beside its weights"
         raise ModelError(describe(f"model {config.name!r}", "has no tokenizer", str(path), way_out))
-    if kind == "causal":
-        network, _ = _network(AutoModelForCausalLM, config, path, seed)
-        adapters = Adapters(network)
-        objective: Objective = CausalObjective(tokenizer, _max_length(config, network))
-    else:
-        auto = AutoModelForSequenceClassification if kind == "classify" else AutoModelForTokenClassification
-        network, missing = _network(auto, config, path, seed)
-        if kind == "classify" and network.config.pad_token_id is None:
-            network.config.pad_token_id = tokenizer.pad_token_id
-        head, _ = install_head(network, network.config.num_labels)
-        fresh = [name for name in missing if name in dict(network.named_parameters())]
-        adapters = Adapters(network, head, config.head, fresh)
-        objective_class = ClassifyObjective if kind == "classify" else TagObjective
-        objective = objective_class(tokenizer, adapters, _max_length(config, network))
-    _add_adapter(adapters, config.adapter or AdapterConfig(), kind, path, seed)
-    return Model(config.name, kind, adapters, objective, tokenizer)
+    return tokenizer
 
 
 def network_kind(tasks: Sequence[Task]) -> str:
@@ -197,7 +267,13 @@ def _plain(network: nn.Module, config: ModelConfig, tasks: Sequence[Task], seed:
     return Model(config.name, "tensor", adapters, TensorObjective(adapters))
 
 
-def _add_adapter(adapters: Adapters, config: AdapterConfig, kind: str, path: str, seed: int) -> None:
+def _add_adapter(
+    adapters: Adapters, config: AdapterConfig, kind: str, path: str, seed: int, new_tokens: Sequence[int] = ()
+) -> None:
+    if new_tokens and config.name not in ("lora", "full"):
+        way_out = "Use lora or full, which train their embeddings"
+        what = "can't train the tokens that model.chat_template adds"
+        raise ConfigError(describe("model.adapter.name", what, config.name, way_out))
     if config.name in SOFT and kind != "causal":
         way_out = "Use lora or full; the strategies progressive_prompts and l2p bring prompts to classifiers"
         raise ConfigError(describe("model.adapter.name", "is for language models that write", config.name, way_out))
@@ -207,6 +283,7 @@ def _add_adapter(adapters: Adapters, config: AdapterConfig, kind: str, path: str
         adapters.do(
             "lora", rank=config.rank, alpha=config.alpha or 2 * config.rank, dropout=config.dropout,
             targets=config.targets, seed=seed, task_type="CAUSAL_LM" if kind == "causal" else None,
+            **({"new_tokens": list(new_tokens)} if new_tokens else {}),
         )  # fmt: skip
     if config.name in ("prompt", "lora_prompt"):
         adapters.do("soft_prompt", length=config.soft_tokens, text=config.init_text, source=path, seed=seed)
@@ -271,18 +348,31 @@ def _load(name: str, loader: Callable[..., Any], path: str, **options: Any) -> A
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence transformers' bars, and its report on missing heads: the heads are everlearn's own."""
-    level = hf_logging.get_verbosity()
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     try:
         yield
     finally:
         hf_logging.set_verbosity(level)
-        hf_logging.enable_progress_bar()
+        if bars:
+            hf_logging.enable_progress_bar()
 
 
-def _max_length(config: ModelConfig, network: nn.Module) -> int:
-    own = network.config.to_dict().get("max_position_embeddings") or 1024
+def _make_room(network: nn.Module, new_tokens: list[int], seed: int) -> None:
+    """Give new tokens embeddings, drawn like those that are there."""
+    n_needed = max(new_tokens, default=-1) + 1
+    if n_needed <= network.get_input_embeddings().num_embeddings:
+        return
+    with torch.random.fork_rng(), quiet():
+        torch.manual_seed(seed_for(seed, "new tokens"))
+        network.resize_token_embeddings(n_needed)
+
+
+def _max_length(config: ModelConfig, network: nn.Module, tokenizer: Any) -> int:
+    sizes = network.config.get_text_config().to_dict()
+    own = next((sizes[name] for name in ("max_position_embeddings", "n_positions") if sizes.get(name)), UNLIMITED)
+    own = min(own, tokenizer.model_max_length)  # RoBERTa has room for two positions more than it can be given
     adapter = config.adapter or AdapterConfig()
     if adapter.name in SOFT:
         own -= adapter.soft_tokens
@@ -295,4 +385,4 @@ def _max_length(config: ModelConfig, network: nn.Module) -> int:
         raise ConfigError(
             describe("model.adapter.soft_tokens", "leave no room for a text", adapter.soft_tokens, way_out)
         )
-    return config.max_length or min(own, 1024)
+    return config.max_length or own

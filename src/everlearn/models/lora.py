@@ -1,6 +1,7 @@
 """Several LoRAs in one model: the earlier ones laid together and frozen, beside the one that is trained."""
 
 import copy
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,8 +16,14 @@ from everlearn.seeds import seed_for
 
 if TYPE_CHECKING:
     from everlearn.models.adapters import Adapters
+    from everlearn.runs import Run
+    from everlearn.types import Step
 
 PAST = "past"  # name of the adapter that holds the earlier LoRAs
+NOT_BESIDE_NEW_LORAS = dict.fromkeys(
+    ("inclora", "olora", "inflora"),
+    "it begins a LoRA of its own for every task, and what this method keeps is of the one LoRA that all tasks share",
+)
 
 
 @register("operation", "new_lora")
@@ -56,6 +63,43 @@ def begin_lora(adapters: "Adapters", seed: int) -> None:
     adapters.do("new_lora", seed=seed)
     names = [name for name, _ in adapters.network.named_parameters() if f".{PAST}." in name and ".lora_" in name]
     adapters.do("freeze", parameters=names)
+
+
+def next_lora(run: "Run") -> None:
+    """Begin a LoRA for a run's next task; what strategies keep for weights that are gone with that is let go."""
+    before = dict(run.model.network.named_parameters()).keys()
+    begin_lora(run.model.adapters, run.seed)
+    gone = before - dict(run.model.network.named_parameters()).keys()
+    for state in (*(strategy.state() for strategy in run.strategies), *run.dormant.values()):
+        for kept in state.values():
+            for name in gone & kept.keys() if isinstance(kept, dict) else ():
+                del kept[name]
+
+
+@torch.no_grad()
+def hold_new_lora(step: "Step", known: Collection[str], strength: float) -> None:
+    """Add to `.grad` that of 1/2 * strength * sum over layers |s B A|^2, of a LoRA that was begun beside earlier ones.
+
+    It began with adding nothing, so s B A is how far the layer's whole matrix has come since then.
+
+    Args:
+        known: names of weights that are held otherwise: a LoRA among them isn't new.
+
+    Cost: 4 rank^2 (inputs + outputs) operations a layer.
+    """
+    network = step.run.model.network
+    if not isinstance(network, PeftModel) or PAST not in network.peft_config or strength == 0:
+        return
+    new = network.active_adapter
+    for name, layer in lora_layers(network).items():
+        names = f"{name}.lora_A.{new}.weight", f"{name}.lora_B.{new}.weight"
+        if any(one in known for one in names):
+            continue
+        down, up, weight = layer.lora_A[new].weight, layer.lora_B[new].weight, strength * layer.scaling[new] ** 2
+        if down.grad is not None:
+            down.grad.addmm_(up.T @ up, down, alpha=weight)
+        if up.grad is not None:
+            up.grad.addmm_(up, down @ down.T, alpha=weight)
 
 
 def lora_layers(network: PeftModel) -> dict[str, LoraLayer]:

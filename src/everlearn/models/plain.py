@@ -5,11 +5,11 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from everlearn.errors import ConfigError, check_number, describe, nearest
-from everlearn.types import Task
+from everlearn.seeds import seeded
+from everlearn.types import Task, TensorRows
 
 
 def build_plain(name: str, options: dict[str, Any], tasks: Sequence[Task], head: str, seed: int) -> nn.Module:
@@ -21,6 +21,9 @@ def build_plain(name: str, options: dict[str, Any], tasks: Sequence[Task], head:
         way_out = f"{nearest(name, ['mlp'])}Write mlp, or package.module:function"
         raise ConfigError(describe("model.name", "is no plain module", name, way_out))
     build = mlp if name == "mlp" else _import(name)
+    if not isinstance(tasks[0].train, TensorRows):
+        way_out = "Give the module itself: model=..."
+        raise ConfigError(describe("model.name", "inputs that differ in shape can't size a module", name, way_out))
     sizes = {"n_inputs": tasks[0].train.x[0].numel(), "n_outputs": _n_outputs(tasks)}
     parameters = inspect.signature(build).parameters
     arguments = {**{key: value for key, value in sizes.items() if key in parameters}, **options}
@@ -28,8 +31,7 @@ def build_plain(name: str, options: dict[str, Any], tasks: Sequence[Task], head:
     if unknown:
         way_out = f"{nearest(unknown[0], parameters)}Options: {', '.join(parameters)}"
         raise ConfigError(describe("model.options", f"{name} has no such option", unknown[0], way_out))
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         return build(**arguments)
 
 

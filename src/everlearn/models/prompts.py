@@ -119,15 +119,15 @@ def place_of(kind: str) -> int:
     return 0 if kind == "causal" else 1
 
 
-def freeze_backbone(adapters: Adapters, *, missing: bool = True) -> None:
-    """Freeze all but heads and prompts; without `missing`, not those parameters either that the checkpoint lacked."""
+def freeze_backbone(adapters: Adapters) -> None:
+    """Freeze all but heads, prompts and the parameters that the checkpoint lacked."""
     heads = {id(p) for p in adapters.head.parameters()} if adapters.head is not None else set()
     prompts = prompts_of(adapters.network)
     kept = heads | ({id(p) for p in prompts.parameters()} if prompts is not None else set())
     frozen = [
         name
         for name, p in adapters.trainable().items()
-        if id(p) not in kept and (missing or _plain_name(name) not in adapters.fresh)
+        if id(p) not in kept and _plain_name(name) not in adapters.fresh
     ]
     if frozen:
         adapters.do("freeze", parameters=frozen)
@@ -141,9 +141,8 @@ def check_room(model: "Model", task: "Task", n_vectors: int) -> None:
     rows = [features for part in (task.train, task.evaluation) for features in model.objective.encode(part, task)]
     longest = max((len(row["input_ids"]) for row in rows), default=0)
     if isinstance(model.objective, CausalObjective) and task.kind == "prompt":
-        answers = model.objective.prompt_ids([model.objective.prompt_and_completion(r)[0] for r in task.evaluation], 0)
         room = model.objective.answer_room(task)
-        longest = max([longest, *(len(ids) + room for ids in answers)])
+        longest = max([longest, *(n_prompt + room for n_prompt, _ in model.objective.lengths(task.evaluation, task))])
         longest = min(longest, model.objective.max_length)
     if longest + n_vectors > limit:
         way_out = f"Set model.max_length to {limit - n_vectors} or less, or use shorter prompts"

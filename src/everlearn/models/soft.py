@@ -1,6 +1,5 @@
 """Soft prompts and prefixes: a few trainable vectors before every text, as peft initialises and stores them."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +56,7 @@ def add_soft_prompt(adapters: Adapters, *, length: int, text: str | None, source
         prompt_tuning_init=PromptTuningInit.TEXT if text else PromptTuningInit.SAMPLE_VOCAB,
         prompt_tuning_init_text=text,
         tokenizer_name_or_path=source if text else None,
+        base_model_name_or_path=network.config.name_or_path,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "soft prompt"))
@@ -67,10 +67,8 @@ def add_soft_prompt(adapters: Adapters, *, length: int, text: str | None, source
 def add_prefix(adapters: Adapters, *, length: int, seed: int) -> None:
     """Put `length` trainable keys and values before those of every layer (prefix tuning, Li & Liang 2021)."""
     config = PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=length)
-    with torch.random.fork_rng(), warnings.catch_warnings():
+    with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "prefix"))
-        # peft asks transformers by a name that is going out of use; that is not the user's business
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         adapters.network = get_peft_model(adapters.network, config)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from everlearn.errors import EverlearnError, Paused, StreamError, describe
+from everlearn.errors import EverlearnError, ModelError, Paused, StreamError, describe
 from everlearn.learners.drift import Reaction
 from everlearn.learners.online import Arriving, Episode
 from everlearn.models.export import save_trained, unknown_layers
@@ -55,12 +55,15 @@ class Session:
         self.arriving = Arriving(self._next, self._learned, n_expected)
         self.pending: Row | None = None  # given by the feed, and not begun yet
         self.n_done = self.scored_at = 0
+        self._checked: int | None = None  # entries of the structure's log when a saved adapter was last loaded back
         self._asked_at: float | None = None  # when the present task's first problem was asked for
         self._ended_at: float | None = None  # when there was none left
 
     def go(self, *, resumed: bool) -> None:
         """Learn all episodes, from the start or from the newest checkpoint."""
         self.run.when_paused = self.feed.stop
+        for task in self.to_score:
+            self.run.inspect(task)
         training = self._restore() if resumed else None
         if not resumed:
             self._score()
@@ -225,7 +228,14 @@ class Session:
         folder = self.run.folder
         if len(self.recipe.all_seeds()) > 1:
             folder = folder / f"seed-{self.run.seed}"
-        save_trained(self.run.model, folder / f"checkpoint_ep{self.n_done}")
+        structure = len(self.run.model.adapters.log)
+        checked_on = None if structure == self._checked else self.to_score[0]  # once a structure: it loads the model
+        try:
+            save_trained(self.run.model, folder / f"checkpoint_ep{self.n_done}", checked_on)
+        except ModelError as error:  # learning is worth more than its copy
+            self.run.note(str(error))
+            return
+        self._checked = structure
         kept = sorted(folder.glob("checkpoint_ep*"), key=lambda path: int(path.name.removeprefix("checkpoint_ep")))
         for old in kept[: -self.recipe.keep_checkpoints]:
             shutil.rmtree(old)

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from everlearn.evaluation.stats import mean_interval, paired_difference, paired_t_p
+from everlearn.evaluation.stats import paired_seeds
 from everlearn.report.matrix import SeedMatrix
 from everlearn.report.views import RunView
 
@@ -31,10 +31,10 @@ class Comparison:
 def paired_comparisons(views: Sequence[RunView]) -> list[Comparison]:
     """Compare the runs two by two at the end of the stream, on the same items.
 
-    With one seed in common the items are the units: exact McNemar (right/wrong) or paired t, and "all tasks" pools the
-    items, if all tasks are measured alike. With more, the seeds are the units: a paired t-test on the differences of
-    each seed. P-values are not corrected for the number of comparisons. Runs share items if their recipes name the same
-    stream and the item counts agree.
+    With one seed in common the items are the units: exact McNemar (right/wrong) or paired t. With more, seeds and items
+    are, see `everlearn.evaluation.stats.paired_seeds`. "All tasks" pools the items, if all tasks are measured alike.
+    P-values are not corrected for the number of comparisons. Runs share items if their recipes name the same stream and
+    the item counts agree.
     """
     pairs = combinations(views, 2) if len(views) <= MAX_ALL_PAIRS else ((views[0], other) for other in views[1:])
     return [row for first, second in pairs for row in _compare(first, second)]
@@ -60,12 +60,9 @@ def _difference(
     before: Sequence[np.ndarray], after: Sequence[np.ndarray]
 ) -> tuple[float, float, float, float, str, str]:
     """Return difference, low, high, p-value, the units and the test, for outcomes [n_items] of each seed."""
-    if len(before) == 1:
-        paired = paired_difference(before[0], after[0])
-        return paired.difference, paired.low, paired.high, paired.p_value, f"{paired.n} items", paired.test
-    changes = [float(end.mean() - start.mean()) for start, end in zip(before, after, strict=True)]
-    interval = mean_interval(changes)
-    return interval.value, interval.low, interval.high, paired_t_p(changes), f"{len(changes)} seeds", "paired t"
+    paired = paired_seeds(before, after)
+    over = f"{paired.n} items" if len(before) == 1 else f"{len(before)} seeds × {paired.n} items"
+    return paired.difference, paired.low, paired.high, paired.p_value, over, paired.test
 
 
 def _final_outcomes(matrix: SeedMatrix) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from everlearn.evaluation.stats import range_of
 from everlearn.report.records import Run
 
 NEVER = -1  # learned_at of a task that is only scored
@@ -43,6 +44,12 @@ class SeedMatrix:
         """The columns of the tasks learned up to `last_step`."""
         first = np.array(self.learned_at)
         return np.flatnonzero((first != NEVER) & (first <= self.last_step))
+
+    def bounds(self, *, change: bool = False) -> tuple[float, float]:
+        """Return the range of a mean over the learned tasks' scores, or over their changes."""
+        ranges = [range_of(self.metric_names[self.tasks[column]], change=change) for column in self.learned]
+        low, high = np.mean(ranges, axis=0)
+        return float(low), float(high)
 
 
 def build_matrix(run: Run, seed: int) -> SeedMatrix:

@@ -1,15 +1,21 @@
 """What meta-learning showed: the starts beside each other, as numbers with intervals and as a picture."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from everlearn.evaluation.stats import Interval, PairedDifference, mean_interval, outcome_interval, paired_difference
+from everlearn.evaluation.stats import (
+    Interval,
+    combine_intervals,
+    outcome_interval,
+    paired_difference,
+    range_of,
+    seeds_interval,
+)
 from everlearn.report.style import new_figure, run_style, tidy
 from everlearn.report.table import Grid
 from everlearn.report.text import estimate
@@ -22,8 +28,9 @@ BySeed = list[list[np.ndarray]]  # [seed][held-out task][item]
 def summarise_meta(lines: Sequence[Line]) -> dict[str, Any]:
     """Return means and 95% intervals by start and number of steps, and the differences of meta from the others.
 
-    A seed's number is the mean over held-out tasks and draws of rows; intervals are Student's over seeds, on the same
-    items. With one seed they are over items, and say nothing about other seeds. Losses have none then.
+    A seed's number is the mean over held-out tasks and draws of rows; tasks weigh alike. Intervals are over seeds and
+    items, which the seeds share, see `seeds_interval`; with one seed over the items alone. Those of losses are over
+    seeds alone; with one seed there is none.
 
     Returns:
         {metric, n_seeds, n_items (of a seed), scores: {start: {steps: {mean, low, high}}},
@@ -47,7 +54,7 @@ def meta_grid(summary: Mapping[str, Any]) -> Grid:
     if len(summary["by_task"]) > 1:
         rows += [row for task, part in summary["by_task"].items() for row in _rows(part, "differences", f"{task}: ")]
     rows += [*_rows(summary["loss"], "scores", "loss: "), *_rows(summary["loss"], "differences", "loss: ")]
-    over = f"{summary['n_seeds']} seeds" if summary["n_seeds"] > 1 else "the items of one seed"
+    over = f"{summary['n_seeds']} seeds and the items" if summary["n_seeds"] > 1 else "the items of one seed"
     note = f"{summary['metric']}, {summary['n_items']} held-out items a seed; 95% intervals over {over}."
     heads = (f"{n} step" if n == "1" else f"{n} steps" for n in next(iter(summary["scores"].values())))
     return Grid("Steps on a held-out task", ("start", *heads), tuple(rows), note)
@@ -96,12 +103,12 @@ def _table(lines: Sequence[Line], what: str) -> dict[str, Any]:
     steps = sorted({line["steps"] for line in lines})
     of = {(start, n): _by_seed(lines, start, n, what) for start in starts for n in steps}
     others = [start for start in starts if start != "meta" and "meta" in starts]
-    over_items = what == "outcomes" and len({line["seed"] for line in lines}) == 1
-    mean, difference = (_mean_of_items, _difference_of_items) if over_items else (_mean, _difference)
+    metric = lines[0]["metric"] if what == "outcomes" else None
     return {
-        "scores": {start: {str(n): mean(of[start, n]) for n in steps} for start in starts},
+        "scores": {start: {str(n): _level(of[start, n], metric) for n in steps} for start in starts},
         "differences": {
-            f"meta - {other}": {str(n): difference(of[other, n], of["meta", n]) for n in steps} for other in others
+            f"meta - {other}": {str(n): _difference(of[other, n], of["meta", n], metric) for n in steps}
+            for other in others
         },
     }
 
@@ -116,30 +123,31 @@ def _by_seed(lines: Sequence[Line], start: str, n_steps: int, what: str) -> BySe
     return [[np.atleast_1d(np.mean(draws, axis=0)) for draws in found[seed].values()] for seed in sorted(found)]
 
 
-def _mean(by_seed: BySeed) -> Entry:
-    return _entry(mean_interval, _means(by_seed))
+def _level(by_seed: BySeed, metric: str | None) -> Entry:
+    """Return the mean with its interval. metric: of the items' outcomes; None for numbers without items."""
+    if metric is None:
+        return _over_seeds([[_alone(task) for task in tasks] for tasks in by_seed])
+    bounds = range_of(metric)
+    return _over_seeds([[outcome_interval(items, bounds) for items in tasks] for tasks in by_seed], bounds)
 
 
-def _difference(before: BySeed, after: BySeed) -> Entry:
-    return _entry(mean_interval, _means(after) - _means(before))
+def _difference(before: BySeed, after: BySeed, metric: str | None) -> Entry:
+    pairs = [list(zip(first, second, strict=True)) for first, second in zip(before, after, strict=True)]
+    if metric is None:
+        return _over_seeds([[_alone(second - first) for first, second in tasks] for tasks in pairs])
+    found = [[paired_difference(first, second) for first, second in tasks] for tasks in pairs]
+    parts = [[Interval(one.difference, one.low, one.high) for one in tasks] for tasks in found]
+    return _over_seeds(parts, range_of(metric, change=True))
 
 
-def _mean_of_items(by_seed: BySeed) -> Entry:
-    return _entry(outcome_interval, np.concatenate(by_seed[0]))
+def _alone(number: np.ndarray) -> Interval:
+    return Interval(float(number[0]), math.nan, math.nan)
 
 
-def _difference_of_items(before: BySeed, after: BySeed) -> Entry:
-    return _entry(paired_difference, np.concatenate(before[0]), np.concatenate(after[0]))
-
-
-def _means(by_seed: BySeed) -> np.ndarray:
-    """Return a number for each seed: the mean over tasks, which weigh alike."""
-    return np.array([np.mean([items.mean() for items in tasks]) for tasks in by_seed])
-
-
-def _entry(interval: Callable[..., Interval | PairedDifference], *values: np.ndarray) -> Entry:
-    """Return the mean with its interval, null where they aren't known: one value, or one that isn't finite."""
-    if not all(np.isfinite(part).all() for part in values):
+def _over_seeds(by_seed: list[list[Interval]], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Entry:
+    """Return the mean over seeds and tasks with its interval, null where they aren't known."""
+    if not all(math.isfinite(part.value) for tasks in by_seed for part in tasks):
         return {"mean": None, "low": None, "high": None}
-    mean, low, high, *_ = astuple(interval(*values))
-    return {"mean": mean, **{name: None if math.isnan(end) else end for name, end in (("low", low), ("high", high))}}
+    found = seeds_interval([combine_intervals(tasks) for tasks in by_seed], bounds)
+    ends = {name: None if math.isnan(end) else end for name, end in (("low", found.low), ("high", found.high))}
+    return {"mean": found.value, **ends}

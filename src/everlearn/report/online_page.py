@@ -57,7 +57,7 @@ def _pictures(views: Sequence[OnlineView], out: Path) -> list[Picture]:
         picture = Picture(out / "learning_curves.png", "How it learned", caption)
         save(draw_learning(views), picture.path)
         return [picture, *by_type]
-    caption = "Bands and whiskers are 95% intervals: over the seeds, or with one seed over the held-out problems."
+    caption = "Bands and whiskers are 95% intervals: over seeds and held-out problems, with one seed over the problems."
     six = Picture(out / "comparison.png", "Side by side", caption)
     save(draw_six(views), six.path)
     lost = "Forgetting: of the held-out problems right at one scoring, the share wrong at the next."
@@ -69,7 +69,7 @@ def _pictures(views: Sequence[OnlineView], out: Path) -> list[Picture]:
 def accuracy_grid(views: Sequence[OnlineView]) -> Grid:
     """Return accuracy at first, in the end and at its peak, and the improvement, a row for each run."""
     columns = {"before": "initial_accuracy", "end": "final_accuracy", "peak": "peak_accuracy", "gain": "improvement"}
-    note = "The peak is the best of the scorings."
+    note = "The peak is the best of the scorings; its interval allows for its having been picked."
     if any(view.results["backward_transfer"] for view in views):
         columns["backward transfer"] = "backward_transfer"
         note += " Backward transfer: change since the end of a type's own episodes, over all types but the last."

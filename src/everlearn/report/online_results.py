@@ -8,13 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from everlearn.errors import StateError, describe
-from everlearn.evaluation.stats import mean_interval, paired_difference, wilson_interval
+from everlearn.evaluation.stats import (
+    SHARE,
+    Interval,
+    highest_interval,
+    paired_difference,
+    seeds_interval,
+    wilson_interval,
+)
 from everlearn.report.results import RESULTS, plain
 from everlearn.state import write_json
 
 EPISODES = "episodes.jsonl"
 EVALUATIONS = "evaluations.jsonl"
 ONLINE_SCHEMA = 1
+CHANGE = (-1.0, 1.0)  # range of the difference of two shares
 NOT_GIVEN = "not given"  # the group of held-out problems without a type, or a difficulty
 
 
@@ -77,14 +85,16 @@ def online_results(run: OnlineRun) -> dict[str, Any]:
     """Return the content of `results.json`.
 
     `initial_accuracy`, `final_accuracy`, `peak_accuracy`, `improvement` and `backward_transfer` are means over seeds
-    with Student's 95% interval; with one seed, Wilson's over the held-out problems (for the two differences that of the
-    paired difference). `backward_transfer` is null unless the types came one after another, and all but the last were
+    with a 95% interval over seeds and held-out problems, see `seeds_interval`; with one seed it is Wilson's over the
+    problems, for the two differences that of the paired difference, for the peak that of the highest of all scorings.
+    `lost_early` and `lost_late` count each problem once in their interval, however often it was lost; `n` is the number
+    of problems. `backward_transfer` is null unless the types came one after another, and all but the last were
     scored at their end: from then to the last scoring, over the held-out problems of these types. A seed's `episode_s`
     is the time of its episodes, `task_s` that of the strategies' work where tasks begin and end.
     """
     seeds = [_seed_entry(run, seed) for seed in run.seeds]
     groups = {name: _over_seeds([entry[name] for entry in seeds]) for name in ("by_type", "by_difficulty")}
-    names = ("initial_accuracy", "final_accuracy", "peak_accuracy", "improvement")
+    names = ("initial_accuracy", "final_accuracy", "peak_accuracy")
     transfers = [entry["backward_transfer"] for entry in seeds]
     return plain(
         {
@@ -95,7 +105,8 @@ def online_results(run: OnlineRun) -> dict[str, Any]:
             "env": run.env,
             "n": len(run.items),
             **{name: _combined([entry[name] for entry in seeds]) for name in names},
-            "backward_transfer": None if None in transfers else _combined(transfers),
+            "improvement": _combined([entry["improvement"] for entry in seeds], CHANGE),
+            "backward_transfer": None if None in transfers else _combined(transfers, CHANGE),
             **groups,
             "curve": _combined_curve([entry["curve"] for entry in seeds]),
             "seeds": seeds,
@@ -115,7 +126,7 @@ def _seed_entry(run: OnlineRun, seed: int) -> dict[str, Any]:
         "n_episodes": len(episodes),
         "initial_accuracy": _share(first),
         "final_accuracy": _share(last),
-        "peak_accuracy": max((_share(line["outcomes"]) for line in evaluations), key=lambda share: share["value"]),
+        "peak_accuracy": _highest([line["outcomes"] for line in evaluations]),
         "improvement": _change(first, last),
         "backward_transfer": _backward_transfer(run, evaluations, stretches_of(episodes)),
         "by_type": _by(run, "type", evaluations),
@@ -133,14 +144,20 @@ def _seed_entry(run: OnlineRun, seed: int) -> dict[str, Any]:
 
 
 def _lost(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return how many of the held-out problems answered rightly at one scoring were answered wrongly at the next."""
-    pairs = [
-        (before, after)
+    """Return how many of the held-out problems answered rightly at one scoring were answered wrongly at the next.
+
+    A problem's scorings are no independent items: the interval is Wilson's for as many items as there are problems.
+    """
+    kept = [
+        (place, after)
         for one, other in itertools.pairwise(evaluations)
-        for before, after in zip(one["outcomes"], other["outcomes"], strict=True)
+        for place, (before, after) in enumerate(zip(one["outcomes"], other["outcomes"], strict=True))
+        if before
     ]
-    kept = [after for before, after in pairs if before]
-    return _share([not after for after in kept]) if kept else None
+    if not kept:
+        return None
+    n = len({place for place, _ in kept})
+    return _entry(wilson_interval(n * sum(not after for _, after in kept) / len(kept), n), n)
 
 
 def stretches_of(episodes: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
@@ -172,9 +189,18 @@ def _backward_transfer(
     return _change(learned, kept) if learned else None
 
 
+def _highest(scorings: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Return the highest share of right answers; its interval allows for its having been picked from so many."""
+
+    def shares(level: float) -> list[Interval]:
+        return [wilson_interval(sum(outcomes), len(outcomes), level) for outcomes in scorings]
+
+    return _entry(highest_interval(shares, len(scorings)), len(scorings[0]))
+
+
 def _change(before: Sequence[int], after: Sequence[int]) -> dict[str, Any]:
     change = paired_difference(before, after)
-    return {"value": change.difference, "low": change.low, "high": change.high, "n": change.n}
+    return _entry(Interval(change.difference, change.low, change.high), change.n)
 
 
 def _by(run: OnlineRun, key: str, evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -196,19 +222,17 @@ def _curve(evaluations: Sequence[Mapping[str, Any]], places: Sequence[int]) -> l
 
 
 def _share(outcomes: Sequence[int | bool]) -> dict[str, Any]:
-    interval = wilson_interval(sum(outcomes), len(outcomes))
-    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": len(outcomes)}
+    return _entry(wilson_interval(sum(outcomes), len(outcomes)), len(outcomes))
 
 
-def _combined(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _entry(interval: Interval, n: int) -> dict[str, Any]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": n}
+
+
+def _combined(entries: Sequence[Mapping[str, Any]], bounds: tuple[float, float] = SHARE) -> dict[str, Any]:
     """Return the mean over seeds with its interval; a single seed's entry stands for itself."""
-    if len(entries) == 1:
-        return {**entries[0], "n_seeds": 1}
-    interval = mean_interval([entry["value"] for entry in entries])
-    return {
-        "value": interval.value, "low": interval.low, "high": interval.high,
-        "n": entries[0]["n"], "n_seeds": len(entries),
-    }  # fmt: skip
+    parts = [Interval(entry["value"], entry["low"], entry["high"]) for entry in entries]
+    return {**_entry(seeds_interval(parts, bounds), entries[0]["n"]), "n_seeds": len(entries)}
 
 
 def _over_seeds(by_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

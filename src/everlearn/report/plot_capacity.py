@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from everlearn.evaluation.stats import mean_interval
+from everlearn.evaluation.stats import Interval, range_of, seeds_interval
 from everlearn.report.style import GREY, fonts, labels, new_figure, run_style, tidy
 from everlearn.report.views import RunView, axis_names, mean_matrix, owned_shares
 
@@ -72,14 +72,17 @@ def _panels(n: int, n_rows: int) -> tuple[Figure, list[Axes]]:
 
 
 def _whiskers(view: RunView, columns: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Return the lengths below and above [2, n] of the last scores' intervals: over items, or over several seeds."""
-    if len(view.started) == 1:
-        (matrix,) = view.started
-        bounds = np.stack([matrix.low[matrix.last_step, columns], matrix.high[matrix.last_step, columns]])
-    else:
-        alike = [matrix for matrix in view.started if matrix.values.shape == view.started[0].values.shape]
-        intervals = [mean_interval([matrix.values[matrix.last_step, c] for matrix in alike]) for c in columns]
-        bounds = np.array([[interval.low for interval in intervals], [interval.high for interval in intervals]])
+    """Return the lengths below and above [2, n] of the last scores' intervals, over items and seeds."""
+    alike = [matrix for matrix in view.started if matrix.values.shape == view.started[0].values.shape]
+    intervals = []
+    for column in columns:
+        cells = [(matrix.values, matrix.low, matrix.high) for matrix in alike]
+        parts = [
+            Interval(*(float(cell[matrix.last_step, column]) for cell in own))
+            for matrix, own in zip(alike, cells, strict=True)
+        ]
+        intervals.append(seeds_interval(parts, range_of(alike[0].metric_names[alike[0].tasks[column]])))
+    bounds = np.array([[interval.low for interval in intervals], [interval.high for interval in intervals]])
     return np.nan_to_num(np.clip([last - bounds[0], bounds[1] - last], 0, None))
 
 

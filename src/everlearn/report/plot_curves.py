@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from everlearn.evaluation.metrics import average_over_seen
-from everlearn.evaluation.stats import mean_interval
+from everlearn.evaluation.stats import Interval, combine_intervals, seeds_interval
 from everlearn.report.matrix import NEVER, SeedMatrix
 from everlearn.report.style import fonts, labels, new_figure, run_style, tidy
 from everlearn.report.views import RunView, axis_names, mean_matrix
@@ -23,11 +23,10 @@ def draw_mean_curve(views: Sequence[RunView]) -> Figure:
     figure = new_figure(min(max(6.5, 0.55 * n_steps + 2), 12), 4.4)
     axes = figure.subplots()
     for position, view in enumerate(views):
-        curves = [_seen(matrix) for matrix in view.started]
-        curves = [curve for curve in curves if len(curve) == len(curves[0])]
-        if curves:
-            _line(axes, np.mean(curves, axis=0), position, _is_level(view, n_steps))
-            _band(axes, [] if _is_level(view, n_steps) else curves, run_style(position)["color"])
+        alike = [matrix for matrix in view.started if len(matrix.schedule) == len(view.started[0].schedule)]
+        if alike:
+            _line(axes, np.mean([_seen(matrix) for matrix in alike], axis=0), position, _is_level(view, n_steps))
+            _band(axes, [] if _is_level(view, n_steps) else alike, run_style(position)["color"])
     _finish(axes, n_steps, "learning step", "mean score, tasks learned so far")
     _legend(figure, axes, views)
     return figure
@@ -80,6 +79,14 @@ def _seen(matrix: SeedMatrix) -> np.ndarray:
     return average_over_seen(matrix.values[:, taught], np.array(matrix.learned_at)[taught])
 
 
+def _mean_of_cells(matrix: SeedMatrix, step: int) -> Interval:
+    """Return the mean over the tasks seen after a step, with its interval over the items."""
+    first = np.array(matrix.learned_at)
+    columns = np.flatnonzero((first != NEVER) & (first <= step))
+    cells = (matrix.values, matrix.low, matrix.high)
+    return combine_intervals([Interval(*(float(cell[step, column]) for cell in cells)) for column in columns])
+
+
 def _is_level(view: RunView, n_steps: int) -> bool:
     """Return whether a run is drawn as a level: joint training, or one step where other runs have several."""
     one_step = bool(view.started) and len(view.started[0].schedule) == 1
@@ -97,12 +104,14 @@ def _line(axes: Axes, curve: np.ndarray, position: int, level: bool) -> None:
     axes.plot(np.arange(1, len(curve) + 1), curve, **style, markersize=4, linewidth=1.6, clip_on=False)
 
 
-def _band(axes: Axes, curves: Sequence[np.ndarray], colour: object) -> None:
-    if len(curves) < 2 or len(curves[0]) < 2:
+def _band(axes: Axes, matrices: Sequence[SeedMatrix], colour: object) -> None:
+    if len(matrices) < 2 or len(matrices[0].schedule) < 2:
         return
-    stacked = np.stack(curves, axis=1)
-    steps = [step for step, values in enumerate(stacked) if not np.isnan(values).any()]
-    bounds = [mean_interval(stacked[step]) for step in steps]
+    known = ~np.isnan([_seen(matrix) for matrix in matrices]).any(axis=0)
+    steps = np.flatnonzero(known).tolist()
+    bounds = [
+        seeds_interval([_mean_of_cells(matrix, step) for matrix in matrices], matrices[0].bounds()) for step in steps
+    ]
     low, high = [bound.low for bound in bounds], [bound.high for bound in bounds]
     axes.fill_between([step + 1 for step in steps], low, high, color=colour, alpha=0.15, linewidth=0)
 

@@ -35,7 +35,7 @@ _PICTURES: tuple[tuple[str, str, str, Callable[[Sequence[RunView]], Figure | Non
     (
         "mean_curve",
         "Mean over the tasks learned so far",
-        "Bands are 95% intervals over the seeds. A dashed level is joint training at the end.",
+        "Bands are 95% intervals over seeds and items. A dashed level is joint training at the end.",
         draw_mean_curve,
     ),
     (

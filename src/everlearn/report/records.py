@@ -17,13 +17,12 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one learning step took, and its mean training loss (None if it was not recorded)."""
+    """What one learning step took."""
 
     seed: int
     after: int
     trained: str | None
     cost: Cost
-    mean_loss: float | None
 
 
 @dataclass(frozen=True)
@@ -183,8 +182,11 @@ def _read_cost(line: _Line, seed: int, after: int) -> StepCost:
         n_steps=line.take("n_steps", (int,), 0),
         n_tokens=line.take("n_tokens", (int,), 0),
         peak_memory_bytes=line.take("peak_memory_bytes", (int,), 0),
+        n_epochs=line.take("n_epochs", (int,), 0),
+        best_epoch=line.take("best_epoch", (int,), None),
+        mean_loss=line.number("mean_loss", None),
         strategy_bytes=line.numbers("strategy_bytes", (dict,)),
         strategy_facts=line.objects("strategy_facts"),
     )
     trained = line.take("trained", (str, type(None)), None)
-    return StepCost(seed, after, trained, cost, line.number("mean_loss", None))
+    return StepCost(seed, after, trained, cost)

@@ -62,10 +62,7 @@ def total_cost(costs: Iterable[StepCost]) -> dict[str, Any]:
 
 def _seed_entry(matrix: SeedMatrix, found: Mapping[str, Interval | None], costs: Iterable[StepCost]) -> dict[str, Any]:
     own = sorted((cost for cost in costs if cost.seed == matrix.seed), key=lambda cost: cost.after)
-    steps = [
-        {"after": cost.after, "trained": cost.trained, "mean_loss": cost.mean_loss, **total_cost([cost])}
-        for cost in own
-    ]
+    steps = [{"after": step.after, "trained": step.trained, **_passes(step), **total_cost([step])} for step in own]
     return {
         "seed": matrix.seed,
         "complete": matrix.complete,
@@ -85,6 +82,10 @@ def _seed_entry(matrix: SeedMatrix, found: Mapping[str, Interval | None], costs:
         },
         "cost": {"total": total_cost(own), "steps": steps},
     }
+
+
+def _passes(step: StepCost) -> dict[str, Any]:
+    return {name: vars(step.cost)[name] for name in ("mean_loss", "n_epochs", "best_epoch")}
 
 
 def plain(value: Any) -> Any:

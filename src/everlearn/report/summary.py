@@ -1,4 +1,4 @@
-"""The stream metrics of a run with intervals: over the items of one seed, over the seeds where there are several."""
+"""The stream metrics of a run with intervals: over items, and over seeds where there are several."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -9,14 +9,18 @@ import numpy as np
 from everlearn.errors import StateError
 from everlearn.evaluation import metrics
 from everlearn.evaluation.stats import (
+    LEVEL,
     Interval,
+    at_level,
     combine_intervals,
     difference_of_intervals,
-    mean_interval,
+    highest_interval,
     paired_difference,
+    seeds_interval,
 )
 from everlearn.report.matrix import SeedMatrix
 
+CHANGES = ("backward_transfer", "forward_transfer", "forgetting")  # differences of two scores of a task
 STREAM_METRICS = (
     "average_accuracy",
     "backward_transfer",
@@ -31,8 +35,9 @@ def stream_metrics(matrix: SeedMatrix) -> dict[str, Interval | None]:
     """Return each stream metric over the tasks learned so far, None where the needed scores were not taken.
 
     Intervals are over the evaluation items of this one run: each task gives a Wilson, Student or recorded interval, and
-    differences on the same items are paired; `combine_intervals` joins the tasks. `forgetting` takes the best step as
-    given. `stability` has none. A metric that is no mean over items (F1) enters by its recorded interval, unpaired.
+    differences on the same items are paired; `combine_intervals` joins the tasks. In `forgetting` the best step is
+    picked, see `highest_interval`. `stability` has none. A metric that is no mean over items (F1) enters by its
+    recorded interval, unpaired.
     """
     if matrix.last_step < 0:
         return dict.fromkeys(STREAM_METRICS)
@@ -42,9 +47,6 @@ def stream_metrics(matrix: SeedMatrix) -> dict[str, Interval | None]:
     last = matrix.last_step
     earlier = [columns[i] for i in metrics.earlier_tasks(scores, first)]
     later = [column for column in columns if matrix.learned_at[column] > 0]
-
-    def best(column: int) -> int:
-        return metrics.best_step(matrix.values[: last + 1], np.array(matrix.learned_at), column)
 
     return {
         "average_accuracy": _measure(
@@ -59,7 +61,7 @@ def stream_metrics(matrix: SeedMatrix) -> dict[str, Interval | None]:
             lambda: [_change(matrix, -1, matrix.learned_at[c] - 1, c) for c in later],
         ),
         "forgetting": _measure(
-            lambda: metrics.forgetting(scores, first), lambda: [_change(matrix, last, best(c), c) for c in earlier]
+            lambda: metrics.forgetting(scores, first), lambda: [_highest_drop(matrix, last, c) for c in earlier]
         ),
         "learning_accuracy": _measure(
             lambda: metrics.learning_accuracy(scores, first),
@@ -72,22 +74,22 @@ def stream_metrics(matrix: SeedMatrix) -> dict[str, Interval | None]:
 def summarise(
     matrices: Iterable[SeedMatrix], found: Mapping[int, Mapping[str, Interval | None]]
 ) -> dict[str, dict[str, Any]]:
-    """Return each metric's mean with its interval: Student's over the seeds, or over the items if there is one seed.
+    """Return each metric's mean with its interval: over seeds and items, see `seeds_interval`; over the items if there
+    is one seed, over the seeds if a metric has no interval over items.
 
     Only complete seeds enter if there are any, so that seeds of different length are not mixed.
     """
     matrices = list(matrices)
-    used = [matrix.seed for matrix in matrices if matrix.complete] or [matrix.seed for matrix in matrices]
+    used = [matrix for matrix in matrices if matrix.complete] or matrices
     summary = {}
     for name in STREAM_METRICS:
-        known = [found[seed][name] for seed in used]
+        known = [found[matrix.seed][name] for matrix in used]
         values = [interval for interval in known if interval is not None]
         if not values or len(values) < len(known):
             interval, over = Interval(math.nan, math.nan, math.nan), None
-        elif len(values) == 1:
-            interval, over = values[0], "items"
         else:
-            interval, over = mean_interval([value.value for value in values]), "seeds"
+            interval = seeds_interval(values, _bounds(name, used[0]))
+            over = "items" if len(values) == 1 else "seeds" if math.isnan(values[0].low) else "seeds and items"
         summary[name] = {
             "mean": interval.value,
             "low": interval.low,
@@ -96,6 +98,11 @@ def summarise(
             "over": over,
         }
     return summary
+
+
+def _bounds(name: str, matrix: SeedMatrix) -> tuple[float, float]:
+    """Return the range of a metric, given that of the tasks' scores."""
+    return (-math.inf, math.inf) if name == "stability" else matrix.bounds(change=name in CHANGES)
 
 
 def _measure(value: Callable[[], float], parts: Callable[[], list[Interval]]) -> Interval | None:
@@ -120,14 +127,20 @@ def _cell(matrix: SeedMatrix, step: int, column: int) -> Interval:
     return Interval(float(value), float(matrix.low[step, column]), float(matrix.high[step, column]))
 
 
-def _change(matrix: SeedMatrix, before: int, after: int, column: int) -> Interval:
+def _highest_drop(matrix: SeedMatrix, last: int, column: int) -> Interval:
+    """Return how much a task lost from its best step to the last, of all the steps since it was learned."""
+    steps = range(matrix.learned_at[column], last)
+    return highest_interval(lambda level: [_change(matrix, last, step, column, level) for step in steps], len(steps))
+
+
+def _change(matrix: SeedMatrix, before: int, after: int, column: int, level: float = LEVEL) -> Interval:
     """Return how a task's score changed between two steps, paired on its items if the score is their mean."""
     task = matrix.tasks[column]
     first, second = matrix.outcomes.get((before, task)), matrix.outcomes.get((after, task))
     start, end = _cell(matrix, before, column), _cell(matrix, after, column)
     if first is None or second is None or len(first) != len(second):
-        return difference_of_intervals(start, end)
+        return at_level(difference_of_intervals(start, end), level)
     if abs(first.mean() - start.value) > 1e-6 or abs(second.mean() - end.value) > 1e-6:
-        return difference_of_intervals(start, end)
-    paired = paired_difference(first, second)
+        return at_level(difference_of_intervals(start, end), level)
+    paired = paired_difference(first, second, level)
     return Interval(paired.difference, paired.low, paired.high)

@@ -126,7 +126,10 @@ def comparison_grid(comparisons: Sequence[Comparison], overall: bool) -> Grid:
         task = () if row.task is None else (row.task,)
         cells = (number(row.difference, signed=True), interval if np.isfinite(row.low) else "–", p_text(row.p_value))
         rows.append((pair, *task, *cells, row.over, row.test))
-    note = "At the end of the stream, on the same items; p-values are not corrected for the number of comparisons."
+    note = (
+        "At the end of the stream, on the same items; a score that is no mean over items (F1) is compared by its "
+        "items' outcomes. P-values are not corrected for the number of comparisons."
+    )
     heading = "Paired comparison" if overall else "Paired comparison, task by task"
     return Grid(heading, head, tuple(rows), note)
 

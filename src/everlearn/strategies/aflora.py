@@ -109,10 +109,9 @@ class AFLoRA(Strategy):
             run.model.adapters.do("lora_vectors")
 
     def begin_task(self, run: "Run", task: Task) -> None:
-        if self.thaw:
-            self.frozen_ = []
-        weights = run.model.adapters.trainable().items()
-        matrices = {name: p.detach() for name, p in weights if _is_matrix(name) and name not in self.frozen_}
+        weights = run.model.adapters.trainable()
+        self.frozen_ = [] if self.thaw else [name for name in self.frozen_ if name in weights]
+        matrices = {name: p.detach() for name, p in weights.items() if _is_matrix(name) and name not in self.frozen_}
         self.mean_ = {name: torch.zeros_like(matrix) for name, matrix in matrices.items()}
         self.spread_ = {name: torch.zeros_like(matrix) for name, matrix in matrices.items()}
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from torch import nn
 
-from everlearn.errors import check_number
-from everlearn.functional.projection import project_against
+from everlearn.errors import check_choice, check_number
+from everlearn.functional.projection import project_against, project_step
 from everlearn.learners.gradients import reference_gradients
 from everlearn.learners.loader import EncodedMixture
 from everlearn.memory.rows import Memory, add_by_reservoir, parts
@@ -22,32 +23,43 @@ if TYPE_CHECKING:
 @register("strategy", "agem")
 @dataclass
 class AGEM(Strategy):
-    """Project each step's gradient so that, to first order, it doesn't raise the loss on a sample of the memory.
+    """Project each step so that, to first order, it doesn't raise the loss on a sample of the memory.
 
     Args:
         capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir).
         batch_size: rows of the memory that a step's reference gradient is taken over.
+        protect: update (the gradient, and once more the step that the optimizer really took: Adam's moments, momentum
+            and weight decay lead it astray) or gradient (as in the paper, right for SGD without either).
 
-    Cost: one forward and backward pass over `batch_size` rows more per step from the second task on.
+    Cost: one forward and backward pass over `batch_size` rows more per step from the second task on; with protect:
+    update a copy of the weights.
 
-    Source: Chaudhry et al. 2019, arXiv 1812.00420, eq. 10 and 11. Departs: the memory is one reservoir.
+    Source: Chaudhry et al. 2019, arXiv 1812.00420, eq. 10 and 11. Departs: protect: update; the memory is one
+    reservoir.
     Reproduces: not verified; our results stand in METHODS.md.
     """
 
     capacity: int = 500
     batch_size: int = 16
+    protect: str = "update"
 
     memory_: Memory = learned(dict)
     n_seen_: int = learned(int)
 
+    protects: ClassVar[bool] = True
     neutral: ClassVar[dict] = {"capacity": 0}
 
     def __post_init__(self) -> None:
         check_number("agem.capacity", self.capacity, low=0)
         check_number("agem.batch_size", self.batch_size, low=1)
+        check_choice("agem.protect", self.protect, ("update", "gradient"))
         self._encoded: tuple[int, EncodedMixture] | None = None
+        self._moving: list[nn.Parameter] = []  # until the step is taken, as the next two
+        self._before: list[torch.Tensor] = []
+        self._reference: list[torch.Tensor] = []
 
     def edit_grads(self, step: Step) -> None:
+        self._reference = []
         kept = parts(self.memory_, step.run.tasks)
         if not kept:
             return
@@ -59,9 +71,18 @@ class AGEM(Strategy):
         parameters = list(step.params.values())
         reference = reference_gradients(step.run, parameters, batches)
         moving = zip(parameters, reference, strict=True)
-        pairs = [(p.grad, r) for p, r in moving if p.grad is not None and r is not None]
-        if pairs:
-            project_against([g for g, _ in pairs], [r for _, r in pairs])
+        pairs = [(p, r) for p, r in moving if p.grad is not None and r is not None]
+        if not pairs:
+            return
+        self._moving, self._reference = [p for p, _ in pairs], [r for _, r in pairs]
+        project_against([p.grad for p in self._moving], self._reference)
+        if self.protect == "update":
+            self._before = [p.detach().to(torch.float32, copy=True) for p in self._moving]
+
+    def after_step(self, step: Step) -> None:
+        reference, self._reference = self._reference, []
+        if reference and self.protect == "update":
+            project_step(self._moving, self._before, lambda turned: project_against(turned, reference))
 
     def end_task(self, run: "Run", task: Task) -> None:
         generator = generator_for(run.seed, "agem", run.position, task.name)

@@ -23,7 +23,7 @@ class Cumulative(Strategy):
     """
 
     unsuited: ClassVar[dict[str, str]] = {"online": "it learns from whole tasks, and problems come one by one"}
-    conflicts: ClassVar[dict[str, str]] = {"joint": _REASON, "replay": _REASON, "agem": _REASON}
+    conflicts: ClassVar[dict[str, str]] = dict.fromkeys(("joint", "replay", "agem", "gem"), _REASON)
 
     def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
         past = [run.tasks[name] for name in run.past_tasks() if name != run.current]

@@ -12,6 +12,7 @@ from everlearn.functional.fisher import KINDS, sum_of_squared_gradients
 from everlearn.functional.quadratic import add_quadratic_gradients, follow
 from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
+from everlearn.models.lora import NOT_BESIDE_NEW_LORAS
 from everlearn.models.objectives import Batch
 from everlearn.registry import register
 from everlearn.seeds import generator_for
@@ -61,6 +62,8 @@ class EWC(Strategy):
     factors_: list = learned(list)  # kfac: F of each task in Kronecker factors
     factors_pull_: dict = learned(dict)  # kfac: sum over tasks of F w*, a matrix for each layer
 
+    protects: ClassVar[bool] = True
+    conflicts: ClassVar[dict[str, str]] = NOT_BESIDE_NEW_LORAS
     neutral: ClassVar[dict] = {"strength": 0.0}
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ class Frozen(Strategy):
         "tensor+lora": "LoRA leaves a plain module no output layer to train",
     }
     conflicts: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("packnet", "pnn", "hat", "ogd", "aflora", "inclora", "inflora", "olora"), _NOTHING_LEFT
+        ("packnet", "pnn", "hat", "ogd", "osf", "aflora", "inclora", "inflora", "olora"), _NOTHING_LEFT
     )
 
     def adapt_model(self, run: "Run", task: Task) -> None:

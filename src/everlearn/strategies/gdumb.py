@@ -98,7 +98,8 @@ class GDumb(Strategy):
         "derpp": _REASON,
         "lwf": "gdumb starts anew at each task, so there is no model of before to distil",
         **dict.fromkeys(
-            ("inclora", "olora", "inflora", "aflora", "l2p", "progressive_prompts", "seq_star", "separate"), _ANEW
+            ("inclora", "olora", "inflora", "aflora", "l2p", "progressive_prompts", "seq_star", "separate", "merge"),
+            _ANEW,
         ),
     }
 

@@ -9,6 +9,7 @@ from torch import nn
 from everlearn.errors import check_choice, check_number
 from everlearn.functional.subspace import complement, leading_directions, take_out
 from everlearn.learners.inputs import input_moments
+from everlearn.models.lora import NOT_BESIDE_NEW_LORAS
 from everlearn.models.matrices import as_rows, class_parameters, separate_heads, trainable_matrices
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
@@ -90,6 +91,8 @@ class GPM(Strategy):
     bases_: dict = learned(dict)  # name of a weight -> orthonormal columns [in, k]
     frozen_: list = learned(list)  # names of parameters that stay as they are
 
+    protects: ClassVar[bool] = True
+    conflicts: ClassVar[dict[str, str]] = NOT_BESIDE_NEW_LORAS
     unsuited: ClassVar[dict[str, str]] = {"prompt": NO_LAYERS}
     neutral: ClassVar[dict] = {"threshold": 0.0, "others": "free"}
 

@@ -17,7 +17,7 @@ from everlearn.runs import Run
 from everlearn.seeds import generator_for, seed_for
 from everlearn.strategy import Strategy, learned
 from everlearn.streams.sampling import draw_rows
-from everlearn.types import Mixture, Step, Task
+from everlearn.types import Examples, Group, Mixture, Step, Task
 
 _OWN = "it keeps which weights are whose, and growing changes the shape of them all"
 _NEW_LORA = "it begins a new LoRA with every task, which is how it grows"
@@ -145,7 +145,7 @@ class Grow(Strategy):
                 run.model, run.learner, [], run.accelerator,
                 seed=run.seed, tasks=run.tasks, learned=run.learned, position=run.position, current=task.name,
             )  # fmt: skip
-            run.learner.train(trial, sample, Mixture.of(sample))
+            run.learner.train(trial, sample, Mixture((Group((Examples(sample, sample.train),)),)))
             run.model.network.eval()
             share = self._measure(run, sample)
         adapters.load_tensors(kept)

@@ -76,9 +76,7 @@ class HAT(Strategy):
         "pnn": "both decide which weights a task learns",
         "inclora": "it lays LoRAs together whose units are gated here",
         "gdumb": "it starts each task from the first weights, those of earlier tasks among them",
-        **dict.fromkeys(
-            ("gpm", "ogd", "osf"), "it changes steps once they are taken, and weights of earlier tasks with them"
-        ),
+        "osf": "it changes steps once they are taken, and weights of earlier tasks with them",
     }
 
     def __post_init__(self) -> None:
@@ -168,8 +166,9 @@ class HAT(Strategy):
         What has no gate counts as claimed: inputs, and outputs but those of classes that the task has to itself.
         """
         adapters, masks = step.run.model.adapters, {}
+        weights = dict(adapters.network.named_parameters())
         for layer in gated_layers(adapters):
-            n_outputs, n_inputs = step.params[layer.weight].shape
+            n_outputs, n_inputs = weights[layer.weight].shape
             rows = torch.ones(n_outputs, dtype=torch.bool)
             if layer.outputs is not None:
                 rows = claimed[layer.outputs]
@@ -179,7 +178,7 @@ class HAT(Strategy):
             masks[layer.weight] = rows[:, None] & columns
             if layer.bias is not None:
                 masks[layer.bias] = rows
-        return masks
+        return {name: mask for name, mask in masks.items() if name in step.params}  # the others are frozen
 
 
 @dataclass(frozen=True)

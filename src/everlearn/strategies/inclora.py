@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from everlearn.models.lora import begin_lora
+from everlearn.models.lora import next_lora
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.strategy import Strategy
@@ -29,9 +29,10 @@ class IncLoRA(Strategy):
 
     unsuited: ClassVar[dict[str, str]] = {
         "full": "there is no LoRA to begin anew: all weights are trained",
+        "new_tokens": "peft trains new tokens' embeddings in one LoRA only; use a model that has the chat's marks",
         "prompt": NO_LAYERS,
     }
 
     def adapt_model(self, run: "Run", task: Task) -> None:
         if run.learned:
-            begin_lora(run.model.adapters, run.seed)
+            next_lora(run)

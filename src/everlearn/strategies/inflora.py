@@ -11,7 +11,7 @@ from everlearn.errors import check_number
 from everlearn.functional.subspace import leading_directions
 from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
-from everlearn.models.lora import begin_lora, lora_layers
+from everlearn.models.lora import lora_layers, next_lora
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.seeds import generator_for
@@ -104,6 +104,7 @@ class InfLoRA(Strategy):
     unsuited: ClassVar[dict[str, str]] = {
         "online": "it looks at a task's rows before the first step",
         "full": "there is no LoRA to begin anew: all weights are trained",
+        "new_tokens": "peft trains new tokens' embeddings in one LoRA only; use a model that has the chat's marks",
         "prompt": NO_LAYERS,
     }
 
@@ -116,7 +117,7 @@ class InfLoRA(Strategy):
     def adapt_model(self, run: "Run", task: Task) -> None:
         adapters = run.model.adapters
         if run.learned:
-            begin_lora(adapters, run.seed)
+            next_lora(run)
         sums, owners = self.moments(run, task)
         new, designs = adapters.network.active_adapter, {}
         for name, layer in lora_layers(adapters.network).items():

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from everlearn.runs import Run
 
 _REASON = "joint trains on all data at once, so there is nothing left to protect"
+_LATER = "joint learns nothing at later tasks, so that what the other makes for them stays untrained"
 
 
 @register("strategy", "joint")
@@ -27,7 +28,12 @@ class Joint(Strategy):
     trained_: list = learned(list)  # names of the tasks that the one training went over
 
     unsuited: ClassVar[dict[str, str]] = {"online": "it learns from whole tasks, and problems come one by one"}
-    conflicts: ClassVar[dict[str, str]] = {"cumulative": _REASON, "replay": _REASON, "agem": _REASON}
+    conflicts: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("cumulative", "replay", "gem", "agem", "gpm", "ogd", "lwf", "merge"), _REASON),
+        **dict.fromkeys(("l2", "ewc", "si", "mas", "rwalk"), _REASON),
+        **dict.fromkeys(("inclora", "olora", "inflora", "grow", "progressive_prompts"), _LATER),
+        **dict.fromkeys(("packnet", "pnn", "hat", "separate"), _LATER),
+    }
 
     def adapt_model(self, run: "Run", task: Task) -> None:
         for known in run.tasks.values():

@@ -6,6 +6,7 @@ from typing import ClassVar
 from everlearn import Strategy, register
 from everlearn.errors import check_number
 from everlearn.functional.quadratic import add_anchored_gradients
+from everlearn.models.lora import hold_new_lora
 from everlearn.strategy import learned
 
 
@@ -13,6 +14,8 @@ from everlearn.strategy import learned
 @dataclass
 class L2(Strategy):
     """Add the gradient of 1/2 * strength * |w - w_last|^2, the same pull on every weight.
+
+    Of a LoRA begun for the task beside frozen ones, w is the whole matrix that they are added to.
 
     Args:
         strength: of the pull.
@@ -25,6 +28,7 @@ class L2(Strategy):
 
     anchor_: dict = learned(dict)  # a name that ends in _ is saved, restored and counted
 
+    protects: ClassVar[bool] = True  # a method that isolates tasks leaves it nothing to do
     neutral: ClassVar[dict] = {"strength": 0.0}  # here it must equal plain training, bit for bit
 
     def __post_init__(self):
@@ -32,6 +36,7 @@ class L2(Strategy):
 
     def edit_grads(self, step):
         add_anchored_gradients(step.params, self.anchor_, self.strength)
+        hold_new_lora(step, self.anchor_, self.strength)
 
     def end_task(self, run, task):
         self.anchor_ = {name: p.detach().clone() for name, p in run.model.adapters.trainable().items()}

@@ -120,7 +120,7 @@ class L2P(Strategy):
 
     conflicts: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("inclora", "olora", "inflora", "aflora"), _FROZEN),
-        **dict.fromkeys(("packnet", "pnn", "hat", "separate", "frozen", "seq_star"), _NO_WEIGHTS),
+        **dict.fromkeys(("packnet", "pnn", "hat", "separate", "frozen", "seq_star", "osf"), _NO_WEIGHTS),
     }
     unsuited: ClassVar[dict[str, str]] = {
         "tensor": "soft prompts stand among the tokens of a language model",
@@ -144,7 +144,7 @@ class L2P(Strategy):
         if prompts_of(run.model.network) is None:
             sizes = {"size": self.size, "length": self.length, "n_chosen": self.n_chosen}
             adapters.do("prompt_pool", **sizes, place=place_of(run.model.kind), seed=run.seed)
-        freeze_backbone(adapters, missing=False)
+        freeze_backbone(adapters)
 
     def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
         self._watch(run)  # here, because a resumed run comes this way too

@@ -54,6 +54,7 @@ class LwF(Strategy):
     teacher_: dict = learned(dict)  # trainable weights before the task
     cache_: list = learned(list)  # for each head that is asked, the teacher's answers to the task's own rows
 
+    protects: ClassVar[bool] = True
     wants_past_logits = True
     neutral: ClassVar[dict] = {"strength": 0.0}
 

@@ -10,6 +10,7 @@ from everlearn.functional.per_example import Batch, add_row_gradients, linear_la
 from everlearn.functional.quadratic import add_anchored_gradients, follow
 from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
+from everlearn.models.lora import NOT_BESIDE_NEW_LORAS
 from everlearn.models.objectives import is_hidden
 from everlearn.registry import register
 from everlearn.seeds import generator_for
@@ -61,6 +62,8 @@ class MAS(Strategy):
     precision_: dict = learned(dict)  # F
     anchor_: dict = learned(dict)  # weights after the last task
 
+    protects: ClassVar[bool] = True
+    conflicts: ClassVar[dict[str, str]] = NOT_BESIDE_NEW_LORAS
     neutral: ClassVar[dict] = {"strength": 0.0}
 
     def __post_init__(self) -> None:

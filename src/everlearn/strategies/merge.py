@@ -8,6 +8,7 @@ import torch
 from peft.utils.merge_utils import dare_linear, dare_ties, ties
 
 from everlearn.errors import check_choice, check_number
+from everlearn.models.lora import NOT_BESIDE_NEW_LORAS
 from everlearn.registry import register
 from everlearn.seeds import seed_for
 from everlearn.strategy import Strategy, learned
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 METHODS = {"ties": ties, "dare_linear": dare_linear, "dare_ties": dare_ties}
 
 _KEPT = "merging tasks moves weights that it keeps for single tasks"
+_BOTH = "both replace the weights at the end of a task, and the one that comes last undoes the other's"
 
 
 def merge(
@@ -72,7 +74,11 @@ class Merge(Strategy):
     n_tasks_: int = learned(int)
 
     keeps_weights: ClassVar[tuple[str, ...]] = ("base_",)
-    conflicts: ClassVar[dict[str, str]] = dict.fromkeys(("packnet", "hat", "separate"), _KEPT)
+    conflicts: ClassVar[dict[str, str]] = {
+        **NOT_BESIDE_NEW_LORAS,
+        **dict.fromkeys(("packnet", "pnn", "hat", "separate", "progressive_prompts"), _KEPT),
+        "ema": _BOTH,
+    }
     neutral: ClassVar[dict] = {"method": "linear", "share": 1.0}
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from everlearn.learners.gradients import to_device
 from everlearn.learners.grouped import grouped_gradients
 from everlearn.learners.loader import row_batches
 from everlearn.memory.selection import even_shares
+from everlearn.models.lora import NOT_BESIDE_NEW_LORAS
 from everlearn.models.matrices import separate_heads
 from everlearn.registry import register
 from everlearn.seeds import generator_for
@@ -77,6 +78,8 @@ class OGD(Strategy):
     sizes_: dict = learned(dict)  # name -> number of weights, in the order of a line
     counts_: list = learned(list)  # directions of each task learned
 
+    protects: ClassVar[bool] = True
+    conflicts: ClassVar[dict[str, str]] = NOT_BESIDE_NEW_LORAS
     neutral: ClassVar[dict] = {"capacity": 0}
 
     def __post_init__(self) -> None:

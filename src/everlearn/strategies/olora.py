@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from everlearn.errors import check_number
-from everlearn.models.lora import PAST, begin_lora, lora_layers, matrix_of
+from everlearn.models.lora import PAST, lora_layers, matrix_of, next_lora
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.strategy import Strategy
@@ -53,6 +53,7 @@ class OLoRA(Strategy):
     }
     unsuited: ClassVar[dict[str, str]] = {
         "full": "there is no LoRA to begin anew: all weights are trained",
+        "new_tokens": "peft trains new tokens' embeddings in one LoRA only; use a model that has the chat's marks",
         "prompt": NO_LAYERS,
     }
 
@@ -63,7 +64,7 @@ class OLoRA(Strategy):
 
     def adapt_model(self, run: "Run", task: Task) -> None:
         if run.learned:
-            begin_lora(run.model.adapters, run.seed)
+            next_lora(run)
 
     def edit_grads(self, step: Step) -> None:
         with torch.no_grad():

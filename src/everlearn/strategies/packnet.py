@@ -81,9 +81,7 @@ class PackNet(Strategy):
     conflicts: ClassVar[dict[str, str]] = {
         "gdumb": "it starts each task from the first weights, those of earlier tasks among them",
         "inclora": "it lays LoRAs together whose weights belong to tasks",
-        **dict.fromkeys(
-            ("gpm", "ogd", "osf"), "it changes steps once they are taken, and weights of earlier tasks with them"
-        ),
+        "osf": "it changes steps once they are taken, and weights of earlier tasks with them",
     }
 
     def __post_init__(self) -> None:

@@ -57,7 +57,6 @@ class PNN(Strategy):
         "inclora": "it lays LoRAs together that are columns here",
         "gdumb": "it starts each task from the first weights, those of earlier columns among them",
         "ema": "it puts back a column's trained weights after the column was scored by their average",
-        "ogd": "it takes out directions of weights that tasks share, and columns share none",
     }
 
     def adapt_model(self, run: "Run", task: Task) -> None:

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from everlearn.errors import check_number
 from everlearn.models.adapters import Adapters
+from everlearn.models.isolation import freeze_shared
 from everlearn.models.prompts import Prompts, check_room, freeze_backbone, language_model, place_of, prompts_of
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
@@ -101,8 +102,9 @@ class ProgressivePrompts(Strategy):
     isolates = True
     conflicts: ClassVar[dict[str, str]] = {
         "l2p": _REASON,
+        "ema": "it puts back a prompt's trained values after the prompt was scored by their average",
         **dict.fromkeys(("inclora", "olora", "inflora", "aflora"), _FROZEN),
-        **dict.fromkeys(("packnet", "pnn", "hat", "separate", "frozen", "seq_star"), _NO_WEIGHTS),
+        **dict.fromkeys(("packnet", "pnn", "hat", "separate", "frozen", "seq_star", "osf"), _NO_WEIGHTS),
     }
     unsuited: ClassVar[dict[str, str]] = {
         "prompt": NO_LAYERS,
@@ -121,12 +123,14 @@ class ProgressivePrompts(Strategy):
         check_room(run.model, task, (n_before + 1) * self.length)
         place = place_of(run.model.kind)
         adapters.do("add_prompt", length=self.length, mlp=self.mlp, place=place, seed=run.seed)
-        freeze_backbone(adapters, missing=n_before > 0)
         stack = prompts_of(run.model.network)
-        earlier = {id(value) for value in stack.values[:-1]}
-        frozen = [name for name, p in adapters.trainable().items() if id(p) in earlier]
-        if frozen:
-            adapters.do("freeze", parameters=frozen)
+        if n_before:
+            new = {
+                id(p) for module in (stack.values[-1:], stack.mlp) if module is not None for p in module.parameters()
+            }
+            freeze_shared(adapters, task, kept=[name for name, p in adapters.trainable().items() if id(p) in new])
+        else:
+            freeze_backbone(adapters)
         self.counts_[task.name] = len(stack.values)
 
     def before_eval(self, run: "Run", task: Task) -> None:

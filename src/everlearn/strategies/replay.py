@@ -18,7 +18,7 @@ from everlearn.seeds import generator_for
 from everlearn.state import FILE
 from everlearn.strategy import Strategy, learned
 from everlearn.streams.sampling import groups_of, select_rows
-from everlearn.types import Group, Mixture, Rows, Step, Task, TensorRows
+from everlearn.types import Group, Mixture, Rows, Step, Task
 
 if TYPE_CHECKING:
     from everlearn.runs import Run
@@ -100,7 +100,7 @@ class Replay(Strategy):
         if self.on_disk and run.memory is None:
             way_out = "Give the run a folder, or leave on_disk out"
             raise ConfigError(describe("replay.on_disk", "the run has no folder", True, way_out))
-        if self.selection == "uncertainty" and isinstance(task.train, TensorRows) and task.train.y.is_floating_point():
+        if self.selection == "uncertainty" and task.kind == "tensor" and task.targets(task.train).is_floating_point():
             way_out = "Choose another selection, such as loss"
             raise ConfigError(describe("replay.selection", "real targets have no classes", self.selection, way_out))
         self.shares_ = self._measure_shares(run) if self.weigh_by_forgetting and self.ratio > 0 else {}

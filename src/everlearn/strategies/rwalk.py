@@ -8,6 +8,7 @@ import torch
 from everlearn.errors import check_number
 from everlearn.functional.path import Departure
 from everlearn.functional.quadratic import add_anchored_gradients, follow
+from everlearn.models.lora import NOT_BESIDE_NEW_LORAS
 from everlearn.registry import register
 from everlearn.strategy import Strategy, learned
 from everlearn.types import Step, Task
@@ -65,6 +66,8 @@ class RWalk(Strategy):
     saved_: dict = learned(dict)  # over the present interval
     start_: dict = learned(dict)  # weights when the present interval began
 
+    protects: ClassVar[bool] = True
+    conflicts: ClassVar[dict[str, str]] = NOT_BESIDE_NEW_LORAS
     neutral: ClassVar[dict] = {"strength": 0.0}
 
     def __post_init__(self) -> None:

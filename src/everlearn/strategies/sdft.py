@@ -138,8 +138,7 @@ class SDFT(Strategy):
         """Return what the student, and what the teacher is given of a row; encoded when it first comes."""
         if row not in self._asked:
             objective, content = step.run.model.objective, step.task.train[row]
-            both = [objective.prompt_and_completion(one)[0] for one in (content, shown(content, self.template))]
-            self._asked[row] = tuple(objective.prompt_ids(both, n_tokens))
+            self._asked[row] = tuple(objective.questions([content, shown(content, self.template)], n_tokens))
         return self._asked[row]
 
     def _distances(self, step: Step, rows: list[int]) -> torch.Tensor:

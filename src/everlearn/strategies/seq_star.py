@@ -12,7 +12,7 @@ from everlearn.models.adapters import Adapters
 from everlearn.models.isolation import Held, freeze_shared, output_layer
 from everlearn.registry import register
 from everlearn.strategy import Strategy, learned
-from everlearn.types import IGNORED, Step, Task, TensorRows
+from everlearn.types import IGNORED, Step, Task
 
 if TYPE_CHECKING:
     from everlearn.runs import Run
@@ -105,8 +105,9 @@ class SeqStar(Strategy):
 
 def _columns(adapters: Adapters, task: Task) -> list[int]:
     """Return the output columns of the classes in a task's training rows; none where targets are real numbers."""
-    if isinstance(task.train, TensorRows):
-        classes = set() if task.train.y.is_floating_point() else set(task.train.y.tolist())
+    if task.kind == "tensor":
+        targets = task.targets(task.train)
+        classes = set() if targets.is_floating_point() else set(targets.tolist())
     elif task.kind == "tag":
         classes = {tag for row in task.train for tag in row["tags"]} - {IGNORED}
     else:

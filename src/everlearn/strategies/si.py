@@ -8,6 +8,7 @@ import torch
 from everlearn.errors import check_number
 from everlearn.functional.path import Departure
 from everlearn.functional.quadratic import add_anchored_gradients, follow
+from everlearn.models.lora import NOT_BESIDE_NEW_LORAS
 from everlearn.registry import register
 from everlearn.strategy import Strategy, learned
 from everlearn.types import Step, Task
@@ -56,6 +57,8 @@ class SI(Strategy):
     anchor_: dict = learned(dict)  # weights when the present task began
     path_: dict = learned(dict)  # omega of the present task
 
+    protects: ClassVar[bool] = True
+    conflicts: ClassVar[dict[str, str]] = NOT_BESIDE_NEW_LORAS
     neutral: ClassVar[dict] = {"strength": 0.0}
 
     def __post_init__(self) -> None:

@@ -26,8 +26,8 @@ class _Contents:
     @classmethod
     def of(cls, task: Task) -> "_Contents":
         roles = ((task.train, task.validation or ()), (task.evaluation,))
-        exact = (frozenset(key for rows in role for key in digests_of(rows)) for role in roles)
-        loose = (frozenset(key for rows in role for key in _loose_digests_of(rows)) for role in roles)
+        exact = (frozenset(key for rows in role for key in digests_of(task, rows)) for role in roles)
+        loose = (frozenset(key for rows in role for key in _loose_digests_of(task, rows)) for role in roles)
         return cls(task, *exact, *loose)
 
 
@@ -66,14 +66,18 @@ def keep_apart(stream: Stream, names: Collection[str]) -> Stream:
     return Stream(stream.name, tuple(tasks))
 
 
-def digests_of(rows: Rows) -> Iterator[bytes]:
+def digests_of(task: Task, rows: Rows) -> Iterator[bytes]:
     """Yield for each row 16 bytes that are equal for rows of equal content: what is asked, or the bytes of a tensor."""
-    if not isinstance(rows, TensorRows):
+    if isinstance(rows, TensorRows):
+        content, n_bytes = bytes_of(rows.x), rows.x.nbytes // max(1, len(rows))
+        asked = (content[start : start + n_bytes] for start in range(0, len(content), n_bytes or 1))
+    elif task.kind == "tensor":  # samples that differ in shape
+        asked = (bytes_of(row["x"]) if isinstance(row["x"], torch.Tensor) else repr(row["x"]).encode() for row in rows)
+    else:
         yield from map(digest_of, rows)
         return
-    content, n_bytes = bytes_of(rows.x), rows.x.nbytes // max(1, len(rows))
-    for start in range(0, len(content), n_bytes or 1):
-        yield hashlib.blake2b(content[start : start + n_bytes], digest_size=16).digest()
+    for one in asked:
+        yield hashlib.blake2b(one, digest_size=16).digest()
 
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
@@ -81,8 +85,8 @@ def bytes_of(tensor: torch.Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
 
 
-def _loose_digests_of(rows: Rows) -> Iterator[bytes]:
-    return iter(()) if isinstance(rows, TensorRows) else map(loose_digest_of, rows)
+def _loose_digests_of(task: Task, rows: Rows) -> Iterator[bytes]:
+    return iter(()) if task.kind == "tensor" else map(loose_digest_of, rows)
 
 
 def _look(new: _Contents, pairs: list[tuple[_Contents, _Contents]], way_out: str) -> list[str]:
@@ -100,12 +104,12 @@ def _look(new: _Contents, pairs: list[tuple[_Contents, _Contents]], way_out: str
             first = first or (trained.task, measured.task)
         elif shared:
             what = f"rows of it that are evaluation items of {other!r}"
-            notes.append(f"task {one!r}: {what}: {len(shared)} (allow_overlap is set)")
+            notes.append(f"task {one!r}: {what}: {len(shared)} (allow_overlap is set).")
         elif near and trained is not measured:  # within a task the loader tells it, with the places
             what = (
                 f"rows of it that differ from evaluation items of {other!r} in case, white space or Unicode form alone"
             )
-            notes.append(f"task {one!r}: {what}: {len(near)}")
+            notes.append(f"task {one!r}: {what}: {len(near)}.")
     if first is not None:
         counts = {name: len(shared) for name, shared in refused.items()}
         what = "training rows are evaluation items" if first[0] is new.task else "evaluation items are training rows"
@@ -118,8 +122,8 @@ def _places(trained: Task, measured: Task, shared: frozenset[bytes]) -> str:
     role, number, digest = next(
         (role, number, digest)
         for role, rows in (("training", trained.train), ("validation", trained.validation or ()))
-        for number, digest in enumerate(digests_of(rows), start=1)
+        for number, digest in enumerate(digests_of(trained, rows), start=1)
         if digest in shared
     )
-    item = list(digests_of(measured.evaluation)).index(digest) + 1
+    item = list(digests_of(measured, measured.evaluation)).index(digest) + 1
     return f"{role} row {number} of {trained.name!r} and evaluation item {item} of {measured.name!r}"

@@ -3,8 +3,10 @@
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 
 from everlearn.errors import StreamError, describe, nearest
+from everlearn.types import IGNORED, Row, Rows, Task
 
 NO_TARGET = (-1, -100)  # what the ecosystem writes where a row or a token has no label
 _WHOLE = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")
@@ -101,11 +103,11 @@ class LabelBook:
     def notes(self, where: str) -> list[str]:
         """Return which labels were written in several ways, and whether a -1 that may mean "none" counts as a class."""
         several = [sorted(spellings) for spellings in self._spellings.values() if len(spellings) > 1]
-        found = [f"{where}: the labels {' and '.join(map(repr, spellings))} are one" for spellings in several]
+        found = [f"{where}: the labels {' and '.join(map(repr, spellings))} are one." for spellings in several]
         if -1 in self._numbers and 0 in self._numbers:
             found.append(
                 f"{where}: -1 counts as a class, since training rows have it; if it means that a row has no label, "
-                "take these rows out"
+                "take these rows out."
             )
         return found
 
@@ -131,3 +133,30 @@ class LabelBook:
         known = self._names.setdefault(key, name)
         if known != name:
             raise BadRow(f"label {key} was {known!r} before, but label_name says {name!r}")
+
+
+def with_labels(task: Task, known: Sequence[str]) -> Task:
+    """Return a task with its labels numbered as they were when it was learned before; they are matched by meaning.
+
+    Raises:
+        StreamError: if it has labels that it had not before.
+    """
+    places = {key_of(label): place for place, label in reversed(list(enumerate(known)))}
+    places |= {label: place for place, label in enumerate(known)}
+    place_of = {label: places.get(label, places.get(key_of(label))) for label in task.labels}
+    unknown = sorted(label for label, place in place_of.items() if place is None)
+    if unknown:
+        way_out = f"Known: {', '.join(known)}; for other labels give the task another name"
+        raise StreamError(describe(f"task {task.name!r}", "has labels that it had not before", unknown, way_out))
+    if task.labels == tuple(known):
+        return task
+    number = {index: place_of[label] for index, label in enumerate(task.labels)} | {IGNORED: IGNORED}
+
+    def renumbered(rows: Rows) -> list[Row]:
+        if task.kind == "classify":
+            return [{**row, "label": number[row["label"]]} for row in rows]
+        return [{**row, "tags": [number[tag] for tag in row["tags"]]} for row in rows]
+
+    validation = renumbered(task.validation) if task.validation is not None else None
+    train, evaluation = renumbered(task.train), renumbered(task.evaluation)
+    return replace(task, train=train, evaluation=evaluation, validation=validation, labels=tuple(known))

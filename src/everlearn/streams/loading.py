@@ -8,8 +8,8 @@ from typing import Any
 from everlearn.errors import ConfigError, StreamError, describe, nearest
 from everlearn.streams import notes
 from everlearn.streams.checking import CHOOSE, COLUMNS, REQUIRED, Rules, kind_of, rename, shape_of
-from everlearn.streams.fitting import fitting_metrics
 from everlearn.streams.labels import LabelBook
+from everlearn.streams.metrics import fitting_metrics
 from everlearn.streams.parts import BadRows, Part, check_disjoint, read_part, to_rows
 from everlearn.streams.reading import Data, Source, open_source
 from everlearn.types import Task

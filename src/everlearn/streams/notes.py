@@ -19,7 +19,7 @@ def held_out(where: str, parts: Mapping[str, Part], split: Split) -> Iterator[st
     n_held = {role: len(indices) for role, (_, indices) in split.items() if role in purposes and indices is not None}
     if n_held:
         counts = " and ".join(f"{n} are held out {purposes[role]}" for role, n in n_held.items())
-        yield f"{where}: of {len(parts['train'].numbers)} rows, {counts}"
+        yield f"{where}: of {len(parts['train'].numbers)} rows, {counts}."
 
 
 def near_duplicates(where: str, parts: Mapping[str, Part]) -> Iterator[str]:
@@ -39,7 +39,7 @@ def near_duplicates(where: str, parts: Mapping[str, Part]) -> Iterator[str]:
             first = f"{measured.place(near[0])} and {other.place(loose[measured.loose[near[0]]])}"
             yield (
                 f"{where}: evaluation rows that differ from a row of {role} in case, white space or Unicode form "
-                f"alone: {len(near)} of {len(measured.numbers)}, the first is {first}"
+                f"alone: {len(near)} of {len(measured.numbers)}, the first is {first}."
             )
 
 
@@ -59,7 +59,7 @@ def two_answers(where: str, parts: Mapping[str, Part], split: Split, kind: Kind)
         if pairs:
             one, other = next(iter(pairs.values()))
             shown = f"{part.place(one)} and {part.place(other)}"
-            yield f"{where}: {_CONTENTS[kind]} of {role} with two answers or more: {len(pairs)}, the first at {shown}"
+            yield f"{where}: {_CONTENTS[kind]} of {role} with two answers or more: {len(pairs)}, the first at {shown}."
         firsts[role] = first
     (train, _), (measured, _) = (_rows_of(parts, split, role) for role in ("train", "evaluation"))
     shared = firsts["train"].keys() & firsts["evaluation"].keys()
@@ -68,7 +68,7 @@ def two_answers(where: str, parts: Mapping[str, Part], split: Split, kind: Kind)
     if both:
         shown = f"{measured.place(both[0][0])} and {train.place(both[0][1])}"
         what = f"{_CONTENTS[kind]} of evaluation with another answer in train"
-        yield f"{where}: {what}: {len(both)}, the first at {shown}"
+        yield f"{where}: {what}: {len(both)}, the first at {shown}."
 
 
 def unlearnable_labels(where: str, labels: Sequence[str], kind: Kind, rows: Mapping[str, Rows]) -> Iterator[str]:
@@ -82,7 +82,8 @@ def unlearnable_labels(where: str, labels: Sequence[str], kind: Kind, rows: Mapp
         if missing:
             shown = ", ".join(f"{labels[number]!r} ({n})" for number, n in list(missing.items())[:_SHOWN])
             more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-            yield f"{where}: labels in {role} that no training row has, so that they can't be right: {shown}{more}"
+            what = f"labels in {role} that no training row has, so that they can't be right unless learned before"
+            yield f"{where}: {what}: {shown}{more}."
 
 
 def _rows_of(parts: Mapping[str, Part], split: Split, role: str) -> tuple[Part, Iterable[int]]:

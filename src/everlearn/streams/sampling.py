@@ -12,8 +12,9 @@ from everlearn.types import Rows, Task, TensorRows
 
 def groups_of(task: Task, rows: Rows) -> list[Hashable] | None:
     """Return the class of each row, or None where rows have no class."""
-    if isinstance(rows, TensorRows):
-        return None if rows.y.is_floating_point() or rows.y.ndim > 1 else rows.y.tolist()
+    if task.kind == "tensor":
+        targets = task.targets(rows)
+        return None if targets.is_floating_point() or targets.ndim > 1 else targets.tolist()
     if task.kind != "classify":
         return None
     return column_of(rows, "label")

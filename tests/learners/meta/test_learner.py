@@ -1,3 +1,7 @@
+import copy
+import random
+
+import numpy
 import pytest
 import torch
 from torch.func import functional_call
@@ -11,6 +15,7 @@ from everlearn.models.neuromodulated import neuromodulated
 from everlearn.models.plain import mlp
 from everlearn.types import Stream, Task, TensorRows
 from reference.meta import mer_by_hand
+from support.noisy import Noisy
 from support.runs import assert_same
 from support.tasks import classify_task, prompt_task, regression_task, tensor_task
 
@@ -153,6 +158,18 @@ def test_a_resumed_learner_ends_alike_bit_for_bit(name):
     again += second.fit(TASKS, 2)
     assert again == losses
     assert_same(weights_of(second.model.network), weights_of(whole.model.network))
+
+
+def test_a_module_that_draws_from_python_and_numpy_is_seeded():
+    network = Noisy(4, 1)
+    first, second = (
+        MetaLearner(copy.deepcopy(network), 0.05, 0.01, 2, options=SMALL | {"vectorize": False}) for _ in "ab"
+    )
+    state = random.getstate()
+    losses = first.fit(TASKS, 2)
+    assert random.getstate() == state
+    random.random(), numpy.random.rand()
+    assert second.fit(TASKS, 2) == losses
 
 
 @pytest.mark.parametrize("name", ALL)

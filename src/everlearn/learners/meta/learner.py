@@ -30,7 +30,7 @@ from everlearn.learners.meta.parts import adapted_names, check_model
 from everlearn.models.load import Model, ModelConfig, load_model
 from everlearn.models.objectives import Batch, mean_loss
 from everlearn.runs import Listener
-from everlearn.seeds import generator_for, seed_for
+from everlearn.seeds import generator_for, seed_all, seed_for, seeded
 from everlearn.types import Score, Stream, Task
 
 
@@ -134,7 +134,7 @@ class MetaLearner:
         losses = []
         with self.training():
             for step in range(self.n_steps, self.n_steps + n_steps):
-                torch.manual_seed(seed_for(self.seed, "outer step", step))  # dropout: the same after a resume
+                seed_all(seed_for(self.seed, "outer step", step))  # dropout: the same after a resume
                 losses.append(self._take_step(source.at(step)))
                 self.n_steps = step + 1
                 self._listener.step(self.n_steps, losses[-1])
@@ -291,10 +291,10 @@ class MetaLearner:
         # the fused attention has no second derivative
         by_gradient = self.config.algorithm in ("maml", "oml", "anml")
         twice = self.model.kind == "causal" and by_gradient and not self.config.first_order
-        network.train()
+        self.model.train()
         try:
-            with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
-                torch.manual_seed(seed_for(self.seed, "adapt", task.name if task else None))
+            seed = seed_for(self.seed, "adapt", task.name if task else None)
+            with seeded(seed), sdpa_kernel(SDPBackend.MATH) if twice else nullcontext():
                 yield
         finally:
             for module, flag in flags:

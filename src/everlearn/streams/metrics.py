@@ -1,10 +1,10 @@
-"""Whether a task's metrics and targets fit its labels and rows, looked at before anything is trained."""
+"""Whether a task's metrics fit its labels and rows, looked at when it is read."""
 
 import re
 from collections.abc import Sequence
 
 from everlearn.errors import ConfigError, StreamError, describe
-from everlearn.types import Kind, Rows, Task, TensorRows
+from everlearn.types import Kind, Rows
 
 _ENTITY_TAG = re.compile(r"O|[BIES](-.+)?")  # what seqeval reads: IOB, BIO, IOBES
 _SHOWN = 4
@@ -33,23 +33,9 @@ def fitting_metrics(
             raise StreamError(describe(f"{where}: metric choice", "rows have no choices", got, way_out))
     if kind == "classify" and "f1" in metrics and len(labels) == 2 and not declared:
         return metrics, [
-            f"{where}: f1 is that of the label {labels[1]!r}, the second one; 'labels' gives another order"
+            f"{where}: f1 is that of the label {labels[1]!r}, the second one; 'labels' gives another order."
         ]
     return metrics, []
-
-
-def check_targets(task: Task) -> None:
-    """Check that no row of tensors has a mark for "no target" (-100, -1) where a class is wanted.
-
-    Raises:
-        StreamError: with the role, how many rows, and the first one.
-    """
-    for role, rows in (("train", task.train), ("validation", task.validation), ("evaluation", task.evaluation)):
-        if isinstance(rows, TensorRows) and not rows.y.is_floating_point() and rows.y.ndim == 1 and (rows.y < 0).any():
-            bad = (rows.y < 0).nonzero().flatten().tolist()
-            what = f"{role} rows have no class as target, the first is row {bad[0] + 1} with {rows.y[bad[0]].item()}"
-            way_out = "Take them out: classes are numbered from 0, and -1 and -100 mark rows without one"
-            raise StreamError(describe(f"task {task.name!r}", what, f"{len(bad)} of {len(rows)} rows", way_out))
 
 
 def _of_tags(where: str, labels: Sequence[str], metrics: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
@@ -60,6 +46,6 @@ def _of_tags(where: str, labels: Sequence[str], metrics: tuple[str, ...]) -> tup
         what = f"entity_f1 can't read tags such as {shown}"
         raise ConfigError(describe(f"{where}: metrics", what, list(metrics), way_out))
     if others and not metrics:
-        note = f"{where}: tags such as {shown} name no entities (O, B-NAME, I-NAME), so accuracy is measured"
+        note = f"{where}: tags such as {shown} name no entities (O, B-NAME, I-NAME), so accuracy is measured."
         return ("accuracy",), [note]
     return metrics, []

@@ -1,10 +1,8 @@
 import pytest
-import torch
 
 from everlearn.errors import ConfigError, StreamError
-from everlearn.streams.fitting import check_targets, fitting_metrics
 from everlearn.streams.loading import TaskOptions, build_task
-from everlearn.types import Task, TensorRows
+from everlearn.streams.metrics import fitting_metrics
 
 
 def _fit(kind, labels=(), metrics=(), evaluation=(), declared=False):
@@ -32,7 +30,7 @@ def test_the_metric_of_a_task_is_replaced_when_its_rows_are_read():
     task = build_task("t", rows[:1], rows[1:], None, TaskOptions())
     assert task.metrics == ("accuracy",)
     assert task.notes == (
-        "task 't': tags such as NOUN, VERB name no entities (O, B-NAME, I-NAME), so accuracy is measured",
+        "task 't': tags such as NOUN, VERB name no entities (O, B-NAME, I-NAME), so accuracy is measured.",
     )
 
 
@@ -47,15 +45,3 @@ def test_the_label_that_f1_is_of_is_told_unless_the_order_was_given():
     assert "f1 is that of the label 'real'" in _fit("classify", ("fake", "real"), ["f1"])[1][0]
     assert _fit("classify", ("fake", "real"), ["f1"], declared=True)[1] == []
     assert _fit("classify", ("a", "b", "c"), ["f1"])[1] == []
-
-
-def test_targets_of_tensors_that_mark_none_are_refused():
-    x = torch.arange(4.0)[:, None]
-    for y in (torch.tensor([0, 1, 1, 0]), torch.tensor([-1.0, 1.0, -1.0, 1.0])):  # regression may be negative
-        check_targets(Task("t", "tensor", TensorRows(x, y), TensorRows(x, y)))
-    bad = TensorRows(x, torch.tensor([0, -100, 1, -1]))
-    with pytest.raises(
-        StreamError, match=r"evaluation rows have no class as target, the first is row 2 with -100"
-    ) as got:
-        check_targets(Task("t", "tensor", bad[:1], bad))
-    assert "Got '2 of 4 rows'" in str(got.value)
