@@ -4,7 +4,8 @@
 
 Writes FOLDER/SUITE/<method> (run folders: what was done stays, what was stopped goes on), a report of all beside them,
 and results/methods_SUITE.json: {config, env, numbers}, by method its settings, the metrics of docs/results-schema.md
-with 95% intervals over seeds, the bytes kept and the time of training. `make docs` quotes it in METHODS.md.
+with 95% intervals over seeds, the bytes kept and the time of training. Methods that FOLDER doesn't hold keep the
+numbers that stand there, if these were measured with the same config. `make docs` quotes it in METHODS.md.
 """
 
 import argparse
@@ -71,7 +72,10 @@ def main() -> None:
     shared = {name: suite[name] for name in ("recipe", "set", "set_for") if name in suite}
     config = {"suite": arguments.suite, **shared, "seeds": arguments.seeds}
     path = results_path(f"methods_{arguments.suite}")
-    write(path, config, {name: numbers_of(folder, suite["methods"][name]) for name, folder in done.items()})
+    before = read_json(path) if path.exists() else {}
+    numbers = before["numbers"] if before.get("config") == config else {}
+    numbers |= {name: numbers_of(folder, suite["methods"][name]) for name, folder in done.items()}
+    write(path, config, {name: numbers[name] for name in suite["methods"] if name in numbers})
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ class Run:
         learned: names of the tasks learned, in order; a repeated one stands twice.
         position: number of the step of the schedule, from 0.
         current: name of the task being learned.
+        took_part: {strategy: how many tasks had been learned when it last took part in learning one}.
         folder: where checkpoints go, or None to keep none.
         memory: where strategies lay large memories down, in files named by their hash; by default folder/memory.
     """
@@ -103,6 +104,7 @@ class Run:
     checkpointing: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval_batch_size: int = 64
     listener: Listener = field(default_factory=Listener)
+    took_part: dict[str, int] = field(default_factory=dict)
     dormant: dict[str, Any] = field(default_factory=dict)  # state of strategies that learned before and don't now
     context: dict[str, Any] = field(default_factory=dict)  # JSON of the caller's, saved with each checkpoint
     notes: list[str] = field(default_factory=list)  # what the user was told
@@ -170,6 +172,7 @@ class Run:
             for strategy in reversed(self.strategies):
                 strategy.end_task(self, task)
         self.learned.append(task.name)
+        self.took_part |= {strategy.name: len(self.learned) for strategy in self.strategies}
         self.current = None
         return Cost(
             train_s=time.perf_counter() - started + spent_s,
@@ -225,6 +228,13 @@ class Run:
         """Return the names of the tasks learned before: the present one is among them where it is learned again."""
         return list(dict.fromkeys(self.learned))
 
+    def learned_without(self, strategy: Strategy) -> list[str]:
+        """Return the names of the tasks learned since a strategy last took part, all where it never did.
+
+        What it kept of the weights is older than what these tasks made of them, and must not undo it.
+        """
+        return self.learned[self.took_part.get(strategy.name, 0) :]
+
     def after_step(self, task: Task, learner_state: Callable[[], dict[str, Any]]) -> None:
         """Save in mid-task when it is due, or when a pause was asked for; then stop."""
         self._steps_since_save += 1
@@ -276,6 +286,7 @@ class Run:
             "weights": dict(self.model.adapters.tensors()),
             "strategies": {**self.dormant, **{strategy.name: strategy.state() for strategy in self.strategies}},
             "learned": list(self.learned),
+            "took_part": dict(self.took_part),
             "position": self.position,
             "seed": self.seed,
         }
@@ -284,11 +295,14 @@ class Run:
         """Restore what `state` returned, into a run built from the same recipe."""
         self.model.adapters.replay(state["structure"])
         self.model.adapters.load_tensors(state["weights"])
+        self.model.show_batches()
         self.dormant = dict(state["strategies"])
         for strategy in self.strategies:
             if strategy.name in self.dormant:
                 strategy.load_state(self.dormant.pop(strategy.name))
         self.learned, self.position = list(state["learned"]), state["position"]
+        # states of before don't tell: all strategies count as up to date
+        self.took_part = dict(state.get("took_part", dict.fromkeys(state["strategies"], len(self.learned))))
 
     def sum(self, number: float) -> float:
         """Return the sum of a number over processes."""

@@ -189,11 +189,14 @@ class Group:
     """Examples that are drawn from together. `ratio`: rows of this group per row of the mixture's first group.
 
     `loader`: of the first group, where a data loader of the user's draws the batches of its one part.
+    `by_row`: each row counts in the loss as much as one of the first group's does on average, however many targets it
+    has; else each target counts as much as one of the first group's. See `everlearn.learners.weighing`.
     """
 
     parts: tuple[Examples, ...]
     ratio: float = 1.0
     loader: Loader | None = None
+    by_row: bool = False
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)
@@ -228,10 +231,12 @@ class Outputs:
 
 @dataclass
 class Step:
-    """One optimizer step as strategies see it. `batch`, `rows` and `outputs` change with each micro-batch.
+    """One optimizer step as strategies see it. `batch`, `rows`, `outputs` and `weights` change with each micro-batch.
 
     The first `n_new` rows of the batch are of the mixture's first group: the task's own; what is mixed in follows.
     rows: (number of the group, row within the group's parts laid end to end) of each row of the batch, in its order.
+    by_row: numbers of the mixture's groups whose rows weigh alike.
+    weights: how much each item counts in the batch's loss, mean 1 over the step [n_items]; None where all count alike.
     """
 
     run: Any  # everlearn.runs.Run; named Any because types.py stands below runs.py
@@ -243,6 +248,8 @@ class Step:
     batch: dict[str, torch.Tensor] = field(default_factory=dict)
     rows: list[tuple[int, int]] = field(default_factory=list)
     outputs: Outputs | None = None
+    by_row: frozenset[int] = frozenset()
+    weights: torch.Tensor | None = None
 
     @property
     def n_new(self) -> int:
@@ -253,3 +260,10 @@ class Step:
         """Return which items of the batch are of rows of these groups of the mixture: bool [n_items]."""
         of_row = torch.tensor([group in groups for group, _ in self.rows])
         return of_row.to(self.outputs.owners.device)[self.outputs.owners]
+
+    def total(self, values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """Return the sum of values [n_chosen] of the chosen items, bool [n_items], each times the weight of its item.
+
+        Divided by the number of all items of the batch, it is what they add to the batch's loss.
+        """
+        return values.sum() if self.weights is None else (self.weights[chosen] * values).sum()

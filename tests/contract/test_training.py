@@ -7,14 +7,18 @@ import torch
 
 from everlearn import registry
 from everlearn.config import build_strategies
+from everlearn.memory.rows import row_bytes, rows_of
+from everlearn.runs import Listener
 from everlearn.state import load_state, pack, save_state, unpack
-from everlearn.strategy import why_apart
+from everlearn.strategy import overriding, why_apart
 from everlearn.types import TensorRows
-from support.runs import Bench, StopAfter, Stopped, answers, assert_same, make_bench, suits, weights
+from support.runs import Bench, StopAfter, Stopped, answers, assert_same, learn_at, make_bench, suits, weights
 
 NAMES = registry.names("strategy")
 CLASSES = {name: registry.find("strategy", name) for name in NAMES}
 NEUTRAL = [name for name, cls in CLASSES.items() if cls.neutral is not None]
+BOUNDS = {"capacity": (20, 5, 0), "capacity_bytes": (600, 100, 0), "fraction": (0.75, 0.25), "top_k": (50, 3)}
+BOUNDED = [(n, field) for n in NAMES for field in BOUNDS if field in CLASSES[n].__dataclass_fields__]
 ISOLATING = [name for name, cls in CLASSES.items() if cls.isolates]
 
 
@@ -133,6 +137,81 @@ def test_memory_never_holds_an_evaluation_item(name, bench: Bench):
     assert len(held_out) == sum(len(task.evaluation) for task in bench.tasks)
     assert not kept & held_out
     assert kept <= trained_on
+
+
+@pytest.mark.parametrize("bench", ["plain", "causal_lora"], indirect=True)
+@pytest.mark.parametrize("name", NAMES)
+def test_taken_up_again_it_does_not_undo_what_was_learned_without_it(name, bench: Bench):
+    first, second = bench.tasks
+    run = bench.learn(bench.run([name], epochs=1), upto=1)
+    without = bench.run(epochs=1)
+    without.load_state(run.state())
+    learn_at(without, second, 1)
+    before = answers(without, second)
+    again = bench.run([name], epochs=1)
+    again.load_state(without.state())
+    again.position = 2
+    (strategy,) = again.strategies
+    strategy.adapt_model(again, first)
+    strategy.begin_task(again, first)
+    torch.testing.assert_close(answers(again, second), before, rtol=1e-4, atol=1e-5)
+    learn_at(again, first, 2)
+    assert again.learned_without(strategy) == []
+
+
+@pytest.mark.parametrize("bench", ["plain", "causal_lora"], indirect=True)
+@pytest.mark.parametrize("name", [name for name in NAMES if overriding([CLASSES[name]()], "before_eval")])
+def test_scoring_in_mid_task_changes_nothing(name, bench: Bench):
+    run = bench.learn(bench.run([name], epochs=1))
+    scored = bench.run([name], epochs=1)
+
+    class Scoring(Listener):
+        def step(self, done, loss):
+            for task in bench.tasks:
+                scored.score(task)
+            scored.model.network.train()  # as whoever scores in mid-task does
+
+    scored.listener = Scoring()
+    for task in bench.tasks:
+        scored.add_labels(task)
+    assert_same(weights(run), weights(bench.learn(scored)))
+
+
+def stored(state, field: str) -> float:
+    """Return how much of what a bound counts stands in a method's state; `fraction`: of tasks of 24 rows."""
+    if field == "top_k":
+        return max((answers["columns"].shape[1] for answers in state["answers_"].values()), default=0)
+    if "basis_" in state:
+        return len(state["basis_"].get("lines", ()))
+    rows = [rows_of(kept) for kept in state["memory_"].values()]
+    if field == "fraction":
+        return max((len(own) / 24 for own in rows), default=0)
+    return sum(sum(row_bytes(own)) if field == "capacity_bytes" else len(own) for own in rows)
+
+
+@pytest.mark.parametrize(("name", "field"), BOUNDED)
+def test_a_bound_that_is_lowered_holds_from_the_next_task_on(name, field, llama, bert):
+    bench = make_bench("causal_lora" if field == "top_k" else "plain", llama, bert)
+    high, *lower = BOUNDS[field]
+    run = bench.learn(bench.run([{"name": name, field: high}], epochs=1), upto=1)
+    assert max(lower) < stored(run.strategies[0].state(), field) <= high
+    for low in lower if name != "gdumb" else [value or 1 for value in lower]:
+        later = bench.run([{"name": name, field: low}], epochs=1)
+        later.load_state(run.state())
+        later.position, later.current = 1, bench.tasks[1].name
+        later.add_labels(bench.tasks[1])
+        (strategy,) = later.strategies
+        strategy.adapt_model(later, bench.tasks[1])
+        strategy.begin_task(later, bench.tasks[1])
+        assert stored(strategy.state(), field) <= low
+        learn_at(later, bench.tasks[1], 1)
+        assert stored(strategy.state(), field) <= low
+        again = bench.run([{"name": name, field: high}], epochs=1)  # and it can be raised again
+        again.load_state(later.state())
+        learn_at(again, bench.tasks[1], 2)
+        held = stored(again.strategies[0].state(), field)
+        assert held > 0
+        assert field == "fraction" or held <= high
 
 
 @pytest.mark.parametrize("name", ISOLATING)

@@ -248,9 +248,9 @@ def test_bad_input_is_named(call):
 def test_the_jackknife_of_a_mean_is_student_s_interval():
     values = [0.1, 0.5, 0.2, 0.9, 0.4]
     without = [(sum(values) - value) / 4 for value in values]
-    wanted = mean_interval(values)
-    found = jackknife_interval(wanted.value, without)
+    wanted = stats.mean_interval(values)
+    found = stats.jackknife_interval(wanted.value, without)
     assert (found.low, found.high) == (pytest.approx(wanted.low), pytest.approx(wanted.high))
-    assert math.isnan(jackknife_interval(1.0, [1.0, 1.0, 1.0]).low)
-    assert math.isnan(jackknife_interval(1.0, [1.0]).low)
-    assert jackknife_interval(0.9, [1.0, 0.5, 0.9], (0.0, 1.0)).high == 1.0
+    assert math.isnan(stats.jackknife_interval(1.0, [1.0, 1.0, 1.0]).low)
+    assert math.isnan(stats.jackknife_interval(1.0, [1.0]).low)
+    assert stats.jackknife_interval(0.9, [1.0, 0.5, 0.9], (0.0, 1.0)).high == 1.0

@@ -1,7 +1,10 @@
+from collections import Counter
+
+import pytest
 import torch
 from scipy.stats import chisquare
 
-from everlearn.functional.reservoir import kept_by_reservoir, reservoir_slots
+from everlearn.functional.reservoir import draw_within, kept_by_reservoir, reservoir_slots
 
 
 def kept_after(chunks, capacity, generator):
@@ -49,4 +52,39 @@ def test_what_is_left_of_each_task_counts_within_the_task():
     assert sum(map(len, kept.values())) == 5
     assert all(0 <= i < {"a": 2 + 4, "b": 1}[name] for name, own in kept.items() for i in own)
     assert kept_by_reservoir({}, "a", 3, 0, 5, torch.Generator()) == {"a": [0, 1, 2]}
-    assert kept_by_reservoir({"b": 1}, "a", 3, 1, 0, torch.Generator()) == {"b": [0]}
+    assert kept_by_reservoir({"b": 1}, "a", 3, 1, 0, torch.Generator()) == {}
+    kept = kept_by_reservoir({"a": 9, "b": 9}, "a", 4, 18, 5, torch.Generator().manual_seed(0))
+    assert sum(map(len, kept.values())) == 5
+
+
+@pytest.mark.parametrize("capacities", [(12, 6, 6), (12, 4, 8), (6, 6, 30), (30, 10, 10)])
+def test_inclusion_stays_uniform_when_the_capacity_changes(capacities):
+    generator, n_items, n_trials = torch.Generator().manual_seed(0), 30, 2000
+    counts = torch.zeros(n_items)
+    for _ in range(n_trials):
+        kept: list[int] = []
+        for first, capacity in zip((0, 10, 20), capacities, strict=True):
+            left = draw_within({"a": len(kept)}, capacity, generator).get("a", [])
+            kept = [kept[i] for i in left]
+            placed = reservoir_slots(first, 10, capacity, generator, len(kept))
+            slots = dict(enumerate(kept)) | {slot: first + new for slot, new in placed.items()}
+            kept = list(slots.values())
+            assert len(kept) == len(set(kept)) <= capacity
+        for item in kept:
+            counts[item] += 1
+    share = counts / n_trials
+    wanted = {(12, 6, 6): 6 / 30, (12, 4, 8): 4 / 20, (6, 6, 30): 6 / 20, (30, 10, 10): 10 / 30}[capacities]
+    assert (share - wanted).abs().max() < 4.5 * (wanted * (1 - wanted) / n_trials) ** 0.5
+
+
+def test_rows_are_let_go_uniformly_and_only_where_they_are_too_many():
+    assert draw_within({"a": 2, "b": 1}, 3, torch.Generator()) == {"a": [0, 1], "b": [0]}
+    assert draw_within({"a": 2, "b": 1}, 0, torch.Generator()) == {}
+    generator, counts = torch.Generator().manual_seed(0), Counter()
+    for _ in range(2000):
+        kept = draw_within({"a": 4, "b": 6}, 3, generator)
+        assert all(own == sorted(own) for own in kept.values())
+        counts.update((name, i) for name, own in kept.items() for i in own)
+    assert sum(counts.values()) == 3 * 2000
+    assert all(abs(n / 2000 - 0.3) < 0.05 for n in counts.values())
+    assert len(counts) == 10

@@ -63,6 +63,30 @@ def test_ratios_are_exact_over_the_epoch_and_within_one_row_in_each_batch(ratio)
     assert max(dealt.values()) - min(dealt[row] for row in range(7)) <= 1, "a pass ends before the next begins"
 
 
+@pytest.mark.parametrize("ratio", [0.05, 0.3, 0.9, 1.0, 1.7])
+def test_ratios_are_exact_to_one_row_over_all_epochs(ratio):
+    encoded, total = mixture(16, n_second=7, ratio=ratio), 0
+    for epoch in range(30):
+        steps = plan_epoch(encoded, BatchPlan(3, 2, False), (0,), epoch)
+        assert steps == plan_epoch(encoded, BatchPlan(3, 2, False), (0,), epoch)
+        total += sum(group == 1 for step in rows_of_steps(steps) for group, _ in step)
+        assert total == int(16 * (epoch + 1) * ratio + 1e-9)
+
+
+@pytest.mark.parametrize("shares", [[0.05] * 20, [0.5, 0.25, 0.125, 0.0625, 0.0625], [1.0, 1.0], [0.37, 0.01, 0.01]])
+def test_several_groups_keep_their_ratios_each_and_together(shares):
+    tasks = [prompt_task(number, n_train=7) for number in range(len(shares))]
+    own = Group((Examples(tasks[0], tasks[0].train[:6]),))
+    others = tuple(Group((Examples(t, t.train),), share) for t, share in zip(tasks, shares, strict=True))
+    encoded, counts = EncodedMixture(Mixture((own, *others)), objective()), Counter()
+    for epoch in range(12):
+        steps = rows_of_steps(plan_epoch(encoded, BatchPlan(2, 1, False), (0,), epoch))
+        counts.update(group for step in steps for group, _ in step if group)
+        n = 6 * (epoch + 1)
+        assert all(abs(counts[group] - n * share) < 1 for group, share in enumerate(shares, start=1))
+        assert abs(counts.total() - n * sum(shares)) <= 1
+
+
 def test_orders_depend_on_every_part_of_the_seed_and_on_nothing_else():
     plan = BatchPlan(4, 1, False)
     state = torch.get_rng_state()

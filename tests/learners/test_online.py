@@ -94,6 +94,14 @@ def test_past_problems_are_mixed_in_at_their_ratio_and_weight(llama):
     assert seen == [6]
 
 
+def test_a_ratio_holds_over_tasks_that_are_shorter_than_a_whole_row(llama):
+    run, seen = online_run(llama, [{"name": "replay", "ratio": 0.4}], answer_after=False), []
+    run.model.objective.before_forward = lambda batch: seen.append(len(batch["input_ids"]))
+    for number in range(6):
+        learn(run, ROWS[number : number + 1], str(number))
+    assert seen == [1, 1, 2, 1, 2, 1]
+
+
 def test_the_rate_falls_with_difficulty_where_asked(llama):
     episodes = learn(online_run(llama, rate_by_difficulty=True, learning_rate=0.01), ROWS[:5])
     assert [episode.learning_rate for episode in episodes] == pytest.approx([0.01, 0.009, 0.008, 0.007, 0.006])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from everlearn.learners.loader import row_batches
-from everlearn.memory.answers import AnswerTable, join_answers, record_answers
+from everlearn.memory.answers import AnswerTable, cut_answers, join_answers, record_answers
 from support.runs import make_bench
 
 
@@ -73,6 +73,28 @@ def test_answers_of_unequal_width_are_filled_up_with_what_was_not_recorded():
     assert known.tolist() == [[True] * 3, [True, True, False]]
     assert now[0].tolist() == [5, 6, 7]
     assert now[1, :2].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("before", [40, 10**6])
+def test_cut_answers_are_those_recorded_with_fewer_classes(before, llama, bert):
+    bench = make_bench("causal_lora", llama, bert)
+    cut = cut_answers(recorded(bench, before)[1], 3)
+    wanted = recorded(bench, 3)[1]
+    assert (cut["columns"] == wanted["columns"]).float().mean() > 0.9  # float16 makes some of them equal
+    torch.testing.assert_close(cut["values"], wanted["values"], rtol=2e-3, atol=2e-3)
+    assert cut_answers(wanted, 3) is wanted
+
+
+def test_answers_cut_at_different_numbers_of_classes_are_compared_with_the_same_rest(llama, bert):
+    bench = make_bench("causal_lora", llama, bert)
+    pieces = [recorded(bench, top_k) for top_k in (3, 40, 10**6)]
+    outputs = answers_to(pieces[0][0], bench.tasks[0])
+    table = AnswerTable(join_answers([answers for _, answers in pieces]))
+    before, now, known = table.compare(range(36), outputs.logits.repeat(3, 1))
+    torch.testing.assert_close(before[known], now[known], rtol=2e-3, atol=2e-3)
+    n = len(outputs.targets)
+    assert known[:n].sum(1).unique().tolist() == [4]
+    assert known[n : 2 * n].sum(1).unique().tolist() == [41]
 
 
 def test_no_rows_have_no_answers(llama, bert):

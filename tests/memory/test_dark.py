@@ -55,6 +55,10 @@ def test_stored_rows_are_held_to_their_logits_and_not_to_their_labels(llama, ber
     squares = (now[stored, :width] - before[stored, :width]).square().mean(1)
     total = F.cross_entropy(now, step.outputs.targets) + strategy.penalty(step)
     torch.testing.assert_close(total, (ce[~stored].sum() + 0.7 * squares.sum()) / n, rtol=1e-3, atol=1e-4)
+    step.weights = torch.linspace(0.1, 1.9, n)
+    total = (step.weights * ce).mean() + strategy.penalty(step)
+    of_stored = 0.7 * (step.weights[stored] * squares).sum()
+    torch.testing.assert_close(total, ((step.weights * ce)[~stored].sum() + of_stored) / n, rtol=1e-3, atol=1e-4)
 
 
 def test_of_a_large_vocabulary_the_largest_logits_and_the_rest_are_compared(llama, bert):

@@ -1,9 +1,22 @@
+import datetime
+
 import datasets
 import pytest
 import torch
 from scipy.stats import chisquare
 
-from everlearn.memory.rows import add_by_reservoir, add_sample, join, parts, pick, rows_of, size
+from everlearn.errors import StreamError
+from everlearn.memory.rows import (
+    add_by_reservoir,
+    add_sample,
+    join,
+    parts,
+    pick,
+    pick_to_disk,
+    row_keys,
+    rows_of,
+    size,
+)
 from everlearn.types import Task, TensorRows
 
 LISTS = [{"text": f"row {i}"} for i in range(20)]
@@ -73,3 +86,13 @@ def test_parts_name_their_tasks_and_leave_out_empty_ones():
     (part,) = parts({"a": pick(LISTS, [2]), "b": {"rows": []}}, tasks)
     assert part.task is tasks["a"]
     assert names(part.rows) == [2]
+
+
+def test_rows_are_kept_as_json_holds_them(tmp_path):
+    rows = [{"text": "a", "when": datetime.date(2024, 2, 29), "share": float("nan")}]
+    wanted = [{"text": "a", "when": "2024-02-29", "share": None}]
+    assert rows_of(pick(rows, [0])) == wanted
+    assert list(rows_of(pick_to_disk(rows, [0], tmp_path), tmp_path)) == wanted
+    assert list(row_keys(rows)) == list(row_keys(wanted))
+    with pytest.raises(StreamError, match="memory: a row can't be kept: photo holds a value that can't be stored"):
+        pick([{"text": "a", "photo": object()}], [0])

@@ -151,3 +151,12 @@ def test_rows_that_leave_no_room_are_refused_before_training(llama, bert):
         check_room(model, bench.tasks[0], 55)
     with pytest.raises(ConfigError, match=r"task 'add_0': rows and prompts don't fit"):
         bench.learn(bench.run([{"name": "progressive_prompts", "length": 60}]))
+
+
+def test_prompts_of_another_kind_are_refused(llama, bert):
+    bench = make_bench("causal_lora", llama, bert)
+    run = bench.learn(bench.run(["l2p"], epochs=1), upto=1)
+    other = bench.run(["progressive_prompts"])
+    other.load_state(run.state())
+    with pytest.raises(ConfigError, match="prompts of another kind already"):
+        other.learn(bench.tasks[1])

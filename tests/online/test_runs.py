@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from everlearn.online import load_online_recipe, resume_online, run_online
 from everlearn.registry import find, names
 from everlearn.runs import Listener
 from everlearn.state import checkpoints, load_state
+from everlearn.strategy import Strategy, learned
 from support.runs import Stopped, assert_same, suits
 from support.sources import NAME, Sums, SumsFeed, sum_row
 
@@ -36,6 +38,24 @@ def recipe(llama, strategies=(), **changes):
             **changes,
         }
     )
+
+
+@dataclass
+class Back(Strategy):
+    """At the end of a task, puts back the weights of its beginning."""
+
+    start_: dict = learned(dict)
+
+    def begin_task(self, run, task):
+        self.start_ = {name: p.detach().clone() for name, p in run.model.adapters.trainable().items()}
+
+    def end_task(self, run, task):
+        with torch.no_grad():
+            for name, p in run.model.adapters.trainable().items():
+                p.copy_(self.start_[name])
+
+
+BACK = f"{__name__}:Back"
 
 
 def lines(path):
@@ -83,21 +103,20 @@ def test_a_saved_adapter_is_loaded_back_once_and_what_answers_otherwise_is_told_
 
 
 def test_at_the_end_of_a_task_is_scored_what_the_strategies_leave_in_the_model(llama, tmp_path):
-    made = recipe(llama, [{"name": "ema", "decay": 1.0}], boundary=4, keep_checkpoints=3)  # an average that never moves
+    made = recipe(llama, [BACK], boundary=4, keep_checkpoints=3)
     run_online(made, tmp_path / "run")
     early, late = (load_file(tmp_path / "run" / f"checkpoint_ep{n}" / "adapter_model.safetensors") for n in (4, 12))
     assert_same(early, late)
-    between = recipe(llama, [{"name": "ema", "decay": 1.0}], boundary=5, keep_checkpoints=3)
+    between = recipe(llama, [BACK], boundary=5, keep_checkpoints=3)
     run_online(between, tmp_path / "between")
     moved = load_file(tmp_path / "between" / "checkpoint_ep4" / "adapter_model.safetensors")
     assert any(not torch.equal(moved[name], tensor) for name, tensor in early.items())
 
 
 def test_the_end_of_a_type_and_of_the_run_are_scored_behind_the_task_s_end(llama, tmp_path):
-    still = [{"name": "ema", "decay": 1.0}]  # at a task's end the weights of its begin come back
     source = {"name": NAME, "by_type": True}
     for name, changes in {"type": {"boundary": "type", "source": source}, "short": {"boundary": 8}}.items():
-        made = recipe(llama, still, evaluation={"n": 4, "interval": 2}, keep_checkpoints=9, **changes)
+        made = recipe(llama, [BACK], evaluation={"n": 4, "interval": 2}, keep_checkpoints=9, **changes)
         run_online(made, tmp_path / name)
         out = tmp_path / name
         ends = (6, 12) if name == "type" else (8, 12)  # six even ones, six odd ones; eight and four

@@ -28,6 +28,9 @@ def test_one_draw_is_held_to_its_logits_and_another_to_its_labels(llama, bert):
     squares = (now - before).square().mean(1)
     wanted = (ce[:1].sum() + 0.3 * squares[dark].sum() + 0.6 * ce[labelled].sum()) / 4
     torch.testing.assert_close(F.cross_entropy(now, targets) + strategy.penalty(step), wanted)
+    step.weights = torch.tensor([0.5, 1.0, 2.0, 0.5])
+    weighed = torch.cat([ce[:1], 0.3 * squares[dark], 0.6 * ce[labelled]]) * step.weights
+    torch.testing.assert_close((step.weights * ce).mean() + strategy.penalty(step), weighed.mean())
 
 
 def test_the_two_draws_differ(llama, bert):

@@ -67,6 +67,10 @@ def test_with_a_shared_head_the_total_is_the_asymmetric_loss(llama, bert, kind):
     new = F.cross_entropy(logits[:3, n_old:], targets[:3] - n_old, reduction="sum")
     old = F.cross_entropy(logits[3:], targets[3:], reduction="sum")
     torch.testing.assert_close(total, (new + old) / 5)
+    step.weights = torch.tensor([0.5, 0.5, 0.5, 1.0, 2.0])
+    total = (step.weights * F.cross_entropy(logits, targets, reduction="none")).mean() + strategy.penalty(step)
+    second = F.cross_entropy(logits[4:], targets[4:])
+    torch.testing.assert_close(total, (0.5 * new + old + second) / 5)
 
 
 def test_of_a_language_model_only_tokens_of_earlier_answers_are_hidden(llama, bert):

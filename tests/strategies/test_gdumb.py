@@ -8,7 +8,7 @@ from everlearn.errors import ConfigError
 from everlearn.memory.rows import rows_of, size
 from everlearn.strategies.gdumb import GDumb, classes_of, greedily_balanced
 from everlearn.types import Mixture
-from support.runs import assert_same, make_bench, weights
+from support.runs import assert_same, learn_at, make_bench, weights
 from support.tasks import classify_task, prompt_task, regression_task, tensor_task
 
 
@@ -117,3 +117,21 @@ def test_rows_of_a_task_that_comes_again_are_kept_once(llama, bert):
 def test_values_out_of_range():
     with pytest.raises(ConfigError, match=r"gdumb\.capacity"):
         GDumb(capacity=0)
+
+
+def test_what_was_learned_without_it_belongs_to_the_beginning(llama, bert):
+    bench = make_bench("classify", llama, bert)
+    first, second = bench.tasks
+    run = bench.learn(bench.run(["gdumb"], epochs=1), upto=1)
+    without = bench.run(epochs=1)
+    without.load_state(run.state())
+    learn_at(without, second, 1)
+    again = bench.run(["gdumb"], epochs=1)
+    again.load_state(without.state())
+    again.position = 2
+    again.strategies[0].begin_task(again, first)
+    assert_same(weights(again), weights(without))
+    learn_at(again, first, 2)
+    again.position = 3
+    again.strategies[0].begin_task(again, first)
+    assert_same(weights(again), weights(without))

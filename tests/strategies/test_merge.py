@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from everlearn.strategies.merge import merge
-from support.runs import assert_same, make_bench, weights
+from support.runs import Bench, assert_same, learn_at, make_bench, weights
 
 
 @pytest.fixture
@@ -102,3 +102,29 @@ def test_it_keeps_one_copy_between_tasks(bench):
     run = bench.learn(bench.run(["merge"], epochs=1))
     trained = sum(p.numel() * 4 for p in run.model.adapters.trainable().values())
     assert trained <= run.strategies[0].state_bytes() < 1.2 * trained + 400
+
+
+def test_a_task_learned_without_merging_counts_as_one(bench):
+    first, second = bench.tasks
+    run = bench.learn(bench.run(["merge"]), upto=1)
+    without = bench.run()
+    without.load_state(run.state())
+    learn_at(without, second, 1)
+    again = bench.run(["merge"])
+    plain = bench.run()
+    for later in (again, plain):
+        later.load_state(without.state())
+        learn_at(later, first, 2)
+    before, trained = weights(without), weights(plain)
+    for name, value in weights(again).items():
+        torch.testing.assert_close(value, torch.lerp(before[name], trained[name], 1 / 3))
+
+
+def test_statistics_are_those_of_the_merged_weights(bench):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 4))
+    run = Bench("plain", network, bench.tasks).run(["merge"])
+    for position, task in enumerate(bench.tasks):
+        learn_at(run, task, position)
+    hidden = network[0](bench.tasks[1].train.x)
+    torch.testing.assert_close(network[1].running_mean, hidden.mean(0))

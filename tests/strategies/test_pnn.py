@@ -91,3 +91,15 @@ def test_models_without_columns_are_refused(llama, bert):
     for head in ("plain", "classify"):
         with pytest.raises(ConfigError, match="add classes to the head"):
             make_bench(head, llama, bert, head="shared").run(["pnn"])
+
+
+@pytest.mark.parametrize("kind", ["causal_lora", "plain"])
+def test_what_was_learned_before_there_were_columns_is_the_first_one(kind, llama, bert):
+    bench = make_bench(kind, llama, bert)
+    plain = bench.learn(bench.run(), upto=1)
+    before = answers(plain, bench.tasks[0])
+    run = bench.run(["pnn"])
+    run.load_state(plain.state())
+    learn_at(run, bench.tasks[1], 1)
+    torch.testing.assert_close(answers(run, bench.tasks[0]), before)
+    assert run.strategies[0].columns_ == {bench.tasks[0].name: 0, bench.tasks[1].name: 1}

@@ -1,3 +1,4 @@
+import datetime
 from dataclasses import replace
 
 import pytest
@@ -109,6 +110,35 @@ def test_a_task_that_comes_again_adds_to_what_is_kept(selection, classify):
     assert sorted(texts(kept_rows(run)[task.name])) == sorted(texts(task.train))  # rows 4 and 5 came twice
     run = bench.learn(bench.run([{"name": "replay", "fraction": 0.5, "selection": selection}], epochs=1))
     assert counts(run) == {task.name: 4}
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+@pytest.mark.parametrize("lower", [{"capacity": 4}, {"fraction": 0.25}, {"capacity_bytes": 200}, {"capacity": 0}])
+def test_what_a_lower_budget_leaves_is_out_of_what_there_was(selection, lower, classify, tmp_path):
+    options = {"name": "replay", "selection": selection, "weigh_by_forgetting": True, "on_disk": True}
+    run = classify.learn(classify.run([options], folder=tmp_path, epochs=1))
+    before, losses = kept_rows(run), run.strategies[0].losses_
+    later = classify.run([{**options, **lower}], folder=tmp_path)
+    later.load_state(run.state())
+    later.position = 2
+    (strategy,) = later.strategies
+    strategy.begin_task(later, classify.tasks[0])
+    after = kept_rows(later)
+    n = sum(map(len, after.values()))
+    if "fraction" in lower:
+        assert {name: len(rows) for name, rows in after.items()} == {"classify_0": 3, "classify_1": 3}
+    elif "capacity" in lower:
+        assert n == lower["capacity"]
+    else:
+        assert 100 < sum(sum(row_bytes(rows)) for rows in after.values()) <= 200
+    assert after.keys() == strategy.losses_.keys()
+    for name, rows in after.items():
+        places = [texts(before[name]).index(text) for text in texts(rows)]
+        assert torch.equal(strategy.losses_[name], losses[name][places])
+        if selection not in ("reservoir", "ring", "balanced", "herding"):  # those share by class
+            assert places == list(range(len(places)))
+    mixture = strategy.train_data(Mixture.of(classify.tasks[0]), later)
+    assert sum(len(group) for group in mixture.groups[1:]) == n
 
 
 def test_regression_has_no_uncertainty(plain):
@@ -243,6 +273,21 @@ def test_stopped_and_resumed_it_ends_the_same(options, selection, plain, tmp_pat
         assert whole.strategies[0].memory_.keys() == resumed.strategies[0].memory_.keys()
         if "on_disk" in options:
             assert whole.strategies[0].memory_ == resumed.strategies[0].memory_
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_rows_with_a_date_are_saved_and_resumed(on_disk, classify, tmp_path):
+    dated = []
+    for task in classify.tasks:
+        rows = [{**row, "when": datetime.date(2024, 1, 1), "share": float("nan")} for row in task.train]
+        dated.append(replace(task, train=rows))
+    bench, strategies = replace(classify, tasks=tuple(dated)), [{"name": "replay", "on_disk": on_disk}]
+    whole = bench.learn(bench.run(strategies, folder=tmp_path / "whole", epochs=1))
+    with pytest.raises(Stopped):
+        bench.learn(bench.run(strategies, folder=tmp_path / "run", epochs=1, every_steps=1, listener=StopAfter(5)))
+    resumed = bench.learn(bench.run(strategies, folder=tmp_path / "run", epochs=1, every_steps=1))
+    assert_same(weights(whole), weights(resumed))
+    assert [row["when"] for row in kept_rows(resumed)["classify_0"]] == ["2024-01-01"] * 12
 
 
 def test_a_large_memory_goes_to_disk_of_itself(plain, tmp_path, monkeypatch):

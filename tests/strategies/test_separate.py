@@ -60,3 +60,35 @@ def test_it_keeps_a_copy_for_each_task(llama, bert):
 def test_a_shared_head_is_refused(llama, bert):
     with pytest.raises(ConfigError, match="add classes to the head"):
         make_bench("classify", llama, bert, head="shared").run(["separate"])
+
+
+def test_tasks_learned_without_it_keep_the_weights_that_they_left(llama, bert):
+    bench = make_bench("plain", llama, bert)
+    first, second = bench.tasks
+    third = replace(tensor_task(2), labels=first.labels)
+    plain = bench.learn(bench.run(), upto=1)
+    run = bench.run(["separate"])
+    run.load_state(plain.state())
+    before = answers(plain, first)
+    learn_at(run, second, 1)
+    assert torch.equal(answers(run, first), before)
+    without = bench.run()
+    without.load_state(run.state())
+    learn_at(without, third, 2)
+    before = answers(without, third)
+    again = bench.run(["separate"])
+    again.load_state(without.state())
+    learn_at(again, second, 3)
+    assert torch.equal(answers(again, third), before)
+
+
+def test_weights_that_another_method_took_away_are_an_error(llama, bert):
+    bench = make_bench("causal_lora", llama, bert)
+    run = bench.learn(bench.run(["separate"], epochs=1), upto=1)
+    other = bench.run(["inclora"], epochs=1)
+    other.load_state(run.state())
+    learn_at(other, bench.tasks[1], 1)
+    again = bench.run(["separate"])
+    again.load_state(other.state())
+    with pytest.raises(ConfigError, match="strategy 'separate': weights it starts from are gone"):
+        learn_at(again, bench.tasks[0], 2)

@@ -95,7 +95,7 @@ def test_columns_are_renamed_and_may_be_swapped():
         (
             "messages",
             {"messages": [{"role": "user", "content": "a", "x": {1}}, {"role": "assistant", "content": "b"}]},
-            "hold what JSON can't",
+            "holds what JSON can't",
         ),
         (
             "messages",
@@ -114,6 +114,11 @@ def test_a_bad_row_says_why(shape, row, reason):
 def test_a_missing_mapped_column_is_named_as_in_the_file():
     with pytest.raises(BadRow, match=r"column 'question' \(for 'prompt'\) is missing"):
         _check("prompt", {"prompt": "a", "completion": "b"}, columns={"prompt": "question"})
+
+
+def test_half_of_a_surrogate_pair_in_an_extra_column_makes_a_bad_row():
+    with pytest.raises(BadRow, match="an extra column holds half of a surrogate pair"):
+        _check("text", {"text": "a", "n": [{"x": "\ud800"}]}, extra_columns=("n",))
 
 
 def test_good_rows_keep_the_columns_of_their_kind():

@@ -1,5 +1,3 @@
-from datetime import date
-
 import datasets
 
 from everlearn.streams.rows import NestedRows, column_of, encoded
@@ -27,7 +25,3 @@ def test_plain_columns_are_read_at_once():
     rows = _rows()
     assert column_of(rows, "label") == column_of(rows.table, "label") == column_of(list(rows), "label") == [0, 1, 0]
     assert groups_of(Task("t", "classify", rows, rows), rows) == [0, 1, 0]
-
-
-def test_what_json_lacks_becomes_text():
-    assert encoded({"day": date(2024, 1, 2)}) == '{"day":"2024-01-02"}'

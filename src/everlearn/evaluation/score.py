@@ -29,7 +29,7 @@ METRICS = {
     "text": ("token_log_likelihood", "perplexity"),
     "classify": ("accuracy", "f1", "matthews"),
     "tag": ("entity_f1", "accuracy"),
-    "tensor": ("accuracy", "negative_mse"),
+    "tensor": ("accuracy", "f1", "matthews", "negative_mse"),
 }
 
 

@@ -62,6 +62,26 @@ class LoaderFeatures(Sequence):
         return [Samples([self.loader.samples[i] for i in indices], self.loader.collate)]
 
 
+@dataclass(frozen=True)
+class MixedIn:
+    """A group that is mixed in: after n rows of the first group, int(n * ratio + start) of its rows were.
+
+    So their number is exact to less than one row, over batches and epochs. `start`, 0 where the group is the only one,
+    differs between groups, so that several of small ratios don't all wait for their first whole row.
+    """
+
+    group: int
+    ratio: float
+    start: float
+
+    def n_due(self, done: int, now: int) -> int:
+        """Return how many of its rows come with rows `done` to `now` of the first group."""
+        return self._whole(now) - self._whole(done)
+
+    def _whole(self, n: int) -> int:
+        return int(n * self.ratio + self.start + 1e-9)
+
+
 class EncodedMixture(Dataset):
     """The features of a mixture, addressed by (group, row)."""
 
@@ -69,6 +89,7 @@ class EncodedMixture(Dataset):
         self.objective = objective
         self.ratios = [group.ratio for group in mixture.groups]
         self.loader = next((group.loader for group in mixture.groups[:1]), None)
+        self.by_row = frozenset(number for number, group in enumerate(mixture.groups) if group.by_row)
         self.parts: list[list[Features]] = [
             [_features(objective, part) for part in group.parts if len(part)] for group in mixture.groups
         ]
@@ -79,6 +100,12 @@ class EncodedMixture(Dataset):
 
     def __len__(self) -> int:
         return sum(self.sizes)
+
+    def mixed_in(self) -> list[MixedIn]:
+        """Return the groups after the first that have rows to mix in."""
+        found = [n for n, ratio in enumerate(self.ratios) if n > 0 and ratio > 0 and self.sizes[n] > 0]
+        starts = [(i + 0.5) / len(found) if len(found) > 1 else 0.0 for i in range(len(found))]
+        return [MixedIn(group, self.ratios[group], start) for group, start in zip(found, starts, strict=True)]
 
     def length_of(self, group: int, row: int) -> int:
         """Return the number of tokens of a row, 1 for tensors."""
@@ -114,30 +141,26 @@ class EncodedMixture(Dataset):
 
 
 def plan_epoch(
-    mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]
+    mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...], epoch: int = 0
 ) -> list[list[list[tuple[int, int]]]]:
-    """Return the epoch's steps, each a list of micro-batches, each a list of (group, row).
+    """Return an epoch's steps, each a list of micro-batches, each a list of (group, row).
 
     The rows of step k are the same for 4 micro-batches of 2 and 1 of 8. Groups after the first are dealt out in
-    shuffled passes, `ratio` rows for each row of the first group. Where a data loader of the user's draws the first
-    group's rows, its batches are the micro-batches. `seed_parts` ends with the number of the epoch.
+    shuffled passes, `ratio` rows for each row of the first group; what is left of a row goes over to the next epoch.
+    Where a data loader of the user's draws the first group's rows, its batches are the micro-batches.
     """
+    seed_parts = (*seed_parts, epoch)
     micro_batches = _first_group(mixture, plan, seed_parts)
-    extra = [
-        endless_rows(number, mixture.sizes[number], seed_parts)
-        for number, ratio in enumerate(mixture.ratios)
-        if number > 0 and ratio > 0 and mixture.sizes[number] > 0
-    ]
-    ratios = [r for n, r in enumerate(mixture.ratios) if n > 0 and r > 0 and mixture.sizes[n] > 0]
-    steps, now = [], 0
+    extra = [(each, endless_rows(each.group, mixture.sizes[each.group], seed_parts)) for each in mixture.mixed_in()]
+    now = epoch * sum(map(len, micro_batches))
+    steps = []
     for start in range(0, len(micro_batches), plan.accumulation):
         step = []
         for own in micro_batches[start : start + plan.accumulation]:
             rows = [(0, row) for row in own]
             done, now = now, now + len(rows)
-            for rows_of_group, ratio in zip(extra, ratios, strict=True):
-                # cumulative rounding: no batch is off by more than one row, and their sum is exact
-                rows += [next(rows_of_group) for _ in range(int(now * ratio + 1e-9) - int(done * ratio + 1e-9))]
+            for each, rows_of_group in extra:
+                rows += [next(rows_of_group) for _ in range(each.n_due(done, now))]
             step.append(rows)
         steps.append(step)
     return steps

@@ -106,6 +106,7 @@ class OnlineLearner:
 
     traits: ClassVar[tuple[str, ...]] = ("online",)
     moments_: dict[str, dict[str, torch.Tensor]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    n_rows_: int = field(init=False, repr=False, compare=False, default=0)  # problems learned in the tasks before
 
     def __post_init__(self) -> None:
         check_number("learner.learning_rate", self.learning_rate, above=0)
@@ -118,8 +119,11 @@ class OnlineLearner:
 
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Learn from the rows of `task.train`, an `Arriving`, until it ends."""
-        batches = _Batches(run, task, mixture)
-        step = Step(run, task, run.model.adapters.trainable(), n_steps=task.train.n_expected * self.updates)
+        batches = _Batches(run, task, mixture, self.n_rows_)
+        n_steps = task.train.n_expected * self.updates
+        step = Step(
+            run, task, run.model.adapters.trainable(), n_steps=n_steps, by_row=batches.encoded.by_row
+        )  # fmt: skip
         optimizer = torch.optim.AdamW(
             step.params.values(), lr=self.learning_rate, weight_decay=self.weight_decay,
             fused=run.accelerator.device.type in ("cpu", "cuda"),
@@ -169,6 +173,7 @@ class OnlineLearner:
         task.train.learner_state = None
         run.model.train()
         self.moments_ = _moments(optimizer, step.params)
+        self.n_rows_ += len(task.train.rows)
         return progress
 
     def _answer(self, run: "Run", task: Task, row: Row, room: int) -> str:
@@ -222,7 +227,7 @@ def _moments(optimizer: torch.optim.Optimizer, params: dict[str, torch.nn.Parame
 class _Batches:
     """Batches of one new row, beside it rows of what is mixed in, at its ratio."""
 
-    def __init__(self, run: "Run", task: Task, mixture: Mixture):
+    def __init__(self, run: "Run", task: Task, mixture: Mixture, n_before: int):
         if mixture.groups[0].parts[0].rows is not task.train:
             way_out = "Leave out methods that replace the data: joint, cumulative, gdumb"
             names = [strategy.name for strategy in run.strategies]
@@ -232,21 +237,19 @@ class _Batches:
         self.rows: list[dict[str, Any]] = []
         self.encoded.parts[0] = [self.rows]
         seed_parts = (run.seed, run.position, task.name, "online")
+        self._n_before = n_before  # rows of the tasks before: ratios hold over the whole stream
         self._mixed_in = [
-            (endless_rows(number, self.encoded.sizes[number], seed_parts), ratio)
-            for number, ratio in enumerate(self.encoded.ratios)
-            if number > 0 and ratio > 0 and self.encoded.sizes[number] > 0
+            (each, endless_rows(each.group, self.encoded.sizes[each.group], seed_parts))
+            for each in self.encoded.mixed_in()
         ]
 
     def add(self, row: Row) -> list[tuple[int, int]]:
         """Return the (group, row) of a new row and of those that it is learned with."""
         self.rows += self.encoded.objective.encode([row], self.task)
-        now = len(self.rows)
-        addresses = [(0, now - 1)]
-        for rows_of_group, ratio in self._mixed_in:
-            # cumulative rounding, as in `plan_epoch`: a ratio of 0.5 mixes one row into every second batch
-            n = int(now * ratio + 1e-9) - int((now - 1) * ratio + 1e-9)
-            addresses += [next(rows_of_group) for _ in range(n)]
+        addresses = [(0, len(self.rows) - 1)]
+        now = self._n_before + len(self.rows)
+        for each, rows_of_group in self._mixed_in:
+            addresses += [next(rows_of_group) for _ in range(each.n_due(now - 1, now))]
         return addresses
 
     def take(self, addresses: list[tuple[int, int]]) -> tuple[Batch, list[tuple[int, int]]]:

@@ -15,6 +15,7 @@ from everlearn.learners.devices import PRECISIONS
 from everlearn.learners.gradients import SharedBuffers, all_finite, sum_over_processes, to_device
 from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_task_steps, plan_epoch
 from everlearn.learners.stopping import Weights, go_back, judge_epoch
+from everlearn.learners.weighing import row_weights
 from everlearn.models.chat import TRAIN_ON
 from everlearn.models.objectives import Batch, mean_loss
 from everlearn.registry import register
@@ -122,7 +123,7 @@ class SupervisedLearner:
             encoded = EncodedMixture(mixture, run.model.objective)
         plan = BatchPlan(self.batch_size, self.accumulation, self.group_by_length)
         n_steps = n_task_steps(encoded, plan, self.epochs)
-        step = Step(run, task, run.model.adapters.trainable(), n_steps=n_steps)
+        step = Step(run, task, run.model.adapters.trainable(), n_steps=n_steps, by_row=encoded.by_row)
         optimizer = self._optimizer(run, list(step.params.values()))
         scheduler = get_scheduler(SCHEDULES[self.schedule], optimizer, int(self.warmup * n_steps), max(1, n_steps))
         progress, best, started = Progress(), {}, time.perf_counter()
@@ -139,11 +140,11 @@ class SupervisedLearner:
         hooks = Hooks.of(run)
         run.listener.training(task, n_steps, progress.index)
         while progress.epoch < self.epochs and not progress.stopped and n_steps:
-            purpose = (run.seed, run.position, task.name, progress.epoch)
-            steps = plan_epoch(encoded, plan, purpose)[progress.done :]
+            seed_parts = (run.seed, run.position, task.name)
+            steps = plan_epoch(encoded, plan, seed_parts, progress.epoch)[progress.done :]
             batches = load_steps(
                 encoded, steps, rank=run.rank, world_size=run.world_size, workers=self.workers, pin_memory=run.on_gpu,
-                seed=seed_for(*purpose, run.rank, "workers"),
+                seed=seed_for(*seed_parts, progress.epoch, run.rank, "workers"),
             )  # fmt: skip
             if saved is not None:
                 set_rng_state(saved["rng"][run.rank])
@@ -225,18 +226,21 @@ def take_step(
     hooks: "Hooks",
     clip: float | None,
 ) -> float:
-    """One optimizer step. Targets of its micro-batches, over all processes, weigh alike. Returns the loss."""
-    shares = _shares(run, micro_batches)
+    """One optimizer step. Targets of its micro-batches, over all processes, weigh alike, but for rows that are mixed in
+    as rows (`everlearn.learners.weighing`). Returns the loss."""
+    shares, weights = _shares(run, micro_batches), row_weights(run, step, micro_batches, rows)
     # used directly: Accelerate's wrappers around backward and step add 0.17 ms a step
     scaler = run.accelerator.scaler or torch.amp.GradScaler(enabled=False)
     losses = {"task": 0.0}
-    for batch, share, step.rows in zip(micro_batches, shares, rows, strict=True):
+    for batch, share, step.rows, of_rows in zip(micro_batches, shares, rows, weights, strict=True):
         if not batch:
             continue
         step.batch = to_device(batch, run.accelerator.device)
         with run.accelerator.autocast():
             step.outputs = run.model.objective.forward(run.model.network, step.batch, hooks.past)
-            loss = mean_loss(step.outputs)
+            owners = step.outputs.owners
+            step.weights = None if of_rows is None else of_rows.to(owners.device)[owners]
+            loss = mean_loss(step.outputs, step.weights)
             losses["task"] += loss.item() * share
             for strategy in hooks.penalty:
                 penalty = strategy.penalty(step)

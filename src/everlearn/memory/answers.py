@@ -55,17 +55,37 @@ def record_answers(
     return [join_answers(pieces) for pieces in zip(*in_order, strict=True)]
 
 
+def cut_answers(answers: Answers, top_k: int) -> Answers:
+    """Return answers of which at most `top_k` classes an item are kept, the others as one outcome."""
+    columns = answers["columns"]
+    if top_k >= columns.shape[1]:
+        return answers
+    n = columns.shape[1]
+    outcomes = answers["values"].float()
+    scores = outcomes[:, :n].masked_fill(columns == NO_COLUMN, -torch.inf)
+    top = scores.topk(top_k, dim=1)
+    others = torch.cat([scores.scatter(1, top.indices, -torch.inf), outcomes[:, n:]], 1).logsumexp(1, keepdim=True)
+    return {
+        "values": _small(torch.cat([top.values, others], 1)),
+        "columns": columns.gather(1, top.indices),
+        "counts": answers["counts"],
+    }
+
+
 def join_answers(pieces: Sequence[Answers]) -> Answers:
-    """Return the answers to the rows of all pieces; those of fewer classes are filled up."""
-    filled = {"values": 0, "columns": NO_COLUMN, "counts": 0}
-    joined = {}
-    for name, value in filled.items():
-        tensors = [piece[name] for piece in pieces]
-        if name != "counts":
-            width = max(tensor.shape[1] for tensor in tensors)
-            tensors = [F.pad(tensor, (0, width - tensor.shape[1]), value=value) for tensor in tensors]
-        joined[name] = torch.cat(tensors)
-    return joined
+    """Return the answers to the rows of all pieces; those of fewer classes are filled up, before the rest."""
+    with_rest = any(_has_rest(piece) for piece in pieces)
+    if with_rest:  # what has all its classes gives its least one to the rest
+        pieces = [piece if _has_rest(piece) else cut_answers(piece, piece["columns"].shape[1] - 1) for piece in pieces]
+    width = max(piece["columns"].shape[1] for piece in pieces)
+    values, columns = [], []
+    for piece in pieces:
+        n = piece["columns"].shape[1]
+        columns.append(F.pad(piece["columns"], (0, width - n), value=NO_COLUMN))
+        outcomes, rest = piece["values"].split([n, int(with_rest)], 1)
+        values.append(torch.cat([F.pad(outcomes, (0, width - n)), rest], 1))
+    counts = [piece["counts"] for piece in pieces]
+    return {"values": torch.cat(values), "columns": torch.cat(columns), "counts": torch.cat(counts)}
 
 
 class AnswerTable:
@@ -73,7 +93,7 @@ class AnswerTable:
 
     def __init__(self, answers: Answers):
         self.n_rows = len(answers["counts"])
-        self.with_rest = answers["values"].shape[1] > answers["columns"].shape[1]
+        self.with_rest = _has_rest(answers)
         self._answers = answers
         self._ends = [0, *accumulate(answers["counts"].tolist())]
 
@@ -95,13 +115,23 @@ class AnswerTable:
         items = self._items(rows)
         values = self._answers["values"][items].to(scores.device).float()
         columns = self._answers["columns"][items].to(scores.device).long()
-        known = F.pad(columns != NO_COLUMN, (0, int(self.with_rest)), value=True)
-        return values, outcomes_at(scores.float(), columns.clamp(min=0), self.with_rest), known
+        there = columns != NO_COLUMN
+        known = F.pad(there, (0, int(self.with_rest)), value=True)
+        columns = torch.where(there, columns, columns[:, :1])  # what is filled up must not be missing in the rest
+        return values, outcomes_at(scores.float(), columns, self.with_rest), known
 
 
 def _cut(scores: torch.Tensor, top_k: int | None) -> Answers:
     n_classes = scores.shape[1]
     values, columns = top_outcomes(scores, n_classes if top_k is None else top_k)
     if columns.shape[1] < n_classes:
-        values = values.clamp(min=torch.finfo(torch.float16).min).half()
+        values = _small(values)
     return {"values": values.cpu(), "columns": columns.to("cpu", torch.int32)}
+
+
+def _small(values: torch.Tensor) -> torch.Tensor:
+    return values.clamp(min=torch.finfo(torch.float16).min).half()
+
+
+def _has_rest(answers: Answers) -> bool:
+    return answers["values"].shape[1] > answers["columns"].shape[1]

@@ -12,8 +12,10 @@ import pyarrow
 import torch
 from safetensors.torch import load_file, save_file
 
-from everlearn.errors import StateError, describe
+from everlearn.errors import StateError, StreamError, describe
 from everlearn.state import FILE, named_file, save_named
+from everlearn.streams.labels import BadRow
+from everlearn.streams.values import storable
 from everlearn.types import Row, Rows, TensorRows
 
 LARGE_BYTES = 64 * 2**20  # from here on, a checkpoint's copy of the rows would take a second or more
@@ -47,9 +49,24 @@ class DiskRows(Sequence):
         return [_row_of(text) for text in self.table[list(indices)]["row"]]
 
 
+def stored_row(row: Row) -> dict[str, Any]:
+    """Return a row as it is stored: as JSON holds it, and tensors.
+
+    Raises:
+        StreamError: if it has a value that can't be.
+    """
+    try:
+        return {
+            name: value if isinstance(value, torch.Tensor) else storable(value, name) for name, value in row.items()
+        }
+    except BadRow as reason:
+        way_out = "Make it a text or a number where the rows are made, or leave it out of them"
+        raise StreamError(describe("memory", f"a row can't be kept: {reason}", sorted(row), way_out)) from reason
+
+
 def text_of(row: Row) -> str:
-    """Return a row as it is stored."""
-    return json.dumps(dict(row), ensure_ascii=False, separators=(",", ":"), default=_of_tensor)
+    """Return a row as the text that is stored."""
+    return json.dumps(stored_row(row), ensure_ascii=False, separators=(",", ":"), default=_of_tensor)
 
 
 def _row_of(text: str) -> Row:

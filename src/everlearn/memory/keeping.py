@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from everlearn.errors import ConfigError, check_number, describe
-from everlearn.functional.reservoir import kept_by_reservoir
+from everlearn.functional.reservoir import draw_within, kept_by_reservoir
 from everlearn.memory.rows import row_bytes, row_keys
 from everlearn.memory.selection import allot, sample_by_bytes
 from everlearn.seeds import seed_for
@@ -79,6 +79,23 @@ class Sampler:
             return {**{name: list(range(n)) for name, n in sizes.items()}, task: (sizes[task] + drawn).tolist()}
         if self.budget.n_bytes is None:
             return kept_by_reservoir(sizes, task, n_new, self.n_seen, self.budget.rows, generator)
+        return self._keep_by_bytes(rows, generator)
+
+    def bound(self, rows: Mapping[str, Rows], came: Mapping[str, int], generator: torch.Generator) -> Kept:
+        """Return which rows are within the budget, if it was lowered since they were kept.
+
+        Args:
+            came: {task: how many rows of it came}, where that is known.
+        """
+        if self.budget.fraction is not None:
+            most = {name: self.budget.of_task(came[name]) if name in came else len(own) for name, own in rows.items()}
+            order = {name: torch.randperm(len(own), generator=generator).tolist() for name, own in rows.items()}
+            return {name: sorted(own[: most[name]]) for name, own in order.items()}
+        if self.budget.n_bytes is None:
+            return draw_within({name: len(own) for name, own in rows.items()}, self.budget.rows, generator)
+        return self._keep_by_bytes(rows, generator)
+
+    def _keep_by_bytes(self, rows: Mapping[str, Rows], generator: torch.Generator) -> Kept:
         if not self.by_bytes:
             self.by_bytes.update(seed=int(torch.randint(2**31, (), generator=generator)), limit=2**63)
         places = [(name, i) for name, own in rows.items() for i in range(len(own))]

@@ -8,8 +8,8 @@ from typing import Any
 import datasets
 import torch
 
-from everlearn.functional.reservoir import kept_by_reservoir
-from everlearn.memory.disk import DiskRows, open_rows, text_of, write_rows
+from everlearn.functional.reservoir import draw_within, kept_by_reservoir
+from everlearn.memory.disk import DiskRows, open_rows, stored_row, text_of, write_rows
 from everlearn.state import FILE
 from everlearn.streams.rows import NestedRows
 from everlearn.types import Examples, Row, Rows, Task, TensorRows
@@ -38,7 +38,7 @@ def pick(rows: Rows, indices: Sequence[int]) -> Stored:
     if isinstance(rows, TensorRows):
         picked = rows.select(indices)
         return {"x": picked.x.clone(), "y": picked.y.clone()}
-    return {"rows": [dict(row) for row in _at(rows, indices)]}
+    return {"rows": [stored_row(row) for row in _at(rows, indices)]}
 
 
 def pick_to_disk(rows: Rows, indices: Sequence[int], folder: Path) -> Stored:
@@ -111,6 +111,18 @@ def add_by_reservoir(
     present[task] = join_rows(present[task], rows) if task in present else rows
     kept = kept_by_reservoir(sizes, task, len(rows), n_seen, capacity, generator)
     return {name: pick(present[name], indices) for name, indices in kept.items()}
+
+
+def bound_reservoir(memory: Memory, n_seen: int, capacity: int, generator: torch.Generator) -> tuple[Memory, int]:
+    """Return (the memory within `capacity` rows over all tasks, how many rows it is a sample of).
+
+    The capacity may have been lowered since the memory was filled. One that is empty begins anew with the rows to come.
+    """
+    sizes = {name: n_rows(stored) for name, stored in memory.items()}
+    if sum(sizes.values()) > capacity:
+        kept = draw_within(sizes, capacity, generator)
+        memory = {name: pick(rows_of(memory[name]), indices) for name, indices in kept.items()}
+    return memory, n_seen if memory else 0
 
 
 def add_sample(memory: Memory, task: str, rows: Rows, n: int, generator: torch.Generator) -> Memory:

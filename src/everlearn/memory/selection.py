@@ -160,7 +160,7 @@ def weighted_excess(losses: Tensor, old: Tensor, weight: float, ratio: float) ->
     not the batch's own 1 / mean w, keeps the result the same at any accumulation and number of processes.
 
     Args:
-        losses: [items]. old: bool [items], whether an item was replayed.
+        losses: [items], each times what it counts in the loop's loss. old: bool [items], whether an item was replayed.
     """
     scale = (1 + ratio) / (1 + weight * ratio)
     return ((scale * (1 + (weight - 1) * old.to(losses.dtype)) - 1) * losses).mean()

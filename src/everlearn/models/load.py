@@ -153,6 +153,12 @@ class Model:
         """Put the network into training mode; what its owner froze in evaluation mode (a BatchNorm, say) stays so."""
         self.adapters.train()
 
+    def show_batches(self) -> None:
+        """Let soft prompts that choose by the question see each batch, whichever methods are in use."""
+        prompts = prompts_of(self.network)
+        if prompts is not None and isinstance(self.objective, CausalObjective):
+            self.objective.before_forward = prompts.see
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Put the network into evaluation mode; each module's own training flag comes back afterwards."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PAST = "past"  # name of the adapter that holds the earlier LoRAs
 NOT_BESIDE_NEW_LORAS = dict.fromkeys(
     ("inclora", "olora", "inflora"),
-    "it begins a LoRA of its own for every task, and what this method keeps is of the one LoRA that all tasks share",
+    "one begins a LoRA of its own for every task, the other keeps what is of use to one LoRA that all tasks share",
 )
 
 

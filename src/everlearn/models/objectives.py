@@ -79,6 +79,10 @@ class Objective(Protocol):
         """Return how many targets the batch holds."""
         ...
 
+    def items_of_rows(self, batch: Batch) -> torch.Tensor:
+        """Return how many targets each row of the batch has [batch], int64."""
+        ...
+
 
 def item_losses(outputs: Outputs) -> torch.Tensor:
     """Return the negative log-likelihood of each target [n_items], nats (for regression: half the squared error)."""
@@ -94,8 +98,10 @@ def losses_at(outputs: Outputs, chosen: torch.Tensor) -> torch.Tensor:
     return item_losses(Outputs(outputs.logits[chosen], outputs.targets[chosen], outputs.owners[chosen]))
 
 
-def mean_loss(outputs: Outputs) -> torch.Tensor:
-    """Return the mean of `item_losses`."""
+def mean_loss(outputs: Outputs, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the mean of `item_losses`, each times its weight [n_items] where there are weights."""
+    if weights is not None:
+        return (weights * item_losses(outputs)).mean()
     if outputs.targets.is_floating_point():
         return item_losses(outputs).mean()
     return F.cross_entropy(outputs.logits.float(), outputs.targets)
@@ -230,7 +236,10 @@ class CausalObjective:
         return outputs
 
     def n_items(self, batch: Batch) -> int:
-        return int((batch["labels"][:, 1:] != IGNORED).sum())
+        return int(self.items_of_rows(batch).sum())
+
+    def items_of_rows(self, batch: Batch) -> torch.Tensor:
+        return (batch["labels"][:, 1:] != IGNORED).sum(1)
 
     def _end(self, ids: Sequence[int]) -> int:
         """Return the place of the first token that ends an answer."""
@@ -355,7 +364,10 @@ class _LabelledObjective:
         return outputs
 
     def n_items(self, batch: Batch) -> int:
-        return int((batch["labels"] != IGNORED).sum())
+        return int(self.items_of_rows(batch).sum())
+
+    def items_of_rows(self, batch: Batch) -> torch.Tensor:
+        return (batch["labels"] != IGNORED).sum(1)
 
     def _past_logits(self, logits: torch.Tensor, past: Sequence[str]) -> list[torch.Tensor]:
         """Return the logits of earlier tasks' classes, from the features of the pass that just ended."""
@@ -494,6 +506,9 @@ class TensorObjective:
 
     def n_items(self, batch: Batch) -> int:
         return len(batch["y"])
+
+    def items_of_rows(self, batch: Batch) -> torch.Tensor:
+        return torch.ones(len(batch["y"]), dtype=torch.long)
 
     def _past_columns(self, past: Sequence[str]) -> list[list[int] | None]:
         """Return the output columns of each answer that is wanted; None: all of them."""

@@ -1,7 +1,7 @@
 """Soft prompts: trainable vectors that stand among the embedded tokens of a frozen language model."""
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -9,12 +9,13 @@ from transformers import PreTrainedModel
 
 from everlearn.errors import ConfigError, describe
 from everlearn.models.adapters import Adapters, is_peft
-from everlearn.models.objectives import CausalObjective
+from everlearn.models.objectives import Batch, CausalObjective
 
 if TYPE_CHECKING:
     from everlearn.models.load import Model
     from everlearn.types import Task
 
+AnyPrompts = TypeVar("AnyPrompts", bound="Prompts")
 MODULE = "prompts"  # its name in the backbone
 
 
@@ -47,6 +48,9 @@ class Prompts(nn.Module):
     def vectors(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Return the vectors for a batch of the backbone's inputs: [batch, n_vectors, width]."""
         raise NotImplementedError
+
+    def see(self, batch: Batch) -> None:
+        """Take note of a batch of questions and answers that the model is about to be given."""
 
     def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Return the frozen embeddings of tokens [..., width], scaled as the model scales them."""
@@ -107,6 +111,19 @@ def _shift(positions: torch.Tensor, place: int, n: int, going_on: bool) -> torch
 def prompts_of(network: nn.Module) -> Prompts | None:
     """Return the prompts of a network, or None."""
     return next((module for module in network.modules() if isinstance(module, Prompts)), None)
+
+
+def own_prompts(network: nn.Module, kind: type[AnyPrompts]) -> AnyPrompts | None:
+    """Return the prompts that a method of this kind put into a network, or None.
+
+    Raises:
+        ConfigError: if another method's are there.
+    """
+    found = prompts_of(network)
+    if found is not None and not isinstance(found, kind):
+        way_out = "Go on with the method that put them in, or begin anew"
+        raise ConfigError(describe("model", "has prompts of another kind already", type(found).__name__, way_out))
+    return found
 
 
 def language_model(network: nn.Module) -> PreTrainedModel:

@@ -81,7 +81,7 @@ class OnlineRecipe:
     def as_mapping(self) -> dict[str, Any]:
         """Return the recipe as the mapping that a file of it holds."""
         content = asdict(self)
-        content["learner"].pop("moments_")
+        content["learner"] = {name: value for name, value in content["learner"].items() if not name.endswith("_")}
         return content
 
     def build_learner(self) -> OnlineLearner:

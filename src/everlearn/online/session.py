@@ -251,6 +251,7 @@ class Session:
             "feed": self.feed.state(),
             "drift": None if self.response is None else [self.response.state(), asdict(self.reaction)],
             "moments": self.run.learner.moments_,
+            "n_rows": self.run.learner.n_rows_,
             "scaler": None if self.run.accelerator.scaler is None else self.run.accelerator.scaler.state_dict(),
             "n_bytes": {name: lines.n_bytes() for name, lines in self._files().items()},
         }
@@ -263,6 +264,7 @@ class Session:
         self.arriving.rows = context["rows"]
         self.feed.load_state(context["feed"])
         self.run.learner.moments_ = context["moments"]
+        self.run.learner.n_rows_ = context.get("n_rows", 0)  # checkpoints of before don't tell
         if self.run.accelerator.scaler is not None:
             self.run.accelerator.scaler.load_state_dict(context["scaler"])
         if self.response is not None:

@@ -10,7 +10,7 @@ from everlearn.errors import check_choice, check_number
 from everlearn.functional.projection import project_against, project_step
 from everlearn.learners.gradients import reference_gradients
 from everlearn.learners.loader import EncodedMixture
-from everlearn.memory.rows import Memory, add_by_reservoir, parts
+from everlearn.memory.rows import Memory, add_by_reservoir, bound_reservoir, parts
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
@@ -26,8 +26,11 @@ class AGEM(Strategy):
     """Project each step so that, to first order, it doesn't raise the loss on a sample of the memory.
 
     Args:
-        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir).
-        batch_size: rows of the memory that a step's reference gradient is taken over.
+        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir). Where it is lowered, rows
+            over it are let go before the next task begins, drawn uniformly; where it is raised, later rows are taken at
+            the rate at which earlier ones are held, until it is full.
+        batch_size: rows of the memory that a step's reference gradient is taken over, of the mean loss over all their
+            targets: long answers count more in it.
         protect: update (the gradient, and once more the step that the optimizer really took: Adam's moments, momentum
             and weight decay lead it astray) or gradient (as in the paper, right for SGD without either).
 
@@ -54,12 +57,15 @@ class AGEM(Strategy):
         check_number("agem.batch_size", self.batch_size, low=1)
         check_choice("agem.protect", self.protect, ("update", "gradient"))
         self._encoded: tuple[int, EncodedMixture] | None = None
-        self._moving: list[nn.Parameter] = []  # until the step is taken, as the next two
-        self._before: list[torch.Tensor] = []
-        self._reference: list[torch.Tensor] = []
+        # until the step is taken: what moves, where it was, the memory's gradient
+        self._departure: tuple[list[nn.Parameter], list[torch.Tensor], list[torch.Tensor]] | None = None
+
+    def begin_task(self, run: "Run", task: Task) -> None:
+        generator = generator_for(run.seed, "agem", "bound", run.position, task.name)
+        self.memory_, self.n_seen_ = bound_reservoir(self.memory_, self.n_seen_, self.capacity, generator)
 
     def edit_grads(self, step: Step) -> None:
-        self._reference = []
+        self._departure = None
         kept = parts(self.memory_, step.run.tasks)
         if not kept:
             return
@@ -74,15 +80,16 @@ class AGEM(Strategy):
         pairs = [(p, r) for p, r in moving if p.grad is not None and r is not None]
         if not pairs:
             return
-        self._moving, self._reference = [p for p, _ in pairs], [r for _, r in pairs]
-        project_against([p.grad for p in self._moving], self._reference)
+        weights, reference = [p for p, _ in pairs], [r for _, r in pairs]
+        project_against([p.grad for p in weights], reference)
         if self.protect == "update":
-            self._before = [p.detach().to(torch.float32, copy=True) for p in self._moving]
+            self._departure = (weights, [p.detach().to(torch.float32, copy=True) for p in weights], reference)
 
     def after_step(self, step: Step) -> None:
-        reference, self._reference = self._reference, []
-        if reference and self.protect == "update":
-            project_step(self._moving, self._before, lambda turned: project_against(turned, reference))
+        if self._departure is not None:
+            weights, before, reference = self._departure
+            project_step(weights, before, lambda turned: project_against(turned, reference))
+            self._departure = None
 
     def end_task(self, run: "Run", task: Task) -> None:
         generator = generator_for(run.seed, "agem", run.position, task.name)

@@ -19,6 +19,8 @@ _REASON = "cumulative trains on all earlier data, so there is nothing left to re
 class Cumulative(Strategy):
     """Go on training on the rows of all tasks so far. Keeps all data: the cost grows with every task.
 
+    Each target counts alike in the loss: of two tasks with as many rows, the one with longer answers counts more.
+
     Source: Lomonaco & Maltoni 2017 (CORe50), arXiv 1705.03550, "cumulative". Reproduces: not applicable.
     """
 

@@ -16,9 +16,13 @@ class DER(DarkReplay):
     the summed exp of all the others as one more, so that probability can't move there unseen.
 
     Args:
-        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir).
-        alpha: weight of an old target beside a new one.
+        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir). Where it is lowered, rows
+            over it are let go before the next task begins, drawn uniformly; where it is raised, later rows are taken at
+            the rate at which earlier ones are held, until it is full.
+        alpha: weight of an old row's squares beside a new row's cross-entropy.
         ratio: old rows in a batch for each new row.
+        weigh_by: row, so that in a step each old row counts in the loss as much as a new one does on average, whatever
+            their lengths; or token, so that each old target counts as much as a new one.
         top_k: logits kept at each target token of a language model.
         batch_size: rows at once while logits are recorded; the result doesn't depend on it.
 
@@ -28,6 +32,6 @@ class DER(DarkReplay):
     Source: Buzzega et al. 2020, arXiv 2004.07211, eq. 5.
     Departs: rows and logits are stored at the end of a task, not at every step, so that logits are the trained model's
     and not those of some step on the way, and a task's own rows aren't replayed within it. Squares are averaged over
-    classes (eq. 5 sums them), and one mean goes over new and old targets, which at ratio 1 halves both terms.
+    classes (eq. 5 sums them), and the two means are weighed by their rows, which at ratio 1 halves both.
     Reproduces: not verified; our results stand in METHODS.md.
     """

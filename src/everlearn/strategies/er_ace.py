@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from everlearn.errors import check_number
+from everlearn.errors import check_choice, check_number
 from everlearn.learners.loader import row_batches
-from everlearn.memory.rows import Memory, add_by_reservoir, parts
+from everlearn.memory.rows import Memory, add_by_reservoir, bound_reservoir, parts
 from everlearn.models.objectives import IGNORED
 from everlearn.registry import register
 from everlearn.seeds import generator_for
@@ -61,20 +61,25 @@ class ERACE(Strategy):
     words; where nearly all tokens are shared it is replay, as it is with a head for each task.
 
     Args:
-        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir).
+        capacity: rows kept over all tasks, a uniform sample of all rows seen (reservoir). Where it is lowered, rows
+            over it are let go before the next task begins, drawn uniformly; where it is raised, later rows are taken at
+            the rate at which earlier ones are held, until it is full.
         ratio: old rows in a batch for each new row.
+        weigh_by: row, so that in a step each old row counts in the loss as much as a new one does on average, whatever
+            their lengths; or token, so that each old target counts as much as a new one.
 
     Cost: that of replay, and one sum over the logits of the new rows; encodes each task's rows once more.
 
     Source: Caccia et al. 2022, arXiv 2104.05025, L_ace of ER-ACE.
     Departs: C_curr is the classes of the task's rows, not of each batch's, so that the result doesn't change with
     accumulation or processes; classes that no task had yet compete too; the reservoir is filled at the end of a task;
-    one mean goes over new and old targets, which at ratio 1 halves the sum of the two means.
+    the two means are weighed by their rows, which at ratio 1 halves their sum.
     Reproduces: not verified; our results stand in METHODS.md.
     """
 
     capacity: int = 500
     ratio: float = 1.0
+    weigh_by: str = "row"
 
     memory_: Memory = learned(dict)
     n_seen_: int = learned(int)
@@ -92,22 +97,26 @@ class ERACE(Strategy):
     def __post_init__(self) -> None:
         check_number("er_ace.capacity", self.capacity, low=0)
         check_number("er_ace.ratio", self.ratio, low=0)
+        check_choice("er_ace.weigh_by", self.weigh_by, ("row", "token"))
         self._hidden: torch.Tensor | None = None
 
     def begin_task(self, run: "Run", task: Task) -> None:
+        generator = generator_for(run.seed, "er_ace", "bound", run.position, task.name)
+        self.memory_, self.n_seen_ = bound_reservoir(self.memory_, self.n_seen_, self.capacity, generator)
         self.own_ = classes_of(run, task)
 
     def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
         kept = parts(self.memory_, run.tasks) if self.ratio > 0 else ()
         hidden = self.seen_[~torch.isin(self.seen_, self.own_)]
         self._hidden = hidden.to(run.accelerator.device) if kept and len(hidden) else None
-        return Mixture((*mixture.groups, Group(kept, self.ratio))) if kept else mixture
+        added = Group(kept, self.ratio, self.weigh_by == "row")
+        return Mixture((*mixture.groups, added)) if kept else mixture
 
     def penalty(self, step: Step) -> torch.Tensor | None:
         if self._hidden is None:
             return None
         own = step.outputs.owners < step.n_new
-        return log_mass_without(step.outputs.logits[own], self._hidden).sum() / len(own)
+        return step.total(log_mass_without(step.outputs.logits[own], self._hidden), own) / len(own)
 
     def end_task(self, run: "Run", task: Task) -> None:
         generator = generator_for(run.seed, "er_ace", run.position, task.name)

@@ -29,6 +29,7 @@ def greedily_balanced(
 
     An item is taken up if its class has less than capacity / (number of classes so far) items; where the memory is
     full, an item of the largest class, drawn at random, leaves for it. So each class comes to hold an equal share.
+    Where the capacity is less than what is kept, items of the largest class leave before the first one arrives.
 
     Args:
         kept: class of each item in the memory. arriving: class of each new item, in order of arrival.
@@ -39,19 +40,25 @@ def greedily_balanced(
     for number, own in enumerate(kept):
         members.setdefault(own, []).append(number)
     size = len(kept)
+    while size > capacity:
+        _leave(max(members.values(), key=len), generator)
+        size -= 1
     for number, own in enumerate(arriving, start=len(kept)):
         mine = members.setdefault(own, [])
         if len(mine) * len(members) >= capacity:
             continue
         if size >= capacity:
-            largest = max(members.values(), key=len)
-            leaving = int(torch.randint(len(largest), (), generator=generator))
-            largest[leaving] = largest[-1]
-            largest.pop()
+            _leave(max(members.values(), key=len), generator)
         else:
             size += 1
         mine.append(number)
     return sorted(number for own in members.values() for number in own)
+
+
+def _leave(items: list[int], generator: torch.Generator) -> None:
+    leaving = int(torch.randint(len(items), (), generator=generator))
+    items[leaving] = items[-1]
+    items.pop()
 
 
 def classes_of(task: Task, rows: Rows) -> list[Hashable]:
@@ -66,10 +73,12 @@ class GDumb(Strategy):
 
     A measure for other methods that keep a memory: what they lose against it, their way of learning does not earn.
     From the beginning means a plain module's first weights, and a language model as it was loaded, with a fresh
-    adapter. Rows are balanced over tasks and classes; those without classes (language models, tagging) over tasks.
+    adapter. Tasks that were learned without gdumb, before it or in between, belong to the beginning: it has no rows to
+    learn them again from. Rows are balanced over tasks and classes; those without classes (language models, tagging)
+    over tasks. Each of their targets counts alike in the loss.
 
     Args:
-        capacity: rows kept over all tasks.
+        capacity: rows kept over all tasks. Where it is lowered, rows of the largest classes leave first.
 
     Cost: a task takes `capacity` rows an epoch, whatever its own size. Keeps a copy of all that is trained, and the
     rows.
@@ -85,7 +94,7 @@ class GDumb(Strategy):
     capacity: int = 500
 
     memory_: Memory = learned(dict)
-    initial_: dict = learned(dict)  # all that is trained, as it was before it ever was
+    initial_: dict = learned(dict)  # all that is trained, as it was before it was by gdumb
 
     keeps_weights: ClassVar[tuple[str, ...]] = ("initial_",)
     unsuited: ClassVar[dict[str, str]] = {"online": "it learns from its memory alone, and new problems stay out"}
@@ -108,6 +117,8 @@ class GDumb(Strategy):
 
     def begin_task(self, run: "Run", task: Task) -> None:
         self._take_up(run, task)
+        if run.learned_without(self):
+            self.initial_ = {}
         with torch.no_grad():
             for name, tensor in run.model.adapters.tensors().items():
                 if name in self.initial_:

@@ -31,8 +31,10 @@ class GEM(Strategy):
     `everlearn.functional.projection.project_against_all`. g is the gradient, then the step itself, turned round.
 
     Args:
-        capacity: rows kept over all tasks, an equal share for each, drawn uniformly.
-        batch_size: rows of each earlier task's memory that a step's gradients are taken over.
+        capacity: rows kept over all tasks, an equal share for each, drawn uniformly. Where it is lowered, rows over it
+            are let go before the next task begins.
+        batch_size: rows of each earlier task's memory that a step's gradients are taken over, each target alike; tasks
+            don't weigh against each other, for each has a constraint of its own.
         margin: least share of each memory's direction in a projected step, in lengths of the step's own gradient: it
             then lowers the memories' losses beyond not raising them. 0 is the plain problem.
         protect: update (the gradient, and once more the step that the optimizer really took: Adam's moments, momentum
@@ -67,12 +69,20 @@ class GEM(Strategy):
         check_number("gem.margin", self.margin, low=0, high=1)
         check_choice("gem.protect", self.protect, ("update", "gradient"))
         self._encoded: tuple[int, EncodedMixture] | None = None
-        self._moving: list[nn.Parameter] = []  # until the step is taken, as the next two
-        self._before: list[torch.Tensor] = []
-        self._references: torch.Tensor | None = None
+        # until the step is taken: what moves, where it was, the memories' gradients
+        self._departure: tuple[list[nn.Parameter], list[torch.Tensor], torch.Tensor] | None = None
+
+    def begin_task(self, run: "Run", task: Task) -> None:
+        generator = generator_for(run.seed, "gem", "bound", run.position, task.name)
+        shares = even_shares(self.capacity, len(self.memory_)) if self.memory_ else []
+        for (name, stored), share in zip(list(self.memory_.items()), shares, strict=True):
+            if n_rows(stored) > share:
+                self.memory_ |= add_sample({}, name, rows_of(stored), share, generator)
+        if self.capacity == 0:
+            self.memory_, self.n_seen_ = {}, {}
 
     def edit_grads(self, step: Step) -> None:
-        self._references = None
+        self._departure = None
         encoded = self._encode(step.run)
         moving = {name: p for name, p in step.params.items() if p.grad is not None}
         if not encoded.sizes or not moving:
@@ -88,17 +98,16 @@ class GEM(Strategy):
         groups = [group for group, _ in mine]
         references = grouped_gradients(step.run, moving, batch, groups, len(encoded.sizes), item_losses)
         step.run.all_reduce([references])
-        project_against_all([p.grad for p in moving.values()], references, self.margin)
+        weights = list(moving.values())
+        project_against_all([p.grad for p in weights], references, self.margin)
         if self.protect == "update":
-            self._moving, self._references = list(moving.values()), references
-            self._before = [p.detach().to(torch.float32, copy=True) for p in self._moving]
+            self._departure = (weights, [p.detach().to(torch.float32, copy=True) for p in weights], references)
 
     def after_step(self, step: Step) -> None:
-        references, self._references = self._references, None
-        if references is not None:
-            project_step(
-                self._moving, self._before, lambda turned: project_against_all(turned, references, self.margin)
-            )
+        if self._departure is not None:
+            weights, before, references = self._departure
+            project_step(weights, before, lambda turned: project_against_all(turned, references, self.margin))
+            self._departure = None
 
     def end_task(self, run: "Run", task: Task) -> None:
         if self.capacity == 0:

@@ -87,6 +87,8 @@ class HAT(Strategy):
 
     def adapt_model(self, run: "Run", task: Task) -> None:
         adapters = run.model.adapters
+        for name in run.learned_without(self) if gates_of(adapters.network) else ():
+            self._keep_gates(run, name)
         adapters.do("open_gates", number=run.position, seed=run.seed, sharpness=1 / self.sharpest)
         if self._claimed(task):
             layers = gated_layers(adapters)
@@ -120,8 +122,7 @@ class HAT(Strategy):
             torch._foreach_add_(ready.sharpness, self._sharpness(step, step.index + 1))
 
     def end_task(self, run: "Run", task: Task) -> None:
-        gates = gates_of(run.model.network)
-        self.masks_[task.name] = {name: gate.embedding.detach() > 0 for name, gate in gates.items()}
+        self._keep_gates(run, task.name)
         self._ready = None
 
     def before_eval(self, run: "Run", task: Task) -> None:
@@ -140,6 +141,10 @@ class HAT(Strategy):
             shares[task] = (units & ~taken).sum().item() / total
             taken |= units
         return {"of": "units", "total": total, "shares": shares, "free": 1.0 - sum(shares.values())}
+
+    def _keep_gates(self, run: "Run", task: str) -> None:
+        gates = gates_of(run.model.network)
+        self.masks_[task] = {name: gate.embedding.detach() > 0 for name, gate in gates.items()}
 
     def _sharpness(self, step: Step, index: int) -> float:
         return sharpness(index, step.n_steps, self.cycles, self.sharpest)

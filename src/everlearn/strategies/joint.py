@@ -21,6 +21,7 @@ class Joint(Strategy):
     """Train once on the rows of all tasks of the stream, shuffled together, at the first task; nothing at later ones.
 
     All rows of the accuracy matrix are then the same and backward transfer is 0. It needs the whole stream beforehand.
+    Each target counts alike in the loss: of two tasks with as many rows, the one with longer answers counts more.
 
     Source: the usual upper baseline, "multi-task learning" (Caruana 1997). Reproduces: not applicable.
     """

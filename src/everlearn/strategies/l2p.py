@@ -10,13 +10,21 @@ from transformers import PreTrainedModel
 
 from everlearn.errors import ConfigError, check_number, describe
 from everlearn.models.adapters import Adapters
-from everlearn.models.objectives import IGNORED, Batch, CausalObjective
-from everlearn.models.prompts import Prompts, check_room, freeze_backbone, language_model, place_of, prompts_of
+from everlearn.models.objectives import IGNORED, Batch
+from everlearn.models.prompts import (
+    Prompts,
+    check_room,
+    freeze_backbone,
+    language_model,
+    own_prompts,
+    place_of,
+    prompts_of,
+)
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy
-from everlearn.types import Mixture, Step, Task
+from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
     from everlearn.runs import Run
@@ -141,17 +149,11 @@ class L2P(Strategy):
             raise ConfigError(describe(f"strategy 'l2p', task {task.name!r}", what, task.kind, way_out))
         check_room(run.model, task, self.n_chosen * self.length)
         adapters = run.model.adapters
-        if prompts_of(run.model.network) is None:
+        if own_prompts(run.model.network, PromptPool) is None:
             sizes = {"size": self.size, "length": self.length, "n_chosen": self.n_chosen}
             adapters.do("prompt_pool", **sizes, place=place_of(run.model.kind), seed=run.seed)
+        run.model.show_batches()
         freeze_backbone(adapters)
-
-    def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
-        self._watch(run)  # here, because a resumed run comes this way too
-        return mixture
-
-    def before_eval(self, run: "Run", task: Task) -> None:
-        self._watch(run)
 
     def penalty(self, step: Step) -> torch.Tensor | None:
         if self.strength == 0:
@@ -164,9 +166,3 @@ class L2P(Strategy):
             query = pool.query(step.batch)
         _, distances = choose(query, pool.keys, self.n_chosen)
         return self.strength * distances[step.outputs.owners].mean()
-
-    def _watch(self, run: "Run") -> None:
-        """Let the pool see each batch of questions and answers before the model does."""
-        pool, objective = prompts_of(run.model.network), run.model.objective
-        if pool is not None and isinstance(objective, CausalObjective):
-            objective.before_forward = pool.see

@@ -27,7 +27,7 @@ class LwF(Strategy):
 
     The teacher is the same backbone with the trainable weights of before: no second model. For language models it is
     compared at the positions of the completion; for classifiers, earlier tasks' heads are (or the earlier columns of a
-    shared head).
+    shared head). The KL is a mean over all targets of the batch, those of rows that other methods mix in too.
 
     Args:
         strength: weight of the distillation beside the task's loss.

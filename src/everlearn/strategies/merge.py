@@ -8,6 +8,7 @@ import torch
 from peft.utils.merge_utils import dare_linear, dare_ties, ties
 
 from everlearn.errors import check_choice, check_number
+from everlearn.learners.statistics import renew_statistics
 from everlearn.models.lora import NOT_BESIDE_NEW_LORAS
 from everlearn.registry import register
 from everlearn.seeds import seed_for
@@ -53,10 +54,13 @@ class Merge(Strategy):
 
     Args:
         method: linear (weighted mean), ties (trimmed, signs elected), dare_linear or dare_ties (dropped at random).
-        share: weight of the new task's change, 0 to 1; null: 1/t at task number t, so that all tasks weigh alike.
+        share: weight of the new task's change, 0 to 1; null: 1/t at task number t since the base, so that all tasks
+            weigh alike, those too that were learned without merging.
         density: share of a change's entries that ties and dare keep, in each weight matrix.
+        batch_size: rows at once while the running statistics of batch norms are measured anew, for the merged weights.
 
-    Cost: keeps a copy of the trainable weights, two during a task; merging is one sweep over them.
+    Cost: keeps a copy of the trainable weights, two during a task; merging is one sweep over them. With batch norms, a
+    forward pass over the task's rows after it.
 
     Source: ties: Yadav et al. 2023, arXiv 2306.01708; dare: Yu et al. 2024, arXiv 2311.03099; changes relative to the
     base after training one task from the last: Marczak et al. 2024 (MagMax), arXiv 2407.06322.
@@ -68,10 +72,11 @@ class Merge(Strategy):
     method: str = "linear"
     share: float | None = None
     density: float = 0.5
+    batch_size: int = 32
 
     base_: dict = learned(dict)  # parameter name -> its value before anything was learned
     start_: dict = learned(dict)  # parameter name -> its value before the present task
-    n_tasks_: int = learned(int)
+    n_before_: int = learned(int)  # tasks learned before the base was taken
 
     keeps_weights: ClassVar[tuple[str, ...]] = ("base_",)
     conflicts: ClassVar[dict[str, str]] = {
@@ -84,17 +89,20 @@ class Merge(Strategy):
     def __post_init__(self) -> None:
         check_choice("merge.method", self.method, ("linear", *METHODS))
         check_number("merge.density", self.density, above=0, high=1)
+        check_number("merge.batch_size", self.batch_size, low=1)
         if self.share is not None:
             check_number("merge.share", self.share, low=0, high=1)
 
     def begin_task(self, run: "Run", task: Task) -> None:
+        if not self.base_:
+            self.n_before_ = len(run.learned)
         self.start_ = {name: p.detach().clone() for name, p in run.model.adapters.trainable().items()}
         for name, value in self.start_.items():
             self.base_.setdefault(name, value.clone())
 
     def end_task(self, run: "Run", task: Task) -> None:
-        self.n_tasks_ += 1
-        share = 1 / self.n_tasks_ if self.share is None else self.share
+        share = 1 / (len(run.learned) + 1 - self.n_before_) if self.share is None else self.share
+        moved = False
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(seed_for(run.seed, "merge", run.position, task.name))
             for name, p in run.model.adapters.trainable().items():
@@ -102,5 +110,9 @@ class Merge(Strategy):
                     continue
                 base, start = self.base_[name].to(p.device), self.start_[name].to(p.device)
                 if not torch.equal(p, start) and not torch.equal(start, base):
-                    p.copy_(merge(base, start, p, self.method, share, self.density))
+                    merged = merge(base, start, p, self.method, share, self.density)
+                    moved = moved or not torch.equal(merged, p)
+                    p.copy_(merged)
         self.start_ = {}
+        if moved:
+            renew_statistics(run, task, self.batch_size)

@@ -50,7 +50,8 @@ class OGD(Strategy):
     g <- g - Q' Q g, Q orthonormal [k, n_weights]: to first order, no answer on these rows changes.
 
     Args:
-        capacity: directions kept, over all tasks; tasks share them alike, and each keeps those that carry most.
+        capacity: directions kept, over all tasks; tasks share them alike, and each keeps those that carry most. Where
+            it is lowered, the others are let go before the next task begins.
         n_examples: rows of the task that gradients are taken on, at most.
         variant: gtl (the logit of the right class), ave (the mean of all logits) or all (each logit; up to 1000). With
             several targets a row, the mean over them. For regression gtl is the same as ave.
@@ -90,6 +91,16 @@ class OGD(Strategy):
         check_choice("ogd.protect", self.protect, ("update", "gradient"))
         self._working: tuple[int, list[str], torch.Tensor] | None = None
         self._before: torch.Tensor | None = None
+
+    def begin_task(self, run: "Run", task: Task) -> None:
+        if sum(self.counts_) <= self.capacity:
+            return
+        shares = even_shares(self.capacity, len(self.counts_))
+        blocks = self.basis_["lines"].split(self.counts_)
+        kept = [block[:share] for block, share in zip(blocks, shares, strict=True)]
+        self.basis_, self.counts_ = {"lines": torch.cat(kept)}, list(map(len, kept))
+        if self.capacity == 0:
+            self.basis_, self.sizes_, self.counts_ = {}, {}, []
 
     def edit_grads(self, step: Step) -> None:
         if not self.basis_:

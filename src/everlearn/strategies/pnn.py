@@ -63,7 +63,9 @@ class PNN(Strategy):
         adapters = run.model.adapters
         if self.n_columns_ == 0:
             adapters.do("begin_columns")
-        else:
+            self.n_columns_ = int(bool(run.learned))  # what was learned without columns is the first one
+        self.columns_ |= dict.fromkeys(run.learned_without(self), self.n_columns_ - 1)
+        if self.n_columns_ > 0:
             before = {id(p) for p in adapters.network.parameters()}
             adapters.do("add_column", number=self.n_columns_, seed=run.seed, lateral=self.lateral)
             new = {name: p for name, p in adapters.trainable().items() if id(p) not in before}

@@ -7,7 +7,7 @@ import torch
 
 from everlearn.errors import ConfigError, check_choice, check_number, describe
 from everlearn.memory.disk import LARGE_BYTES
-from everlearn.memory.keeping import Budget, Kept, Sampler, keep_best, new_rows
+from everlearn.memory.keeping import Budget, Classes, Kept, Sampler, keep_best, new_rows
 from everlearn.memory.ranking import BY_CLASS, rank_rows
 from everlearn.memory.rows import Memory, join_rows, n_rows, parts, pick, pick_to_disk, row_bytes, rows_of
 from everlearn.memory.scores import row_losses
@@ -23,6 +23,7 @@ from everlearn.types import Group, Mixture, Rows, Step, Task
 if TYPE_CHECKING:
     from everlearn.runs import Run
 
+WEIGH_BY = ("row", "token")
 SELECTIONS = ("reservoir", "ring", "balanced", "uncertainty", "loss", "herding", "gradient")
 
 
@@ -44,12 +45,19 @@ class Replay(Strategy):
         uncertainty: measured by entropy, or by margin between the two likeliest classes; a mean over a row's targets.
         loss: which losses are kept, highest or lowest.
         ratio: old rows in a batch for each new row; 1.0 makes a batch half old, half new.
-        weight: how much an old row's targets count in the loss for each 1 of the new ones'; the mean weight stays 1.
+        weigh_by: row, so that in a step each old row counts in the loss as much as a new one does on average, whatever
+            their lengths; or token, so that each old target counts as much as a new one, and half of the rows may be a
+            hundredth of the loss. The same where rows have one target each.
+        weight: how much an old row (or token) counts in the loss for each 1 of the new ones'; the mean weight stays 1.
         weigh_by_forgetting: draw half of the old rows evenly, the other half from tasks whose loss rose since they were
             learned: share_k = 1/2 n_k / sum n + 1/2 n_k r_k / sum n r, r_k the rise of the mean loss on its n_k rows.
         on_disk: keep the rows as memory-mapped files (Arrow, safetensors) that checkpoints name instead of copying;
             null: from 64 MiB on, where the run has a folder.
         batch_size: rows at once while rows are measured; what is measured doesn't depend on it.
+
+    A budget that is lowered holds before the next task begins: rows over it are let go, those that rank last, or drawn
+    uniformly from a reservoir. Where a reservoir's is raised, later rows are taken at the rate at which earlier ones
+    are held, until it is full; an empty one begins anew.
 
     Cost: (1 + ratio) times plain training from the second task on; keeps the rows themselves. After a task,
     uncertainty, loss and herding take a forward pass over its rows, gradient a forward and backward pass a row;
@@ -71,6 +79,7 @@ class Replay(Strategy):
     uncertainty: str = "entropy"
     loss: str = "highest"
     ratio: float = 1.0
+    weigh_by: str = "row"
     weight: float = 1.0
     weigh_by_forgetting: bool = False
     on_disk: bool | None = None
@@ -81,6 +90,8 @@ class Replay(Strategy):
     by_bytes_: dict = learned(dict)  # seed and limit of a reservoir by bytes
     losses_: dict = learned(dict)  # task -> loss of each kept row when the task was learned
     shares_: dict = learned(dict)  # task -> its share of the rows replayed now
+    n_rows_: dict = learned(dict)  # task -> how many rows of it came
+    budget_: dict = learned(dict)  # what the memory was last brought within
 
     neutral: ClassVar[dict] = {"ratio": 0.0}
 
@@ -92,6 +103,7 @@ class Replay(Strategy):
         if not isinstance(self.on_disk, bool | None):
             raise ConfigError(describe("replay.on_disk", "is unknown", self.on_disk, "Allowed: true, false, null"))
         check_number("replay.ratio", self.ratio, low=0)
+        check_choice("replay.weigh_by", self.weigh_by, WEIGH_BY)
         check_number("replay.weight", self.weight, low=0)
         check_number("replay.batch_size", self.batch_size, low=1)
         self._groups = range(0)  # numbers of the mixture's groups that hold what is replayed
@@ -103,20 +115,24 @@ class Replay(Strategy):
         if self.selection == "uncertainty" and task.kind == "tensor" and task.targets(task.train).is_floating_point():
             way_out = "Choose another selection, such as loss"
             raise ConfigError(describe("replay.selection", "real targets have no classes", self.selection, way_out))
+        self._bound(run, task)
         self.shares_ = self._measure_shares(run) if self.weigh_by_forgetting and self.ratio > 0 else {}
 
     def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
         kept = parts(self.memory_, run.tasks, run.memory) if self.ratio > 0 else ()
-        added = [Group(kept, self.ratio)] if kept else []
+        by_row = self.weigh_by == "row"
+        added = [Group(kept, self.ratio, by_row)] if kept else []
         if kept and self.shares_:
-            added = [Group((part,), self.ratio * self.shares_[part.task.name]) for part in kept]
+            added = [Group((part,), self.ratio * self.shares_[part.task.name], by_row) for part in kept]
         self._groups = range(len(mixture.groups), len(mixture.groups) + len(added))
         return Mixture((*mixture.groups, *added)) if added else mixture
 
     def penalty(self, step: Step) -> torch.Tensor | None:
         if self.weight == 1 or not self._groups:
             return None
-        return weighted_excess(item_losses(step.outputs), step.items_of(self._groups), self.weight, self.ratio)
+        losses = item_losses(step.outputs)
+        losses = losses if step.weights is None else step.weights * losses
+        return weighted_excess(losses, step.items_of(self._groups), self.weight, self.ratio)
 
     def end_task(self, run: "Run", task: Task) -> None:
         generator = generator_for(run.seed, "replay", run.position, task.name)
@@ -131,10 +147,48 @@ class Replay(Strategy):
         kept = {name: indices for name, indices in kept.items() if indices}
         self.memory_ = self._store(run, rows, kept)
         self.n_seen_ += len(task.train)
+        self.n_rows_[task.name] = self.n_rows_.get(task.name, 0) + len(task.train)
         self._follow_losses(run, task, kept)
 
     def state_bytes(self) -> int:
         return super().state_bytes() + sum(stored["n_bytes"] for stored in self.memory_.values() if FILE in stored)
+
+    def _bound(self, run: "Run", task: Task) -> None:
+        """Let go of rows that are too many, where the budget isn't the one of before."""
+        budget = {"capacity": self._budget.rows, "fraction": self.fraction, "capacity_bytes": self.capacity_bytes}
+        if self.budget_ != budget and self.memory_:
+            generator = generator_for(run.seed, "replay", "bound", run.position, task.name)
+            rows = {name: rows_of(stored, run.memory) for name, stored in self.memory_.items()}
+            if self.selection == "reservoir":
+                kept = Sampler(self._budget, self.n_seen_, self.by_bytes_).bound(rows, self.n_rows_, generator)
+            else:
+                kept = self._best_within(run, rows)
+            kept = {name: indices for name, indices in kept.items() if indices}
+            self.memory_ = self._store(run, rows, kept)
+            self.losses_ = {name: own[kept[name]] for name, own in self.losses_.items() if name in kept}
+        self.budget_ = budget
+        if not self.memory_:  # one that is empty begins anew
+            self.n_seen_, self.by_bytes_, self.n_rows_ = 0, {}, {}
+
+    def _best_within(self, run: "Run", rows: dict[str, Rows]) -> Kept:
+        """Return the rows within the budget, those first that ranked best when they were kept."""
+        classes, costs = self._classes(run, rows), {name: self._budget.costs(own) for name, own in rows.items()}
+        ranked = {name: list(range(len(own))) for name, own in rows.items()}
+        if self.fraction is None:
+            return keep_best(ranked, classes, costs, self._limit())
+        kept = {}
+        for name, order in ranked.items():
+            most = self._budget.of_task(self.n_rows_[name]) if name in self.n_rows_ else len(order)
+            kept |= keep_best({name: order}, classes, costs, most)
+        return kept
+
+    def _classes(self, run: "Run", rows: dict[str, Rows]) -> Classes:
+        """Return the class of each row, where the selection shares its budget by class."""
+        by_class = self.selection in BY_CLASS
+        return {name: groups_of(run.tasks[name], own) if by_class else None for name, own in rows.items()}
+
+    def _limit(self) -> int:
+        return self._budget.rows if self.capacity_bytes is None else self.capacity_bytes
 
     def _candidates(self, stored: Rows, rows: Rows) -> Rows:
         """Return what a task that comes again can keep; rows that it brings once more count once, if not sampled."""
@@ -145,12 +199,10 @@ class Replay(Strategy):
         self, run: "Run", task: Task, rows: dict[str, Rows], n_kept: int, generator: torch.Generator
     ) -> Kept:
         """Return the best-ranked rows of each task within the budget, best first; the memory is in that order."""
-        by_class = self.selection in BY_CLASS
-        classes = {name: groups_of(run.tasks[name], own) if by_class else None for name, own in rows.items()}
+        classes = self._classes(run, rows)
         costs = {name: self._budget.costs(own) for name, own in rows.items()}
         present = {name: list(range(len(own))) for name, own in rows.items()}
-        limit = self._budget.rows if self.capacity_bytes is None else self.capacity_bytes
-        shared = present
+        limit, shared = self._limit(), present
         if self.fraction is not None:
             # a task that comes again with few rows doesn't lose what it has
             limit, shared = max(self._budget.of_task(len(task.train)), n_kept), {task.name: present[task.name]}

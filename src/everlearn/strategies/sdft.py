@@ -71,8 +71,8 @@ class SDFT(Strategy):
     pass over them and a forward pass with the longer prompt. Keeps a float32 copy of the trainable weights in a task.
 
     Source: Shenfeld et al. 2026, arXiv 2601.19897, eq. 1 and algorithm 1, with appendix A.1's analytic estimator.
-    Departs: the template's words; rows weigh by their demonstration's length, as in all of the loop's losses; the
-    teacher starts anew at each task.
+    Departs: the template's words; rows weigh by their demonstration's length, as a task's own rows do in the loop's
+    loss; the teacher starts anew at each task.
     Reproduces: not verified; our results stand in METHODS.md.
     """
 
@@ -117,9 +117,8 @@ class SDFT(Strategy):
             return None
         outputs = step.outputs
         own = outputs.owners < step.n_new
-        n_targets = torch.bincount(outputs.owners[own], minlength=len(rows))
-        plain = losses_at(outputs, own).sum()
-        distilled = (self._distances(step, rows) * n_targets).sum()
+        plain = step.total(losses_at(outputs, own), own)
+        distilled = step.total(self._distances(step, rows)[outputs.owners[own]], own)
         return self.strength * (distilled - plain) / len(own)
 
     def after_step(self, step: Step) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from everlearn.errors import ConfigError, describe
 from everlearn.models.adapters import Adapters
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
@@ -22,7 +23,8 @@ _FROM_THE_START = "each task starts again from the initial weights, which undoes
 class Separate(Strategy):
     """Learn each task from the initial weights and keep its trained weights for when it is asked for.
 
-    The measure for what sharing gains or costs. What an earlier task answers stays the same, bit for bit.
+    The measure for what sharing gains or costs. What an earlier task answers stays the same, bit for bit. Tasks that
+    were learned without this method, before it or in between, keep the weights that they left, together.
 
     Cost: one copy of the trainable weights for each task, and one of the initial ones.
 
@@ -43,6 +45,11 @@ class Separate(Strategy):
         "inclora": "it changes the structure that a task's weights were kept for",
     }
 
+    def adapt_model(self, run: "Run", task: Task) -> None:
+        present = _moving(run.model.adapters)
+        self._check(present)
+        self.weights_ |= {name: _copies(present) for name in run.learned_without(self)}
+
     def begin_task(self, run: "Run", task: Task) -> None:
         present, head = _moving(run.model.adapters), run.model.adapters.head
         if not self.initial_:
@@ -53,12 +60,22 @@ class Separate(Strategy):
                 present[name].copy_(tensor)
 
     def end_task(self, run: "Run", task: Task) -> None:
-        present = _moving(run.model.adapters)
-        self.weights_[task.name] = {name: tensor.detach().clone() for name, tensor in present.items()}
+        self.weights_[task.name] = _copies(_moving(run.model.adapters))
+
+    def _check(self, present: dict[str, torch.Tensor]) -> None:
+        """Raise ConfigError where another method has changed, since, the structure that weights were kept for."""
+        gone = [n for n, kept in self.initial_.items() if n not in present or present[n].shape != kept.shape]
+        if gone:
+            way_out = "Go on with the method that was used in between, or begin anew"
+            raise ConfigError(describe("strategy 'separate'", "weights it starts from are gone", gone[:3], way_out))
 
     def before_eval(self, run: "Run", task: Task) -> None:
         if task.name != run.current and task.name in self.weights_:
             run.until_scored.enter_context(run.model.adapters.using(self.weights_[task.name]))
+
+
+def _copies(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
 def _moving(adapters: Adapters) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from everlearn.streams.labels import BadRow, LabelBook
+from everlearn.streams.values import storable
 from everlearn.types import IGNORED, Kind, Row
 
 # shape -> the columns that every row must have; `messages` stands for `prompt` and `completion`, and so do these two
@@ -35,8 +36,8 @@ CHOOSE = "write columns: {messages: messages}, or {prompt: prompt, completion: c
 class Rules:
     """How the rows of one source are read. `shape` is a key of `REQUIRED`; `columns` maps our name to the file's.
 
-    `extra_columns` are taken over as they are, None where a row has none; `notes` where a row has them, checked.
-    `untyped` and `padded` are those of the source.
+    `extra_columns` are taken over as JSON holds them, None where a row has none, and `changes` tells which were changed
+    for it; `notes` where a row has them, checked. `untyped` and `padded` are those of the source.
     """
 
     shape: str
@@ -47,6 +48,7 @@ class Rules:
     notes: tuple[str, ...] = ()  # of `NOTES`
     untyped: bool = False
     padded: bool = False
+    changes: dict[str, set[str]] = field(default_factory=dict)
 
 
 def shape_of(columns: Iterable[str]) -> str | None:
@@ -79,7 +81,8 @@ def check_row(row: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
         if name not in row:
             theirs = rules.columns.get(name)
             raise BadRow(f"column {theirs!r} (for {name!r}) is missing" if theirs else f"column {name!r} is missing")
-    extra = {name: row.get(name) for name in rules.extra_columns}
+    extra = {name: storable(row.get(name), name, rules.changes.setdefault(name, set())) for name in rules.extra_columns}
+    _check_text(extra, "an extra column")
     notes = {name: NOTES[name](row[name], name) for name in rules.notes if row.get(name) is not None}
     return extra | notes | _CHECKS[rules.shape](row, rules)
 
@@ -179,13 +182,18 @@ def _chat(messages: list[Any], row: dict[str, Any], rules: Rules) -> dict[str, A
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
         raise BadRow("messages must be at least two and end with the assistant's")
     answer = _text(text_of(messages[-1].get("content")), f"messages[{len(messages) - 1}].content")
-    try:
-        json.dumps([messages, tools], ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise BadRow("messages or tools hold half of a surrogate pair") from error
-    except (TypeError, ValueError) as error:
-        raise BadRow(f"messages or tools hold what JSON can't ({error})") from error
+    _check_text([messages, tools], "a message or tool")
     return {"messages": messages, "tools": tools, **_choices(row, rules, answer)}
+
+
+def _check_text(value: Any, name: str) -> None:
+    """Check that nested values can be written as JSON in UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadRow(f"{name} holds half of a surrogate pair") from error
+    except (TypeError, ValueError) as error:
+        raise BadRow(f"{name} holds what JSON can't ({error})") from error
 
 
 def _check_message(message: Any, where: str) -> None:

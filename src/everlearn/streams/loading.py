@@ -12,6 +12,7 @@ from everlearn.streams.labels import LabelBook
 from everlearn.streams.metrics import fitting_metrics
 from everlearn.streams.parts import BadRows, Part, check_disjoint, read_part, to_rows
 from everlearn.streams.reading import Data, Source, open_source
+from everlearn.streams.values import notes_on
 from everlearn.types import Task
 
 FILE_KINDS = ("prompt", "classify", "tag", "text")
@@ -30,7 +31,8 @@ class TaskOptions:
             they are those that the data declares, else those that occur: whole numbers by value, names sorted.
         choices: the possible answers of a `prompt` task, for each row that has no column `choices`.
         metrics, verifier, max_new_tokens: as in `Task`.
-        extra_columns: columns to keep beside those of the kind, say for a verifier; null where a row has none.
+        extra_columns: columns to keep beside those of the kind, say for a verifier; null where a row has none. Values
+            that JSON lacks become text (dates: ISO 8601) or null (NaN), and a note says so.
         eval_fraction: share of the rows held out for evaluation where no evaluation data is given.
         validation_fraction: share of the rows held out for validation where no validation data is given; by default 0.1
             where `wants_validation` and evaluation rows are held out too, else 0.
@@ -105,9 +107,10 @@ def build_task(name: str, train: Data, evaluation: Data | None, validation: Data
     shape = _shape(where, sources["train"], options)
     book = LabelBook(_declared_labels(where, shape, sources, options))
     bad = BadRows(where)
+    changes: dict[str, set[str]] = {}
     parts = {}
     for role, source in sources.items():  # the training rows first: they tell what is a label
-        parts[role] = read_part(source, _rules(shape, book, source, options), bad)
+        parts[role] = read_part(source, _rules(shape, book, source, options, changes), bad)
         book.closed = True
     bad.settle(options.on_bad_row)
     for role, part in parts.items():
@@ -134,6 +137,7 @@ def build_task(name: str, train: Data, evaluation: Data | None, validation: Data
         max_new_tokens=options.max_new_tokens,
         notes=(
             *notes.held_out(where, parts, split),
+            *notes_on(where, changes),
             *book.notes(where),
             *of_metrics,
             *notes.unlearnable_labels(where, labels, kind, rows),
@@ -144,7 +148,7 @@ def build_task(name: str, train: Data, evaluation: Data | None, validation: Data
     )
 
 
-def _rules(shape: str, book: LabelBook, source: Source, options: TaskOptions) -> Rules:
+def _rules(shape: str, book: LabelBook, source: Source, options: TaskOptions, changes: dict[str, set[str]]) -> Rules:
     return Rules(
         shape=shape,
         book=book,
@@ -153,6 +157,7 @@ def _rules(shape: str, book: LabelBook, source: Source, options: TaskOptions) ->
         extra_columns=tuple(options.extra_columns),
         untyped=source.untyped,
         padded=source.padded,
+        changes=changes,
     )
 
 

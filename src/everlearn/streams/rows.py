@@ -46,8 +46,8 @@ class NestedRows(Sequence):
 
 
 def encoded(value: Any) -> str | None:
-    """Return a value of a nested column as it is kept. What JSON lacks, such as a date, becomes text."""
-    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    """Return a value of a nested column as it is kept."""
+    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def column_of(rows: Rows, name: str) -> list[Any]:
