@@ -19,11 +19,14 @@ def recorder(tmp_path):
 
 
 def test_each_line_is_on_the_disk_at_once(recorder):
-    recorder.header({"stream": {}}, {"device": "cpu"}, {"0": ["a"]})
+    recorder.header({"stream": {}}, {"device": "cpu"}, {"0": ["a"]}, {"config.json": "1"})
+    recorder.data({"task": "a", "n": {"train": 3}})
     recorder.result(TaskResult(0, 1, "b", score()))
     recorder.cost(0, 1, "b", Cost(train_s=2.0, strategy_bytes={"ewc": 3}))
-    header, cell, cost = [json.loads(line) for line in recorder.path.read_text().splitlines()]
+    header, data, cell, cost = [json.loads(line) for line in recorder.path.read_text().splitlines()]
     assert (header["type"], header["schema"], header["tasks"]) == ("header", SCHEMA, {"0": ["a"]})
+    assert header["model"] == {"config.json": "1"}
+    assert data == {"type": "data", "task": "a", "n": {"train": 3}}
     assert (cell["type"], cell["seed"], cell["after"], cell["trained"], cell["task"]) == ("score", 0, 1, "b", "a")
     assert cell["outcomes"] == [0.0, 1.0]
     assert (cost["type"], cost["train_s"], cost["strategy_bytes"]) == ("cost", 2.0, {"ewc": 3})

@@ -1,20 +1,23 @@
 import json
 import random
+import shutil
 import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy
 import pytest
 import torch
 
-from everlearn.errors import ConfigError, ModelError, Paused, StateError
+from everlearn.config import load_recipe
+from everlearn.errors import ConfigError, ModelError, Paused, StateError, StreamError
 from everlearn.models.load import ModelConfig
 from everlearn.runs import Listener, resume, run
 from everlearn.state import checkpoints, load_state
 from everlearn.strategy import Strategy
-from support.recipes import final_weights, lines_of, plain_recipe
+from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
 from support.runs import StopAfter, Stopped, assert_same, make_bench, weights
 
 
@@ -191,6 +194,89 @@ def test_interrupted_and_resumed_it_ends_the_same(n_events, tmp_path):
     assert lines_of(tmp_path / "out") == lines_of(whole)
     for seed in (0, 1):
         assert_same(final_weights(tmp_path / "out", seed), final_weights(whole, seed))
+
+
+def test_a_run_tells_and_writes_down_what_its_rows_are(llama, tmp_path):
+    recipe = language_recipe([], llama, tmp_path)
+    first = recipe["stream"]["tasks"][0]
+    with open(first["train"], "a") as file:
+        file.write(json.dumps({"prompt": "twice", "completion": "1"}) + "\n")
+        file.write(json.dumps({"prompt": "twice", "completion": "2"}) + "\n")
+    with pytest.warns(UserWarning, match="add_0.*prompts of train with two answers or more: 1") as told:
+        results = run({**recipe, "learner": {"epochs": 1}, "seeds": [0, 1]}, tmp_path / "out")
+    assert len(told) == 1
+    header, *data = lines_of(tmp_path / "out")[:3]
+    assert "model.safetensors" in header["model"]
+    assert [(line["type"], line["task"]) for line in data] == [("data", "add_0"), ("data", "add_1")]
+    assert [line["n"] for line in data] == [{"train": 18, "evaluation": 6}, {"train": 16, "evaluation": 6}]
+    assert data[1]["counts"] == {"train": {"n": 16, "n_cut": 0, "n_answers_cut": 0}} | {
+        "evaluation": {"n": 6, "n_cut": 0, "n_answers_cut": 0, "n_questions_cut": 0, "n_out_of_reach": 0}
+    }
+    assert data[0]["notes"] == [str(told[0].message)]
+    assert results["data"] == [{key: value for key, value in line.items() if key != "type"} for line in data]
+
+
+def test_a_run_goes_on_with_no_other_rows_and_no_other_model(llama, tmp_path):
+    shutil.copytree(llama, tmp_path / "model")
+    recipe = language_recipe([], tmp_path / "model", tmp_path)
+    out, rows = tmp_path / "out", Path(recipe["stream"]["tasks"][0]["train"])
+    with pytest.raises(Paused):
+        run(recipe, out, listener=AskAfter(16))
+    begun, log = rows.read_text(), (out / "results.jsonl").read_bytes()
+    rows.write_text("".join(begun.splitlines(keepends=True)[:-4]))
+    with pytest.raises(StateError, match=r"task 'add_0': the rows are not those .* Got 'train: 16 rows, now 12'"):
+        resume(out)
+    rows.write_text(begun.replace('"1"', '"9"'))
+    with pytest.raises(StateError, match="train: 16 rows, with other content"):
+        resume(out)
+    rows.unlink()
+    (tmp_path / "moved.jsonl").write_text(begun)
+    text = (out / "recipe.yaml").read_text().replace(str(rows), str(tmp_path / "moved.jsonl"))
+    (out / "recipe.yaml").write_text(text)
+    config = tmp_path / "model" / "config.json"
+    kept = config.read_text()
+    config.write_text(kept + " ")
+    with pytest.raises(StateError, match=r"model: is not the one that it began with\. Got \['config.json'\]"):
+        resume(out)
+    assert (out / "results.jsonl").read_bytes() == log
+    config.write_text(kept)
+    assert resume(out)["complete"]
+
+
+@pytest.mark.parametrize("way_out", [False, True])
+def test_an_item_of_another_task_is_not_trained_on(way_out, llama, tmp_path):
+    recipe = language_recipe([], llama, tmp_path)
+    first, second = recipe["stream"]["tasks"]
+    with open(second["train"], "a") as file:
+        file.write(Path(first["eval"]).read_text())
+    recipe["learner"] = {"epochs": 1}
+    if way_out:
+        second["allow_overlap"] = True
+        with pytest.warns(UserWarning, match=r"'add_1': rows of it that are evaluation items of 'add_0': 6 \(allow_ov"):
+            run(recipe, tmp_path / "out")
+        return
+    with pytest.raises(StreamError, match=r"training row 17 of 'add_1' and evaluation item 1 of 'add_0'\. Got.*: 6\}"):
+        run(recipe, tmp_path / "out")
+    recipe["stream"]["order"] = ["add_1"]  # what isn't learned isn't measured
+    run(recipe, tmp_path / "out")
+
+
+def test_a_metric_that_does_not_fit_is_refused_before_anything_is_trained(llama, tmp_path):
+    recipe = language_recipe([], llama, tmp_path)
+    recipe["stream"]["tasks"][1]["metrics"] = ["accuracy"]
+    with pytest.raises(ConfigError, match="task 'add_1': metrics: a metric doesn't fit"):
+        run(recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_validation_rows_are_held_out_only_where_early_stopping_can_act(tmp_path):
+    rows = [{"prompt": f"{n}=", "completion": str(n)} for n in range(100)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for learner, held in (({}, False), ({"epochs": 4}, True), ({"epochs": 9, "early_stopping": False}, False)):
+        recipe = load_recipe({"stream": {"name": "files", "paths": str(tmp_path / "a.jsonl")}, "learner": learner})
+        assert bool(recipe.build_stream().build().tasks[0].validation) == held
+        recipe.stream["validation_fraction"] = 0.1
+        assert recipe.build_stream().build().tasks[0].validation
 
 
 def test_resuming_a_finished_run_returns_its_results(tmp_path):

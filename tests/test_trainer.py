@@ -184,7 +184,11 @@ def test_padded_batches_keep_their_collate_fn_beside_every_kind_of_method(strate
     for first in (0, 2):
         loader = DataLoader(Sentences(first), batch_size=4, shuffle=True, collate_fn=pad)
         held_out = DataLoader(Sentences(first), batch_size=24, collate_fn=pad)
-        assert trainer.train_task(train_loader=loader, val_loader=held_out, task_id=first).n == 24
+        with pytest.warns(UserWarning, match="allow_overlap"):
+            score = trainer.train_task(
+                train_loader=loader, val_loader=held_out, task_id=first, options={"allow_overlap": True}
+            )
+        assert score.n == 24
     assert trainer.evaluate_all_tasks().learned["task_0"].value > 0.9
     assert len({length for _, length in reader.shapes}) > 1
 
@@ -203,23 +207,24 @@ WORDS = [
 
 def test_a_task_that_does_not_fit_is_refused_and_changes_nothing(bert):
     trainer = ContinualTrainer(str(bert), learner={"epochs": 1})
-    trainer.train_task("mood", train=WORDS)
+    trainer.train_task("mood", WORDS[:8], WORDS[8:])
     weights = {name: tensor.clone() for name, tensor in trainer.run.model.adapters.tensors().items()}
+    louder = [{"text": row["text"] + "!", "label": row["label"] + "!"} for row in WORDS]
     wrong = [
         (
-            {"train": [{"prompt": f"{n}", "completion": "b"} for n in range(12)]},
+            {"train": [{"prompt": "a", "completion": "b"}], "evaluate": [{"prompt": "c", "completion": "d"}]},
             "is of kind prompt; this trainer's model was loaded for",
         ),
         ({"train_loader": loaders(0)[0]}, "is of kind tensor; this trainer's model was loaded for classify tasks"),
-        ({"train": [{**row, "label": row["label"] + "!"} for row in WORDS]}, r"has labels that it had not before.*no!"),
+        ({"train": louder[:8], "evaluate": louder[8:]}, r"has labels that it had not before.*no!"),
     ]
     for data, message in wrong:
         with pytest.raises(EverlearnError, match=f"^task 'mood': {message}"):
             trainer.train_task("mood", **data)
     assert trainer.run.learned == ["mood"]
     assert all(torch.equal(tensor, weights[name]) for name, tensor in trainer.run.model.adapters.tensors().items())
-    trainer.train_task("mood", train=[row for row in WORDS if row["label"] == "yes"], evaluate=WORDS[:1])
-    trainer.train_task("other", train=[{**row, "label": row["label"] + "!"} for row in WORDS])
+    trainer.train_task("mood", train=[row for row in WORDS[:8] if row["label"] == "yes"], evaluate=WORDS[9:10])
+    trainer.train_task("other", louder[:8], louder[8:])
     assert trainer.run.learned == ["mood", "mood", "other"]
 
 
@@ -248,3 +253,56 @@ def test_targets_are_made_to_fit_or_named_before_anything_is_trained():
         ContinualTrainer(network, learner={"epochs": 1}).train_task("t", train_loader=data)
         weights.append(network.weight)
     assert torch.equal(*weights)
+
+
+def sums(start: int, n: int) -> list[dict[str, str]]:
+    return [{"prompt": f"{i}+1=", "completion": str(i + 1)} for i in range(start, start + n)]
+
+
+def test_what_is_measured_is_not_trained_on_in_either_direction(llama):
+    trainer = ContinualTrainer(str(llama), learner={"epochs": 1})
+    trainer.train_task("a", sums(0, 6), sums(6, 4))
+    with pytest.raises(StreamError, match=r"training row 2 of 'b' and evaluation item 4 of 'a'\. Got \{'a': 1\}"):
+        trainer.train_task("b", [*sums(20, 1), *sums(9, 2)], sums(30, 2))
+    with pytest.raises(StreamError, match=r"evaluation items are training rows of tasks.*Got \{'a': 2\}"):
+        trainer.train_task("b", sums(20, 4), [*sums(30, 2), *sums(4, 2)])
+    assert list(trainer.run.tasks) == ["a"]
+    with pytest.warns(
+        UserWarning, match=r"'a': rows of it that are evaluation items of 'b': 2 \(allow_overlap is set\)"
+    ):
+        trainer.train_task("b", sums(20, 4), [*sums(30, 2), *sums(4, 2)], options={"allow_overlap": True})
+
+
+def test_tensors_are_kept_apart_by_their_bytes():
+    train, held_out = loaders(0)
+    trainer = ContinualTrainer(model=nn.Linear(8, 2), learner={"epochs": 1})
+    trainer.train_task("a", train_loader=train, val_loader=held_out)
+    with pytest.raises(StreamError, match=r"Got \{'a': 40\}"):
+        trainer.train_task("b", train_loader=held_out)
+    with pytest.warns(UserWarning, match="evaluation items of 'a': 40"):
+        trainer.train_task("b", train_loader=held_out, options={"allow_overlap": True})
+
+
+def test_rows_set_aside_are_told_and_validation_rows_only_where_they_are_used(llama):
+    trainer = ContinualTrainer(str(llama), learner={"epochs": 1})
+    with pytest.warns(UserWarning, match="of 30 rows, .* are held out for evaluation.$"):
+        trainer.train_task("a", sums(0, 30))
+    assert trainer.run.tasks["a"].validation is None
+    with pytest.warns(UserWarning, match=r"are held out for early stopping \(validation\)"):
+        trainer.train_task("b", sums(100, 30), num_epochs=4)
+    assert len(trainer.run.tasks["b"].validation) > 0
+
+
+def test_an_unknown_option_and_an_unfit_metric_are_named():
+    trainer = ContinualTrainer("pocket")
+    with pytest.raises(ConfigError, match=r"options\.colums: is unknown.*columns"):
+        trainer.train_task("a", sums(0, 6), sums(6, 4), options={"colums": {}})
+    with pytest.raises(ConfigError, match="task 'a': metrics: a metric doesn't fit"):
+        trainer.train_task("a", sums(0, 6), sums(6, 4), options={"metrics": ["accuracy"]})
+
+
+def test_targets_that_mark_none_are_refused():
+    x = torch.arange(8.0).view(4, 2)
+    loader = DataLoader(TensorDataset(x, torch.tensor([0, 1, -100, 1])), batch_size=2)
+    with pytest.raises(StreamError, match=r"targets are no class of the model\. Got \[-100\].*take rows"):
+        ContinualTrainer(model=nn.Linear(2, 2)).train_task("a", train_loader=loader)

@@ -11,6 +11,7 @@ from everlearn.errors import ConfigError, StateError, describe
 REFUSED = 2  # exit code
 
 HomeFolder = Annotated[Path, typer.Argument(metavar="HOME", help="Folder of the home.")]
+VALIDATION = "For early stopping; else, where it can act (more epochs than patience), a tenth, if --eval isn't given."
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Any other value: learner.clip=0.5.")]
 Pairs = Annotated[list[str] | None, typer.Option("--column", help="Our column = the file's: prompt=question.")]
 Names = Annotated[list[str] | None, typer.Option("--strategy", help="replay,ewc; or repeated; none: plain training.")]
@@ -53,7 +54,7 @@ def learn(
     task: Annotated[str, typer.Option(help="Name of the task; a known one is taught more of.")],
     train: Annotated[Path, typer.Option(help="JSONL, CSV or Parquet.")],
     evaluate: Annotated[Path | None, typer.Option("--eval", help="What the task is measured on; else a fifth.")] = None,
-    validation: Annotated[Path | None, typer.Option(help="For early stopping.")] = None,
+    validation: Annotated[Path | None, typer.Option(help=VALIDATION)] = None,
     strategy: Names = None,
     gate: Annotated[float, typer.Option(help="Largest loss on an earlier task.")] = 0.02,
     gate_rule: Annotated[str, typer.Option(help="point, confident or safe.")] = "point",

@@ -17,6 +17,7 @@ from everlearn.errors import ConfigError, check_number, describe, nearest
 from everlearn.models.load import ModelConfig
 from everlearn.registry import find
 from everlearn.strategy import Strategy, why_apart
+from everlearn.streams.loading import TaskOptions
 
 T = TypeVar("T")
 MOST_VALUES = 100_000  # in a recipe
@@ -85,7 +86,10 @@ class Recipe:
     def build_stream(self) -> Any:
         """Return the stream's builder, its options checked; nothing is read yet."""
         options = {key: value for key, value in self.stream.items() if key not in SCHEDULE_KEYS}
-        return build("stream", options, "stream", also=SCHEDULE_KEYS)
+        stream = build("stream", options, "stream", also=SCHEDULE_KEYS)
+        if isinstance(stream, TaskOptions):
+            stream = dataclasses.replace(stream, wants_validation=self.build_learner().uses_validation)
+        return stream
 
     def schedule_options(self) -> dict[str, Any]:
         """Return the stream's keys that say in which order and how much is learned."""

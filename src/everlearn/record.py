@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -58,9 +59,16 @@ class JsonLines:
 class Recorder(JsonLines):
     """Writes results.jsonl."""
 
-    def header(self, recipe: dict[str, Any], env: dict[str, Any], tasks: dict[str, list[str]]) -> None:
-        """Write the first line."""
-        self.append({"type": "header", "schema": SCHEMA, "recipe": recipe, "env": env, "tasks": tasks})
+    def header(
+        self, recipe: dict[str, Any], env: dict[str, Any], tasks: dict[str, list[str]], model: Mapping[str, str]
+    ) -> None:
+        """Write the first line. model: its fingerprint (models/origin.py)."""
+        head = {"type": "header", "schema": SCHEMA, "recipe": recipe, "env": env, "tasks": tasks}
+        self.append({**head, "model": dict(model)})
+
+    def data(self, record: Mapping[str, Any]) -> None:
+        """Write what a task's data is; see `everlearn.provenance.data_record`."""
+        self.append({"type": "data", **record})
 
     def result(self, result: TaskResult) -> None:
         """Write one cell of the accuracy matrix."""

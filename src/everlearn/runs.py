@@ -18,10 +18,11 @@ from accelerate import Accelerator
 from everlearn.config import CheckpointConfig, Recipe, load_recipe, write_yaml
 from everlearn.errors import Paused, StateError, describe
 from everlearn.evaluation.fitting import fit_of
-from everlearn.evaluation.score import score_task
+from everlearn.evaluation.score import metric_names, score_task
 from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.models.load import Model, load_model, with_template
 from everlearn.models.objectives import CausalObjective
+from everlearn.provenance import Provenance, read_begun
 from everlearn.record import Recorder, environment
 from everlearn.report.results import write_results
 from everlearn.seeds import seed_for, seeded
@@ -39,7 +40,7 @@ from everlearn.state import (
     write_file,
 )
 from everlearn.strategy import Strategy, overriding
-from everlearn.streams.schedule import Schedule, apply_schedule
+from everlearn.streams.schedule import Schedule, apply_schedule, checked_stream
 from everlearn.types import Cost, Mixture, Score, Step, Task, TaskResult
 
 if TYPE_CHECKING:
@@ -372,7 +373,7 @@ def resume(out: str | Path, listener: Listener | None = None) -> dict[str, Any]:
     """Go on with a run that was paused or killed, from its newest checkpoint, to the same end as if it never stopped.
 
     Raises:
-        StateError: if there is no run, or its state is damaged.
+        StateError: if there is no run, its state is damaged, or its rows or its model's files are others now.
     """
     out = Path(out)
     if not (out / "recipe.yaml").exists():
@@ -408,8 +409,11 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
     )
     main = accelerator.is_main_process
     recorder = Recorder(out / "results.jsonl", active=main)
-    schedules = _schedules(recipe)
+    tasks, schedules = open_schedules(recipe)
+    made_of = Provenance.of(tasks, recipe.model)
     saved = checkpoints(out / "checkpoints")
+    if saved:
+        made_of.check_same(read_begun(out / "results.jsonl"))
     context = load_state(saved[-1])[1]["context"] if saved else {"seed_number": 0, "n_bytes": 0}
     accelerator.wait_for_everyone()  # all have looked into the folder before the first one writes
     if main:
@@ -418,8 +422,8 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
         if main:
             write_file(out / "recipe.yaml", write_yaml(asdict(recipe)).encode())
             (out / "results.jsonl").unlink(missing_ok=True)
-        tasks = {str(seed): [task.name for task in schedule.steps] for seed, schedule in schedules.items()}
-        recorder.header(asdict(recipe), environment(accelerator.device), tasks)
+        steps = {str(seed): [task.name for task in schedule.steps] for seed, schedule in schedules.items()}
+        recorder.header(asdict(recipe), environment(accelerator.device), steps, made_of.model)
     else:
         recorder.cut(context["n_bytes"])
     start_trackers(accelerator, out, {"recipe": write_yaml(asdict(recipe))}, track)
@@ -440,8 +444,8 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
             listener=listener,
             context={"seed_number": number, "n_bytes": recorder.n_bytes()},
         )
-        for task in tasks:
-            one.inspect(task)
+        if not saved and number == 0:
+            _tell_of_data(one, made_of, recorder)
         with pause_on_interrupt(one):
             going_on = bool(saved) and number == context["seed_number"]
             _learn_schedule(one, schedule, recipe, recorder, resumed=going_on)
@@ -451,6 +455,15 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
     if track:
         accelerator.end_training()
     return write_results(out) if main else {}
+
+
+def _tell_of_data(one: Run, made_of: Provenance, recorder: Recorder) -> None:
+    """Tell the user what there is to know of a run's rows, and write down what they are."""
+    for record in made_of.data:
+        n_told = len(one.notes)
+        counts = one.inspect(one.tasks[record["task"]])
+        recorder.data({**record, "counts": counts, "notes": one.notes[n_told:]})
+    one.context["n_bytes"] = recorder.n_bytes()
 
 
 def _learn_schedule(one: Run, schedule: Schedule, recipe: Recipe, recorder: Recorder, *, resumed: bool) -> None:
@@ -492,14 +505,26 @@ def _score_all(one: Run, tasks: list[Task], after: int, trained: str | None, rec
             one.accelerator.log({f"score/{task.name}": score.value, "after": after}, step=one.n_logged)
 
 
-def _schedules(recipe: Recipe) -> dict[int, Schedule]:
-    """Return each seed's schedule. The rows are the same for all; only a shuffled order differs."""
-    stream = recipe.build_stream().build()
+def open_schedules(recipe: Recipe) -> tuple[list[Task], dict[int, Schedule]]:
+    """Return the tasks that a recipe learns, with all their rows, and each seed's schedule.
+
+    Where the order is shuffled, it and the rows that `per_task` takes differ by seed.
+
+    Raises:
+        StreamError, ConfigError: if rows can't be read, a task trains on what another is measured on, or a metric
+            doesn't fit its task.
+    """
     options = recipe.schedule_options()
-    if not options.get("shuffle"):
-        schedule = apply_schedule(stream, **options)
-        return dict.fromkeys(recipe.all_seeds(), schedule)
-    return {seed: apply_schedule(stream, **options, seed=seed) for seed in recipe.all_seeds()}
+    stream = checked_stream(recipe.build_stream().build(), options.get("order"))
+    if options.get("shuffle"):
+        schedules = {seed: apply_schedule(stream, **options, seed=seed) for seed in recipe.all_seeds()}
+    else:
+        schedules = dict.fromkeys(recipe.all_seeds(), apply_schedule(stream, **options))
+    learned = {task.name for task in next(iter(schedules.values())).stream}
+    tasks = [task for task in stream if task.name in learned]
+    for task in tasks:
+        metric_names(task)
+    return tasks, schedules
 
 
 def _keep_final(one: Run, out: Path) -> None:

@@ -1,7 +1,7 @@
 """The engine from Python: teach a model one task after another, without a recipe or a stream known beforehand."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from everlearn.config import build, build_strategies, from_mapping
 from everlearn.errors import ConfigError, EverlearnError, StreamError, describe, nearest
+from everlearn.evaluation.score import metric_names
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.models.given import Given, check_options
@@ -21,9 +22,10 @@ from everlearn.models.load import Model, ModelConfig, load_model, network_kind
 from everlearn.models.targets import fit_task
 from everlearn.runs import Listener, Run
 from everlearn.strategy import Strategy
-from everlearn.streams.files import load_task
+from everlearn.streams.apart import Apart
 from everlearn.streams.labels import with_labels
 from everlearn.streams.loaders import read_loader
+from everlearn.streams.loading import TaskOptions, build_task
 from everlearn.types import Rows, Score, Task
 
 _OPTIMIZER_KEYS = {"type": "optimizer", "lr": "learning_rate"}  # in `config`: the usual name -> the learner's field
@@ -106,6 +108,7 @@ class ContinualTrainer:
         self._device = device
         self._listener = listener or Listener()
         self._run: Run | None = None
+        self._apart = Apart()
         self._learned_scores: dict[str, Score] = {}
 
     @property
@@ -134,7 +137,8 @@ class ContinualTrainer:
         Args:
             name, task_name: what to call it; without one, `task_<task_id>`, by default the number of tasks before it.
             train, evaluate, validation: JSONL, CSV or Parquet files, or rows in memory. Without `evaluate` a fifth of
-                the training rows is held out. `validation` is for early stopping.
+                the training rows is held out. `validation` is for early stopping; where that can act (more epochs than
+                its patience), a tenth is held out for it beside the fifth.
             train_loader: for plain modules: a DataLoader of batches (x, y) of tensors. Its batches are those that are
                 trained on, an epoch after another: its sampler, batch_size, drop_last and collate_fn hold (its workers
                 don't: see the learner's). Its sampler draws by the trainer's seed, or by its own generator. Its rows
@@ -142,7 +146,8 @@ class ContinualTrainer:
                 that make a mixture of their own (joint, cumulative, gdumb) take its rows in an order of their own.
             val_loader: what the task is measured on: the rows of one pass.
             num_epochs: instead of the learner's.
-            options: how files are read: `load_task`'s options, such as {"columns": {"prompt": "question"}}.
+            options: how files are read: `load_task`'s options, such as {"columns": {"prompt": "question"}}. Of them
+                `allow_overlap` holds for loaders too: rows to train on may be evaluation items of this task or another.
 
         Targets of tensors: classes are whole numbers from 0, of any type, [n] or [n, 1], or one-hot rows of whole
         numbers; real numbers are regression if they have the output's shape, and classes if they are whole and the
@@ -152,23 +157,30 @@ class ContinualTrainer:
             The score on the evaluation items, or None where there are none.
 
         Raises:
-            StreamError: if data is missing, bad, or does not fit the model. ConfigError, ModelError: if the model can't
-                learn such a task. TrainingError: if the loss is not finite.
+            StreamError: if data is missing, bad, or does not fit the model; or if a row is trained on that any task
+                learned here is measured on, or the other way round. ConfigError, ModelError: if the model can't learn
+                such a task. TrainingError: if the loss is not finite.
         """
         n_known = len(self._run.tasks) if self._run is not None else 0
         name = name or task_name or f"task_{task_id if task_id is not None else n_known}"
         batch_size = None
         learner = _changed(self._learner, {} if num_epochs is None else {"epochs": num_epochs})
+        chosen: TaskOptions = from_mapping(TaskOptions, dict(options or {}), "options")
+        chosen = replace(chosen, wants_validation=learner.uses_validation)
         if train_loader is not None:
             task, batch_size = self._from_loaders(name, train_loader, val_loader, learner.epochs)
+            task = replace(task, allow_overlap=chosen.allow_overlap)
         elif train is not None:
-            task = load_task(name, train, evaluate, validation=validation, **(options or {}))
+            task = build_task(name, train, evaluate, validation, chosen)
         else:
             way_out = "Pass train=FILE or rows, or train_loader=a DataLoader"
             raise StreamError(describe(f"train_task {name!r}", "has nothing to train on", train, way_out))
-        task = self._fitted(task)
+        if len(task.evaluation):
+            metric_names(task)
+        apart, shared = self._apart.with_task(task)
+        task = self._fitted(replace(task, notes=(*task.notes, *shared)))
         run = self._prepare(_changed(learner, {} if batch_size is None else {"batch_size": batch_size}))
-        known = dict(run.tasks)
+        self._apart, known = apart, dict(run.tasks)
         run.position = len(run.learned)
         run.tasks[task.name] = task
         try:

@@ -12,7 +12,8 @@ Kind = Literal["prompt", "classify", "tag", "text", "tensor"]
 KINDS: tuple[Kind, ...] = ("prompt", "classify", "tag", "text", "tensor")
 
 Row = Mapping[str, Any]
-Rows = Sequence[Row]  # a datasets.Dataset, a list of dicts, or TensorRows
+Rows = Sequence[Row]  # a datasets.Dataset, NestedRows (streams/rows.py), a list of dicts, or TensorRows
+IGNORED = -100  # the ecosystem's label for a position without a target
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,16 @@ class Loader:
 class Task:
     """One thing to learn: its training rows and the fixed items that it is measured on.
 
-    Columns by kind: `prompt` has `prompt` and `completion` (strings), or `messages`, and optionally `choices` (list of
-    strings); `classify` has `text`, optionally `text_pair`, and `label` (an index into `labels`); `tag` has `tokens`
-    (list of strings) and `tags` (list of indices into `labels`); `text` has `text`; `tensor` is a `TensorRows`, or
-    samples {"x": ..., "y": ...} that only `loader.collate` can put into a batch (sentences that it pads, say).
+    Columns by kind: `prompt` has `prompt` and `completion` (strings), or `messages` and optionally `tools`, and
+    optionally `choices` (list of strings); `classify` has `text`, optionally `text_pair`, and `label` (an index into
+    `labels`); `tag` has `tokens` (list of strings) and `tags` (list of indices into `labels`, or IGNORED); `text` has
+    `text`; `tensor` is a `TensorRows`, or samples {"x": ..., "y": ...} that only `loader.collate` can put into a batch
+    (sentences that it pads, say).
     `metrics` are names of scores (evaluation/score.py), the first one fills the accuracy matrix; empty: the kind's own.
     `verifier` names a registered function (completion, row) -> bool that replaces exact match.
     `max_new_tokens` of an answer; None: the limit follows the longest completion of the rows that are scored.
     `notes` are sentences on the rows that the user should know, found when they were read.
+    `allow_overlap`: rows that are trained on may be evaluation items, of this task or another.
     `loader`, where the training rows come from the user's own data loader, draws the batches.
     """
 
@@ -86,6 +89,7 @@ class Task:
     verifier: str | None = None
     max_new_tokens: int | None = None
     notes: tuple[str, ...] = ()
+    allow_overlap: bool = False
     loader: Loader | None = None
 
     def targets(self, rows: Rows) -> torch.Tensor:

@@ -8,8 +8,9 @@ import yaml
 from everlearn.advise import advise, content_of, go_on, is_advice
 from everlearn.cli import main
 from everlearn.config import load_recipe
-from everlearn.errors import ConfigError, Paused
+from everlearn.errors import ConfigError, Paused, StateError
 from everlearn.runs import Listener
+from everlearn.state import read_json, write_json
 
 SETTINGS = ["stream.n_tasks=2", "stream.per_task=40", "model.options.hidden=[16]", "learner.epochs=2"]
 
@@ -67,6 +68,12 @@ def test_stopped_gone_on_with_and_extended(tmp_path, capsys):
 
     with pytest.raises(ConfigError, match="another seed"):
         advise(content(seed=1), out, budget_s=600, strategies=["replay"], listen=third)
+    begun = read_json(out / "advise.json")
+    others = [{**record, "sha256": {**record["sha256"], "train": "0"}} for record in begun["made_of"]["data"]]
+    write_json(out / "advise.json", {**begun, "made_of": {**begun["made_of"], "data": others}})
+    with pytest.raises(StateError, match="the rows are not those that it began with"):
+        advise(content(), out, budget_s=600, strategies=["replay"], listen=third)
+    write_json(out / "advise.json", begun)
     changed = {**content(), "strategies": [{"name": "lwf", "strength": 2.0}]}
     with pytest.raises(ConfigError, match="lwf with other options"):
         advise(changed, out, budget_s=600, strategies=["lwf"], listen=third)

@@ -8,8 +8,10 @@ import pytest
 
 from everlearn.errors import ConfigError, ModelError
 from everlearn.home import base
-from everlearn.home.base import check_unchanged, fingerprint_of, settle
+from everlearn.home.base import check_unchanged, settle
+from everlearn.models import origin
 from everlearn.models.load import ModelConfig
+from everlearn.models.origin import fingerprint_of
 from support.models import byte_tokenizer
 
 
@@ -46,7 +48,7 @@ def test_hub_id_is_pinned_to_its_commit(monkeypatch: pytest.MonkeyPatch) -> None
         asked.append((name, file, revision))
         return f"/cache/models--org--name/snapshots/abc123/{file}"
 
-    monkeypatch.setattr(base, "cached_file", cached)
+    monkeypatch.setattr(origin, "cached_file", cached)
     monkeypatch.setattr(base, "load_tokenizer", lambda config: byte_tokenizer())
     config, fingerprint = settle(ModelConfig("org/name"))
     assert (config.name, config.revision, fingerprint) == ("org/name", "abc123", {"commit": "abc123"})

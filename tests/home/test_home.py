@@ -178,11 +178,32 @@ def test_the_same_learning_makes_the_same_weights(home: Home, made_home: Path, t
 def test_training_row_that_is_an_evaluation_item_is_refused(home: Home) -> None:
     files = files_in(home.path)
     measured = rows(("red", "green"), 2, 30)
-    with pytest.raises(StreamError, match=r"training rows are evaluation items of tasks\. Got \{'colours': 2\}"):
+    with pytest.raises(StreamError, match=r"training rows are evaluation items of tasks.* Got \{'colours': 2\}"):
         home.learn("third", [*THIRD[0], *measured], THIRD[1])
     with pytest.raises(StreamError, match=r"were trained on before, by version\. Got \{1: 1\}"):
         home.learn("third", THIRD[0], [*THIRD[1], *rows(("red", "green"), 1)])
     assert {**files_in(home.path), "lock": ""} == {**files, "lock": ""}
+
+
+def test_rows_that_may_overlap_are_learned_and_told_of(home: Home) -> None:
+    measured = rows(("red", "green"), 2, 30)
+    both = ([*THIRD[0], *measured], [*THIRD[1], *measured])
+    with pytest.raises(StreamError, match=r"train and evaluation share rows.*allow_overlap: true"):
+        home.learn("third", *both)
+    report = home.learn("third", *both, options={"allow_overlap": True}, gate=Gate(1.0))
+    assert "task 'third': rows of it that are evaluation items of 'colours': 2 (allow_overlap is set)." in report.notes
+    assert home.versions()[-1].notes == list(report.notes)
+
+
+def test_rows_are_held_out_for_early_stopping_only_where_it_can_act(home: Home) -> None:
+    numbered = [[{"text": f"{word} {i}", "label": "no"} for i in range(60)] for word in ("is", "a")]
+    report = home.learn("third", numbered[0], gate=Gate(1.0))
+    data = home.versions()[-1].data
+    assert (data["n_validation"], data["n_train"] + data["n_evaluation"]) == (0, 60)
+    assert report.notes == (f"task 'third': of 60 rows, {data['n_evaluation']} are held out for evaluation.",)
+    with pytest.warns(UserWarning, match="stopped after 3 of 4 epochs"):
+        home.learn("fourth", numbered[1], learner={"epochs": 4, "patience": 2}, gate=Gate(1.0))
+    assert home.versions()[-1].data["n_validation"] > 0
 
 
 def test_no_memory_holds_an_evaluation_item(home: Home) -> None:

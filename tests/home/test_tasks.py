@@ -30,7 +30,7 @@ def test_items_grow_and_never_change(tmp_path: Path) -> None:
     stored, present = load_task(tmp_path / "t")
     assert (list(stored.items), len(present)) == (["evaluation-000001.jsonl"], 4)
     first = (tmp_path / "t" / "evaluation-000001.jsonl").read_bytes()
-    fresh, n_differing = new_items([*ROWS[:2], {"text": "E  3", "label": 0}, {"text": "n", "label": 1}], present)
+    fresh, n_differing = new_items([*ROWS[:2], {"text": "e 3 ", "label": 0}, {"text": "n", "label": 1}], present)
     assert (fresh, n_differing) == ([{"text": "n", "label": 1}], 1)
     for _ in range(2):  # twice, as after a crash in between
         add_items(tmp_path / "t", stored, fresh, 4)

@@ -1,5 +1,6 @@
 import json
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -99,6 +100,16 @@ def test_ctrl_c_pauses_and_resume_goes_on_to_the_same_end(event, recipe, whole, 
     assert signal.getsignal(signal.SIGINT) is handler
     assert resume_meta(tmp_path / "run")["scores"] == json.loads(json.dumps(resume_meta(whole)["scores"]))
     assert_same(final(tmp_path / "run"), final(whole))
+
+
+def test_it_goes_on_with_no_other_rows(recipe, llama, tmp_path):
+    tasks = language_recipe([], llama, tmp_path)["stream"]["tasks"]
+    with pytest.raises(Stopped):
+        run_meta({**recipe, "stream": {"name": "files", "tasks": tasks}}, tmp_path / "run", listener=StopAfter(2))
+    rows = Path(tasks[1]["eval"])
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(StateError, match=r"task 'add_1': the rows are not those .* Got 'evaluation: 6 rows, now 5'"):
+        resume_meta(tmp_path / "run")
 
 
 def test_a_used_folder_is_refused(recipe, tmp_path):

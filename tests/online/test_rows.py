@@ -149,7 +149,7 @@ def test_rows_may_say_their_type_and_difficulty(recipe, tmp_path):
         (row(1, type=3), {}, "type is int, not text"),
         (row(1), {"boundary": "type"}, r"boundary: a row has no type. Got '1\+1='"),
         (row(1, content="x"), {}, None),
-        ({**row(51), "prompt": "\uff15\uff11+1= "}, {}, "a held-out problem comes up for learning"),  # full-width 51
+        ({**row(51), "prompt": "51+1= \r\n"}, {}, "a held-out problem comes up for learning"),
         (row(50, content="new"), {}, "a held-out problem comes up for learning"),
         ({**row(1), "prompt": "one more than one?", "content": "same"}, {}, "a held-out problem comes up for learning"),
     ],

@@ -190,6 +190,14 @@ class StopAtSecondSeed(Listener):
             raise Stopped
 
 
+def test_it_goes_on_with_no_other_held_out_problems(llama, tmp_path, monkeypatch):
+    with pytest.raises(Stopped):
+        run_online(recipe(llama), tmp_path / "run", StopAt(6))
+    monkeypatch.setattr(Sums, "held_out", lambda self, n: [sum_row(2000 + i) for i in range(n)])
+    with pytest.raises(StateError, match=r"task 'stream': .* Got 'evaluation: 4 rows, with other content'"):
+        resume_online(tmp_path / "run")
+
+
 def test_a_run_that_is_stopped_between_two_seeds_ends_like_one_that_never_was(llama, tmp_path):
     wanted, out = tmp_path / "whole", tmp_path / "stopped"
     run_online(recipe(llama, seeds=[0, 1]), wanted)

@@ -75,6 +75,12 @@ def test_damage_is_named_with_its_line(tmp_path, lines, message):
         read_run(tmp_path)
 
 
+def test_what_the_rows_were_is_read_once_a_task(tmp_path):
+    lines = [{"type": "data", "task": "a", "n": {"train": n}} for n in (3, 4)]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [HEADER, *lines, SCORE]))
+    assert read_run(tmp_path).data == ({"task": "a", "n": {"train": 4}},)
+
+
 def test_a_missing_or_empty_log_is_an_error(tmp_path):
     with pytest.raises(StateError, match="can't be read"):
         read_run(tmp_path)

@@ -1,7 +1,7 @@
 import pytest
 
 from everlearn.errors import StreamError
-from everlearn.streams.labels import BadRow, LabelBook, with_labels
+from everlearn.streams.labels import BadRow, LabelBook, key_of, with_labels
 from everlearn.types import Task
 
 
@@ -27,6 +27,60 @@ def test_a_file_of_text_may_mix_numbers_and_names():
     assert _numbered(LabelBook(), ["1", "many"], untyped=True) == (("1", "many"), [0, 1])
 
 
+@pytest.mark.parametrize(
+    ("label", "key"),
+    [(0, 0), ("0", 0), ("0.0", 0), ("-1", -1), ("+2.", 2), (" pos ", "pos"), ("4.5", "4.5"), ("1e3", "1e3"),
+     ("cafe\u0301", "caf\u00e9")],
+)  # fmt: skip
+def test_labels_that_mean_the_same_share_a_key(label, key):
+    assert key_of(label) == key
+
+
+def test_a_number_is_one_label_however_it_is_written_and_it_is_told():
+    book = LabelBook()
+    given = [book.number(label, untyped=True) for label in ("1.0", "0.0")] + [
+        book.number(label) for label in (0, 1, "1")
+    ]
+    assert (given, book.order("t")) == ([0, 1, 1, 0, 0], (("0", "1"), [1, 0]))
+    assert book.notes("task 't'") == [
+        "task 't': the labels '1' and '1.0' are one.", "task 't': the labels '0' and '0.0' are one.",
+    ]  # fmt: skip
+
+
+def test_white_space_around_a_name_makes_no_label_of_its_own():
+    book = LabelBook()
+    assert [book.number(label) for label in ("pos", "neg ", "pos ", "neg")] == [0, 1, 0, 1]
+    assert book.order("t")[0] == ("neg", "pos")
+    assert "the labels 'neg' and 'neg ' are one." in book.notes("t")[1]
+
+
+def test_minus_one_beside_zero_is_told_and_the_coding_of_two_classes_is_not():
+    for labels, told in (([-1, 0, 1], True), ([-1, 1], False)):
+        book = LabelBook()
+        for label in labels:
+            book.number(label)
+        assert any("-1 counts as a class" in note for note in book.notes("t")) == told
+
+
+@pytest.mark.parametrize(
+    ("labels", "trained", "closed", "anywhere", "marks"),
+    [
+        ((), [0, 1], False, False, {-100}),
+        ((), [0, 1], True, False, {-1, -100}),
+        ((), [-1, 1], True, False, {-100}),
+        ((), [0], False, True, {-1, -100}),
+        (("a", "b"), [], False, False, {-1, -100}),
+        (("-1", "-100"), [], True, True, set()),
+    ],
+)
+def test_what_marks_a_row_without_a_label(labels, trained, closed, anywhere, marks):
+    book = LabelBook(labels)
+    for label in trained:
+        book.number(label)
+    book.closed = closed
+    assert {mark for mark in (-1, -100, 0, 7) if book.marks_none(mark, anywhere=anywhere)} == marks
+
+
 def test_names_and_numbers_do_not_mix():
     with pytest.raises(StreamError, match="names in some rows and numbers in others"):
         _numbered(LabelBook(), [1, "pos"])
@@ -50,6 +104,8 @@ def test_label_names_are_left_out_where_a_row_has_none():
 def test_declared_labels_are_names_or_indices():
     book = LabelBook(["no", "yes"])
     assert [book.number("yes"), book.number(0), book.number("1", untyped=True)] == [1, 0, 1]
+    assert [book.number(" yes"), book.number("0.0", untyped=True)] == [1, 0]
+    assert LabelBook(["-1", "1"]).number(-1) == 0
     assert book.order("t") == (("no", "yes"), [0, 1])
 
 

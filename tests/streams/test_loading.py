@@ -7,6 +7,7 @@ import pytest
 from everlearn.errors import ConfigError, StreamError
 from everlearn.streams import parts
 from everlearn.streams.loading import TaskOptions, build_task
+from everlearn.streams.rows import NestedRows
 
 TEXTS = [{"text": f"text number {i}"} for i in range(400)]
 
@@ -50,7 +51,7 @@ def test_a_bad_option_is_named_with_its_value(name, value):
 def test_the_kind_comes_from_the_columns(row, kind):
     task = _build([row], [row], allow_overlap=True)
     assert task.kind == kind
-    assert isinstance(task.train, datasets.Dataset)
+    assert isinstance(task.train, NestedRows if "messages" in row else datasets.Dataset)
     assert bool(task.labels) == (kind in ("classify", "tag"))
 
 
@@ -85,9 +86,12 @@ def test_the_split_keeps_equal_rows_together_and_rows_stay_when_others_come():
     assert set(task.train["text"]) <= set(grown.train["text"])
 
 
-def test_a_single_file_holds_a_tenth_out_for_validation_by_default_and_an_explicit_one_nothing():
-    assert 10 < len(_build(TEXTS).validation) < 70
-    assert _build(TEXTS[:300], TEXTS[300:]).validation is None
+def test_a_single_file_holds_a_tenth_out_for_validation_where_that_is_wanted_and_an_explicit_one_nothing():
+    assert _build(TEXTS).validation is None
+    assert 10 < len(_build(TEXTS, wants_validation=True).validation) < 70
+    assert len(_build(TEXTS, validation_fraction=0.25).validation) > 50
+    assert _build(TEXTS, wants_validation=True, validation_fraction=0.0).validation is None
+    assert _build(TEXTS[:300], TEXTS[300:], wants_validation=True).validation is None
     asked = _build(TEXTS[:300], TEXTS[300:], validation_fraction=0.5)
     assert len(asked.train) + len(asked.validation) == 300
     assert len(asked.evaluation) == 100
@@ -171,11 +175,69 @@ def test_a_file_without_a_readable_row_reports_its_rows(tmp_path):
         _build(path)
 
 
+def test_rows_set_aside_are_told():
+    assert _build(TEXTS[:300], TEXTS[300:]).notes == ()
+    task = _build(TEXTS, wants_validation=True)
+    n_items, n_validation = len(task.evaluation), len(task.validation)
+    assert task.notes == (
+        f"task 't': of 400 rows, {n_items} are held out for evaluation and {n_validation} are held out for early "
+        "stopping (validation).",
+    )
+
+
+CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+def test_a_conversation_in_two_columns_is_a_chat():
+    row = {"prompt": CHAT[:1], "completion": CHAT[1:]}
+    assert list(_build([row], [row], allow_overlap=True).train) == [{"messages": CHAT}]
+    assert list(_build([row], [row], allow_overlap=True, kind="prompt").train) == [{"messages": CHAT}]
+
+
+def test_a_file_of_two_forms_is_refused_unless_the_columns_say_which_counts():
+    rows = [{"prompt": "a", "completion": "b", "messages": CHAT}]
+    with pytest.raises(StreamError, match=r"train has both prompt and messages\. Got \[\]\. Write columns: \{mess"):
+        _build(rows, rows, allow_overlap=True)
+    chosen = _build(rows, rows, allow_overlap=True, columns={"messages": "messages"})
+    assert list(chosen.train) == [{"messages": CHAT}]
+    other = {"prompt": "prompt", "completion": "completion"}
+    assert list(_build(rows, rows, allow_overlap=True, columns=other).train) == [{"prompt": "a", "completion": "b"}]
+
+
+def test_chat_rows_can_be_read_again():
+    task = _build([{"messages": CHAT}], [{"messages": CHAT}], allow_overlap=True)
+    assert list(_build(task.train, task.evaluation, allow_overlap=True).train) == [{"messages": CHAT}]
+
+
+def test_an_arrow_table_s_made_up_keys_are_taken_off(tmp_path):
+    rows = [
+        {"messages": [{"role": "user", "content": "a", **more}, {"role": "assistant", "content": "b"}]}
+        for more in ({"call": {"date": "d"}}, {"call": {"city": "c"}})
+    ]
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet")
+    assert list(_build(tmp_path / "a.parquet", rows, allow_overlap=True).train) == rows
+
+
+def test_numbers_and_white_space_make_no_label_of_their_own(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\na,0.0\nb,1.0\n")
+    task = _build(tmp_path / "train.csv", [{"text": "c", "label": 1}, {"text": "d", "label": "0 "}])
+    assert (task.labels, task.train["label"], task.evaluation["label"]) == (("0", "1"), [0, 1], [1, 0])
+    assert any("'0 ' and '0.0' are one" in note for note in task.notes)
+
+
+def test_evaluation_rows_without_a_label_are_bad_rows():
+    train, measured = [{"text": "a", "label": 0}, {"text": "b", "label": 1}], [{"text": "c", "label": -1}]
+    with pytest.raises(StreamError, match="evaluation row 1: label -1 marks a row without a label"):
+        _build(train, measured)
+    with pytest.warns(UserWarning, match="skipped 1 of 4 rows"):
+        assert len(_build(train, [*measured, {"text": "d", "label": 1}], on_bad_row="skip").evaluation) == 1
+
+
 def test_a_leak_is_refused_unless_allowed():
     with pytest.raises(
         StreamError, match="train and evaluation share rows, the first is train row 2 and evaluation row"
     ):
-        _build(TEXTS[:2], [{"text": "TEXT number  1"}])
+        _build(TEXTS[:2], [{"text": "text number 1\n"}])
     assert len(_build(TEXTS[:2], TEXTS[:2], allow_overlap=True).evaluation) == 2
     with pytest.raises(StreamError, match="validation and evaluation share rows"):
         _build(TEXTS[:2], TEXTS[2:4], TEXTS[3:5])
@@ -189,6 +251,6 @@ def test_memory_stays_near_the_size_of_the_text(tmp_path, monkeypatch):
     task = _build(path)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(task.train) + len(task.evaluation) + len(task.validation) == 8000
+    assert len(task.train) + len(task.evaluation) == 8000
     # the text alone is 500 bytes a row, and tracemalloc does not see Arrow's memory
     assert peak_bytes < 250 * 8000 + 2**20

@@ -4,8 +4,9 @@ from everlearn.errors import StreamError
 from everlearn.streams import parts
 from everlearn.streams.checking import Rules
 from everlearn.streams.labels import LabelBook
-from everlearn.streams.parts import BadRows, check_disjoint, read_part, to_dataset
+from everlearn.streams.parts import BadRows, check_disjoint, read_part, to_rows
 from everlearn.streams.reading import open_source
+from everlearn.types import IGNORED
 
 
 def _part(rows, shape="classify", book=None, name="train"):
@@ -19,7 +20,7 @@ def test_labels_are_renumbered_in_every_chunk(monkeypatch):
     book = LabelBook()
     part, _ = _part([{"text": "abcde"[i], "label": "edcba"[i]} for i in range(5)], book=book)
     assert len(part.chunks) == 3
-    data = to_dataset(part, book.order("t")[1])
+    data = to_rows(part, book.order("t")[1])
     assert data["label"] == [4, 3, 2, 1, 0]
     assert data.column_names == ["text", "label"]
 
@@ -29,15 +30,47 @@ def test_tags_are_renumbered(monkeypatch):
     book = LabelBook()
     tags = [["O"], ["B", "O"], ["A", "B", "O"]]
     part, _ = _part([{"tokens": ["w"] * len(row), "tags": row} for row in tags], "tag", book)
-    assert to_dataset(part, book.order("t")[1])["tags"] == [[2], [1, 2], [0, 1, 2]]
+    assert to_rows(part, book.order("t")[1])["tags"] == [[2], [1, 2], [0, 1, 2]]
 
 
 def test_a_column_that_is_null_at_first_is_kept(monkeypatch):
     monkeypatch.setattr(parts, "_CHUNK", 1)
     part, _ = _part([{"text": "a", "label": 0}, {"text": "b", "text_pair": "c", "label": 0, "n": 3}])
-    data = to_dataset(part, [0], [1, 0])
+    data = to_rows(part, [0], [1, 0])
     assert data.to_list() == [{"n": 3, "text": "b", "text_pair": "c", "label": 0}, {"n": None, "text": "a"} | {
         "text_pair": None, "label": 0}]  # fmt: skip
+
+
+def test_tags_that_are_ignored_stay_so():
+    book = LabelBook()
+    part, _ = _part([{"tokens": ["w"] * 3, "tags": ["O", -100, "B"]}], "tag", book)
+    assert to_rows(part, book.order("t")[1])["tags"] == [[1, IGNORED, 0]]
+
+
+@pytest.mark.parametrize("chunk", [1, 10])
+def test_nested_values_come_out_as_they_stood(monkeypatch, chunk):
+    monkeypatch.setattr(parts, "_CHUNK", chunk)
+    rows = [
+        {"text": "a", "n": 1.5},
+        {"text": "b"},
+        {"text": "c", "n": {"x": 1}},
+        {"text": "d", "n": [{"y": "two"}, None]},
+    ]
+    part = _part(rows, "text")[0]
+    assert [row["n"] for row in to_rows(part, [])] == [1.5, None, {"x": 1}, [{"y": "two"}, None]]
+    assert part.nested == {"n"}
+
+
+@pytest.mark.parametrize("chunk", [1, 10])
+def test_messages_are_not_given_the_keys_of_others(monkeypatch, chunk):
+    monkeypatch.setattr(parts, "_CHUNK", chunk)
+    rows = [
+        {"messages": [{"role": "user", "content": "a", "call": {key: value}}, {"role": "assistant", "content": "b"}]}
+        for key, value in (("date", "d0"), ("city", 3), ("city", "Rome"))
+    ]
+    data = to_rows(_part(rows, "messages")[0], [])
+    assert list(data) == rows
+    assert list(data.select([2, 0])) == [rows[2], rows[0]]
 
 
 @pytest.mark.parametrize("chunk", [1, 10])
@@ -45,7 +78,7 @@ def test_a_column_of_two_types_is_refused(monkeypatch, chunk):
     monkeypatch.setattr(parts, "_CHUNK", chunk)
     rows = [{"text": "a", "n": 1}, {"text": "b", "n": "two"}]
     with pytest.raises(StreamError, match="columns mix types"):
-        to_dataset(_part(rows, "text")[0], [])
+        to_rows(_part(rows, "text")[0], [])
 
 
 def test_bad_rows_are_counted_and_five_are_shown():
@@ -73,7 +106,7 @@ def test_no_row_at_all_is_an_error():
 
 def test_shared_content_is_named_by_both_places():
     train, _ = _part([{"text": "x"}, {"text": "same"}, {"text": "same"}], "text")
-    evaluation, _ = _part([{"text": "y"}, {"text": " SAME"}], "text", name="evaluation")
+    evaluation, _ = _part([{"text": "y"}, {"text": "same\n"}], "text", name="evaluation")
     check_disjoint("t", {"train": train})
     with pytest.raises(StreamError) as caught:
         check_disjoint("task 't'", {"train": train, "evaluation": evaluation})

@@ -4,8 +4,8 @@ import datasets
 import pytest
 import torch
 
-from everlearn.errors import ConfigError
-from everlearn.streams.schedule import apply_schedule
+from everlearn.errors import ConfigError, StreamError
+from everlearn.streams.schedule import apply_schedule, checked_stream
 from everlearn.types import Stream, Task, TensorRows
 
 
@@ -106,3 +106,22 @@ def test_rounds_may_split_the_rows(stream):
 def test_a_bad_option_is_named(stream, options, message):
     with pytest.raises(ConfigError, match=message):
         apply_schedule(stream, **options)
+
+
+def test_targets_of_tensors_that_mark_none_are_refused():
+    x = torch.arange(8.0)[:, None]
+    for y in (torch.arange(8) % 2, -1.0 * torch.arange(8)):  # regression may be negative
+        task = Task("t", "tensor", TensorRows(x[:4], y[:4]), TensorRows(x[4:], y[4:]))
+        assert checked_stream(Stream("s", (task,))).tasks == (task,)
+    bad = Task("t", "tensor", TensorRows(x[:4], torch.arange(4)), TensorRows(x[4:], torch.tensor([0, -100, 1, -1])))
+    with pytest.raises(StreamError, match=r"evaluation rows have no class .* row 2 with -100\. Got '2 of 4 rows'"):
+        checked_stream(Stream("s", (bad,)))
+
+
+def test_tasks_that_are_not_in_the_order_are_not_checked():
+    rows = [{"text": "a"}]
+    stream = Stream("s", tuple(Task(name, "text", rows, rows) for name in ("one", "two")))
+    with pytest.raises(StreamError, match="task 'two'"):
+        checked_stream(stream, ["two"])
+    with pytest.raises(ConfigError, match="is no task of the stream"):
+        checked_stream(stream, ["three"])

@@ -4,7 +4,7 @@ import json
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from everlearn.advise.trials import (
 )
 from everlearn.config import Recipe, load_recipe, write_yaml
 from everlearn.errors import ConfigError, Paused, describe
+from everlearn.provenance import Provenance
 from everlearn.report.advice import Advice, read_advice, recipe_header, write_advice
 from everlearn.report.text import duration
-from everlearn.runs import is_finished
+from everlearn.runs import is_finished, open_schedules
 from everlearn.state import make_folder, read_json, write_file, write_json
-from everlearn.streams.schedule import Schedule, apply_schedule
+from everlearn.streams.schedule import Schedule
 
 PLAN = "advise.json"
 TIMING = "timing"  # folder of the timing trial, removed when it ends
@@ -52,12 +53,14 @@ def advise(
 
     Raises:
         ConfigError: if an option is wrong, or the budget too small for two candidates. Paused: after SIGINT.
+        StateError: if the folder's trials were made of other rows, or another model.
     """
     deadline = time.monotonic() + budget_s
     recipe = load_recipe(content)
-    seed, schedule = recipe.all_seeds()[0], _schedule(recipe)
+    seed = recipe.all_seeds()[0]
+    made_of, schedule = _schedule(recipe)
     candidates = choose_candidates(strategies, recipe.strategies, traits_of(recipe, schedule))
-    plan = _open_plan(content, seed, candidates, schedule, out)
+    plan = _open_plan(content, seed, candidates, schedule, made_of, out)
     trial = trial_content(content, seed)
     if plan["sizes"] is None:
         timing = time_trial(trial, schedule, out / TIMING, deadline, budget_s, listen)
@@ -109,24 +112,28 @@ def go_on(out: Path, listen: Listen, tell: Callable[[str], None] = lambda text: 
     )
 
 
-def _schedule(recipe: Recipe) -> Schedule:
-    """Return the schedule of the recipe's first seed.
+def _schedule(recipe: Recipe) -> tuple[Provenance, Schedule]:
+    """Return what the recipe's run is made of, and the schedule of its first seed.
 
     Raises:
         ConfigError: if it has a single task.
     """
-    options = recipe.schedule_options()
-    shuffled = {"seed": recipe.all_seeds()[0]} if options.get("shuffle") else {}
-    schedule = apply_schedule(recipe.build_stream().build(), **options, **shuffled)
+    tasks, schedules = open_schedules(replace(recipe, seed=recipe.all_seeds()[0], seeds=[]))
+    schedule = next(iter(schedules.values()))
     if len(schedule.stream) < 2:
         found = [task.name for task in schedule.stream]
         way_out = "Give two tasks or more: a file each, or a folder of them"
         raise ConfigError(describe("--stream", "there is one task, so nothing to forget it for", found, way_out))
-    return schedule
+    return Provenance.of(tasks, recipe.model), schedule
 
 
 def _open_plan(
-    content: Mapping[str, Any], seed: int, candidates: Sequence[Candidate], schedule: Schedule, out: Path
+    content: Mapping[str, Any],
+    seed: int,
+    candidates: Sequence[Candidate],
+    schedule: Schedule,
+    made_of: Provenance,
+    out: Path,
 ) -> dict[str, Any]:
     """Return a new plan, or the one in the folder if it is for the same data, model, learner and options."""
     plan = {
@@ -134,6 +141,7 @@ def _open_plan(
         "content": dict(content),
         "seed": seed,
         "tasks": {task.name: [len(task.train), len(task.evaluation)] for task in schedule.stream},
+        "made_of": asdict(made_of),
         "methods": {c.name: list(c.strategies) for c in candidates},
         "sizes": None,
         "timing": None,
@@ -149,6 +157,7 @@ def _open_plan(
         old, new = (one.get(part, one["content"].get(part)) for one in (before, plan))
         if old != new:
             raise ConfigError(describe("--out", f"the folder holds trials with another {part}", new, way_out))
+    made_of.check_same(Provenance(**before["made_of"]) if "made_of" in before else None)
     for name, entries in plan["methods"].items():
         if before["methods"].get(name, entries) != entries:
             what = f"the folder holds a trial of {name} with other options"

@@ -2,21 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import resources
-from pathlib import Path
-
-from transformers.utils.hub import cached_file
 
 from everlearn.errors import ConfigError, ModelError, describe
-from everlearn.home.files import sha256_of
 from everlearn.models.chat import give_template, wraps
 from everlearn.models.load import POCKET, ModelConfig, load_tokenizer, with_template
-
-COMMIT = "commit"  # key of a hub model's fingerprint; a folder's has a key per file
-_FILES = (
-    "config.json", "*.safetensors", "*.bin", "*.index.json", "tokenizer*", "*.model", "vocab*", "merges.txt",
-    "special_tokens_map.json", "added_tokens.json", "chat_template*",
-)  # fmt: skip
+from everlearn.models.origin import COMMIT, base_folder, commit_of, differing_files, fingerprint_of, is_plain
 
 
 def settle(config: ModelConfig) -> tuple[ModelConfig, dict[str, str]]:
@@ -31,10 +21,10 @@ def settle(config: ModelConfig) -> tuple[ModelConfig, dict[str, str]]:
     """
     folder = base_folder(config.name)
     if folder is None:
-        if config.name == "mlp" or ":" in config.name:
+        if is_plain(config.name):
             way_out = "Use ContinualTrainer for plain modules"
             raise ConfigError(describe("model.name", "a home keeps language models", config.name, way_out))
-        commit = _commit(config)
+        commit = commit_of(config)
         return with_chat_settled(replace(config, revision=commit)), {COMMIT: commit}
     name = config.name if config.name == POCKET else str(folder.resolve())
     fingerprint = fingerprint_of(folder)
@@ -68,34 +58,8 @@ def check_unchanged(config: ModelConfig, fingerprint: Mapping[str, str]) -> None
     folder = base_folder(config.name)
     if COMMIT in fingerprint:
         return  # a commit's content can't change
-    found = fingerprint_of(folder) if folder is not None else {}
-    differing = sorted(name for name in {*found, *fingerprint} if found.get(name) != fingerprint.get(name))
+    differing = differing_files(fingerprint, fingerprint_of(folder) if folder is not None else {})
     if differing:
         where = f"base model {config.name!r}"
         way_out = "Put the old files back; if they moved, write their folder into model.name in home.json"
         raise ModelError(describe(where, "is not the one that this home was made with", differing[:4], way_out))
-
-
-def base_folder(name: str) -> Path | None:
-    """Return the folder of the pocket model or of a local one, or None for a hub id."""
-    if name == POCKET:
-        return Path(str(resources.files("everlearn.models"))) / POCKET
-    folder = Path(name).expanduser()
-    return folder if folder.is_dir() else None
-
-
-def fingerprint_of(folder: Path) -> dict[str, str]:
-    """Return {file name: SHA-256} of the files that a model is loaded from."""
-    names = sorted({path.name for pattern in _FILES for path in folder.glob(pattern) if path.is_file()})
-    return {name: sha256_of(folder / name) for name in names if not name.endswith(".py")}
-
-
-def _commit(config: ModelConfig) -> str:
-    """Return the commit that a hub id's revision stands for now."""
-    try:
-        path = cached_file(config.name, "config.json", revision=config.revision or "main")
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        way_out = "Name a folder with a model, a hub id (needs a network; HF_TOKEN for a gated one), or pocket"
-        raise ModelError(describe("model.name", f"can't be found ({reason})", config.name, way_out)) from error
-    return Path(path).parent.name

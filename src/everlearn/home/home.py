@@ -158,7 +158,8 @@ class Home:
 
         Args:
             task: its name. train, evaluate, validation: files (JSONL, CSV, Parquet) or rows in memory. Without
-                `evaluate` a fifth of the training rows is held out.
+                `evaluate` a fifth of the training rows is held out, and a tenth for validation where early stopping
+                can act (more epochs than its patience).
             options: of `everlearn.streams.loading.TaskOptions`, such as {"columns": {"prompt": "question"}}.
             strategies, learner, seed, checkpoint: instead of the home's; learner options not named stay the home's.
             force: promote even if the gate refuses; logged.
@@ -180,7 +181,8 @@ class Home:
             self._clear_pending(discard_pending)
             parent = self._store.current()
             self._check_base()
-            card, rows, notes = self._read(task, train, evaluate, validation, options or {}, parent)
+            wants_validation = settings.build_learner().uses_validation
+            card, rows, notes = self._read(task, train, evaluate, validation, options or {}, parent, wants_validation)
             plan = Plan(
                 number=self._store.numbers()[-1] + 1,
                 parent=parent,
@@ -336,17 +338,19 @@ class Home:
         validation: Data | None,
         options: Mapping[str, Any],
         parent: int,
+        wants_validation: bool,
     ) -> tuple[TaskCard, dict[str, Rows], list[str]]:
         """Return a task's card, its rows by role (of the evaluation items those that are new), and notes on them."""
         accepted = self._store.accepted_tasks()
         stored = {other: found for other, found in load_tasks(self._store.tasks).items() if other in accepted}
         known, present = stored.get(name, (None, []))
-        card, task = read_new(name, train, evaluation, validation, options, known)
+        card, task = read_new(
+            name, train, evaluation, validation, options, known, wants_validation=wants_validation
+        )  # fmt: skip
         items, n_differing = new_items(task.evaluation, present)
-        measured = {other: rows for other, (_, rows) in stored.items()}
-        check_apart(name, task.train, {**measured, f"{name} (new)": items})
-        check_not_trained(name, items, self._store.trained(parent))
-        notes = [*task.notes, *([_differing(name, n_differing, self.path)] if n_differing else [])]
+        notes = [*task.notes, *check_apart(task, [other.task([], rows) for other, rows in stored.values()])]
+        notes += check_not_trained(task, items, self._store.trained(parent))
+        notes += [_differing(name, n_differing, self.path)] if n_differing else []
         return card, {"train": task.train, "validation": task.validation or [], "evaluation": items}, notes
 
     def _carry_out(self, *, begun: bool = False) -> LearnReport:

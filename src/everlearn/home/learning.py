@@ -30,6 +30,7 @@ from everlearn.home.pending import (
     read_references,
     read_task,
 )
+from everlearn.home.reading import trained_key
 from everlearn.home.references import References, comparisons_of, find_references, has_stand_in
 from everlearn.home.store import VERSION_FILE, Store, Version, event_of, files_in, now, remove
 from everlearn.home.tasks import add_items, item_of, keep_own, task_before
@@ -37,7 +38,6 @@ from everlearn.home.versions import Versions, by_log_likelihood, finite_score
 from everlearn.record import environment
 from everlearn.runs import Run, pause_on_interrupt
 from everlearn.state import checkpoints, pack, save_state, write_json
-from everlearn.streams.checking import digest_of
 from everlearn.types import Score, Task
 
 USUAL = Gate().tolerance  # of the learnings to come, which may be gated otherwise than this one
@@ -201,7 +201,7 @@ def _stage(versions: Versions, plan: Plan, run: Run, measured: _Measured) -> Non
     _keep_scores(versions, staged / "scores", run, measured)
     keep_own(staged, plan.card, read_task(store, plan, [])[1])
     rows = run.tasks[plan.card.name].train
-    write_json(staged / "trained.json", sorted({digest_of(row).hex() for row in rows}))
+    write_json(staged / "trained.json", sorted({trained_key(row) for row in rows}))
     status = "promoted" if not measured.gate.refused else "forced" if plan.force else "refused"
     notes = [*plan.notes, *run.notes, *measured.notes, *_told_of_guard(plan.card.name, measured)]
     record = Version(

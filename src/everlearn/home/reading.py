@@ -8,7 +8,8 @@ from typing import Any
 from everlearn.config import from_mapping
 from everlearn.errors import ConfigError, StreamError, describe
 from everlearn.home.tasks import TaskCard
-from everlearn.streams.checking import digest_of
+from everlearn.streams.apart import ALLOW, Apart
+from everlearn.streams.checking import digest_of, loose_digest_of
 from everlearn.streams.labels import with_labels
 from everlearn.streams.loading import TaskOptions, build_task
 from everlearn.streams.reading import Data
@@ -31,12 +32,15 @@ def read_new(
     validation: Data | None,
     options: Mapping[str, Any],
     known: TaskCard | None,
+    *,
+    wants_validation: bool = False,
 ) -> tuple[TaskCard, Task]:
     """Read a task's files; where the home knows the task already, as more of the same.
 
     Args:
         options: of `TaskOptions`.
         known: the task's card, if it was learned before. Its labels, metrics and verifier hold on.
+        wants_validation: whether early stopping can act.
 
     Raises:
         StreamError: if files or rows are bad, or differ in kind or labels from what is known.
@@ -44,6 +48,7 @@ def read_new(
     """
     check_name(name)
     chosen: TaskOptions = from_mapping(TaskOptions, dict(options), "task options")
+    chosen = replace(chosen, wants_validation=wants_validation)
     if known is not None:
         chosen = _as_before(chosen, options, known)
     task = build_task(name, train, evaluation, validation, chosen)
@@ -53,37 +58,42 @@ def read_new(
     return known, with_labels(task, known.labels)
 
 
-def check_apart(name: str, rows: Iterable[Row], items: Mapping[str, Iterable[Row]]) -> None:
-    """Do nothing if no row that is trained on is an evaluation item of any task.
+def check_apart(task: Task, stored: Iterable[Task]) -> list[str]:
+    """Return what is to be told of a new task beside those with items in the home: see `Apart.with_task`.
 
     Raises:
-        StreamError: with the count for each task; such a row would fake the numbers that tell what is kept.
+        StreamError: if a row that it trains on is an evaluation item of any: what is kept could no longer be told.
     """
-    trained = [digest_of(row) for row in rows]
-    shared = {}
-    for task, present in items.items():
-        measured = {digest_of(row) for row in present}
-        count = sum(digest in measured for digest in trained)
-        if count:
-            shared[task] = count
-    if shared:
-        way_out = "Take them out of the training rows, or the scores of these tasks would tell nothing"
-        raise StreamError(describe(f"task {name!r}", "training rows are evaluation items of tasks", shared, way_out))
+    apart = Apart()
+    for other in stored:
+        apart, _ = apart.with_task(other)
+    return apart.with_task(task)[1]
 
 
-def check_not_trained(name: str, items: Iterable[Row], trained: Mapping[int, set[str]]) -> None:
-    """Do nothing if no new evaluation item was trained on by an earlier version (number -> digests of its rows).
+def trained_key(row: Row) -> str:
+    """Return what a version keeps of a row that it was trained on: its content's hash."""
+    return f"exact:{digest_of(row).hex()}"
+
+
+def check_not_trained(task: Task, items: Iterable[Row], trained: Mapping[int, set[str]]) -> list[str]:
+    """Return what is to be told of new evaluation items that earlier versions (number -> keys of their rows) were
+    trained on.
 
     Raises:
-        StreamError: with the count for each version.
+        StreamError: if there are any, with the count for each version, unless the task allows it.
     """
-    digests = [digest_of(row).hex() for row in items]
-    shared = {version: sum(digest in seen for digest in digests) for version, seen in trained.items()}
+    # older versions kept keys that near duplicates share
+    keys = [{trained_key(row), loose_digest_of(row).hex()} for row in items]
+    shared = {version: sum(not key.isdisjoint(seen) for key in keys) for version, seen in trained.items()}
     shared = {version: count for version, count in shared.items() if count}
+    what = "evaluation items were trained on before, by version"
+    if shared and task.allow_overlap:
+        return [f"task {task.name!r}: {what}: {shared} (allow_overlap is set)."]
     if shared:
-        way_out = "Take them out of the evaluation rows"
-        what = "evaluation items were trained on before, by version"
-        raise StreamError(describe(f"task {name!r}", what, shared, way_out))
+        raise StreamError(
+            describe(f"task {task.name!r}", what, shared, f"Take them out of the evaluation rows, {ALLOW}")
+        )
+    return []
 
 
 def _as_before(chosen: TaskOptions, given: Mapping[str, Any], known: TaskCard) -> TaskOptions:

@@ -5,13 +5,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from everlearn.config import from_mapping
 from everlearn.errors import StateError, StreamError, describe, nearest
 from everlearn.home.files import read_sealed, sha256_of, write_sealed
 from everlearn.state import write_file
-from everlearn.streams.checking import digest_of
+from everlearn.streams.checking import answer_of, digest_of
 from everlearn.types import Kind, Row, Task
 
 CARD, ITEMS = "task.json", "evaluation.jsonl"  # in a version's folder: its task, and the items that came with it
@@ -223,7 +222,7 @@ def new_items(rows: Iterable[Row], present: Iterable[Row]) -> tuple[list[Row], i
         stored = known.get(digest_of(row))
         if stored is None:
             fresh.append(dict(row))
-        elif _answer(stored) != _answer(row):
+        elif answer_of(stored) != answer_of(row):
             n_differing += 1
     return fresh, n_differing
 
@@ -245,9 +244,3 @@ def read_rows(path: Path) -> list[Row]:
     except (OSError, ValueError) as error:
         way_out = "Restore it from a copy of the home"
         raise StateError(describe(str(path), f"can't be read ({error})", path.name, way_out)) from error
-
-
-def _answer(row: Row) -> Any:
-    if row.get("messages") is not None:
-        return row["messages"][-1]["content"]
-    return next((row[name] for name in ("completion", "label", "tags") if name in row), None)

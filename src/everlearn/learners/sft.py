@@ -112,6 +112,11 @@ class SupervisedLearner:
         if self.clip is not None:
             check_number("learner.clip", self.clip, above=0)
 
+    @property
+    def uses_validation(self) -> bool:
+        """Whether validation rows are looked at: early stopping is on, and can save an epoch."""
+        return self.early_stopping and self.epochs > max(self.patience, self.min_epochs)
+
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Train `run.model` on the mixture, from the start or from what `run.checkpoint` saved in mid-task."""
         with seeded(seed_for(run.seed, run.position, task.name, "rows")):  # a resumed run reads the same ones
@@ -194,7 +199,7 @@ class SupervisedLearner:
 
     def _should_stop(self, run: "Run", task: Task, progress: Progress, best: Weights) -> bool:
         """Judge an epoch, and tell whether the validation score has stopped rising; only where that can save epochs."""
-        if not self.early_stopping or not task.validation or self.epochs <= max(self.patience, self.min_epochs):
+        if not self.uses_validation or not task.validation:
             return False
         judge_epoch(run, task, progress, best, self.delta)
         return progress.epoch >= self.min_epochs and progress.bad_epochs >= self.patience

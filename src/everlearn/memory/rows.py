@@ -11,6 +11,7 @@ import torch
 from everlearn.functional.reservoir import draw_within, kept_by_reservoir
 from everlearn.memory.disk import DiskRows, open_rows, stored_row, text_of, write_rows
 from everlearn.state import FILE
+from everlearn.streams.rows import NestedRows
 from everlearn.types import Examples, Row, Rows, Task, TensorRows
 
 Stored = dict[str, Any]  # {"rows": [row, ...]}, {"x": tensor, "y": tensor}, or what stands for a file (memory/disk.py)
@@ -131,4 +132,6 @@ def add_sample(memory: Memory, task: str, rows: Rows, n: int, generator: torch.G
 
 
 def _at(rows: Rows, indices: Sequence[int]) -> Sequence[Row]:
-    return rows.select(indices) if isinstance(rows, datasets.Dataset | DiskRows) else [rows[int(i)] for i in indices]
+    if isinstance(rows, datasets.Dataset | DiskRows | NestedRows):
+        return rows.select(indices)
+    return [rows[int(i)] for i in indices]

@@ -1,7 +1,7 @@
 """What a meta-learning recipe says: tasks to learn from, tasks held out, and how the learned start is judged."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ from everlearn.config import CheckpointConfig, build, read_config
 from everlearn.errors import ConfigError, check_choice, check_number, describe, nearest
 from everlearn.learners.meta.config import MetaConfig
 from everlearn.models.load import ModelConfig
+from everlearn.streams.loading import TaskOptions
+from everlearn.streams.schedule import checked_stream
 from everlearn.types import Task
 
 STARTS = ("plain", "joint", "meta")
@@ -88,8 +90,14 @@ class MetaRecipe:
         build("stream", self.stream, "stream")
 
     def tasks(self) -> tuple[list[Task], list[Task]]:
-        """Return the tasks to learn from, and those held out."""
-        tasks = {task.name: task for task in build("stream", self.stream, "stream").build()}
+        """Return the tasks to learn from, and those held out; none trains on an evaluation item of any.
+
+        Files are split so that there are validation rows, which step sizes are chosen by.
+        """
+        stream = build("stream", self.stream, "stream")
+        if isinstance(stream, TaskOptions):
+            stream = replace(stream, wants_validation=True)
+        tasks = {task.name: task for task in checked_stream(stream.build())}
         for name in self.held_out:
             if name not in tasks:
                 way_out = f"{nearest(name, tasks)}Tasks: {', '.join(tasks)}"

@@ -15,6 +15,7 @@ from everlearn.learners.meta.learner import MetaLearner
 from everlearn.meta.recipe import MetaRecipe, load_meta_recipe
 from everlearn.meta.trials import try_start
 from everlearn.models.load import with_template
+from everlearn.provenance import Provenance
 from everlearn.record import environment
 from everlearn.report.meta import draw_meta, summarise_meta
 from everlearn.report.style import save
@@ -35,6 +36,7 @@ from everlearn.state import (
 from everlearn.types import Task
 
 RECIPE, RESULTS, PICTURE = "meta.yaml", "results.json", "meta.png"
+MADE_OF = "made_of.json"  # what `Provenance` tells of the tasks and the model
 SCHEMA = 1
 
 
@@ -57,7 +59,11 @@ def run_meta(
     recipe = replace(recipe, model=with_template(recipe.model))
     out = Path(out)
     with beginning_in(out):
-        recipe.tasks()  # refuses a recipe whose tasks aren't there
+        learned_from, held_out = recipe.tasks()
+        made_of = Provenance.of([*learned_from, *held_out], recipe.model)
+        for note in dict.fromkeys(note for task in (*learned_from, *held_out) for note in task.notes):
+            (listener or Listener()).note(note)
+        write_json(out / MADE_OF, asdict(made_of))
         write_file(out / RECIPE, write_yaml(asdict(recipe)).encode())
         return _Course(recipe, out, listener or Listener()).go()
 
@@ -66,7 +72,7 @@ def resume_meta(out: str | Path, listener: Listener | None = None) -> dict[str, 
     """Go on with a run that was paused or killed, from its newest checkpoint, to the same end.
 
     Raises:
-        StateError: if there is no such run, or its state is damaged.
+        StateError: if there is no such run, its state is damaged, or its rows or its model's files are others now.
     """
     out = Path(out)
     if not is_meta_run(out):
@@ -75,7 +81,12 @@ def resume_meta(out: str | Path, listener: Listener | None = None) -> dict[str, 
     if (out / RESULTS).exists():
         return read_json(out / RESULTS)
     clear_leftovers(out)
-    return _Course(load_meta_recipe(out / RECIPE), out, listener or Listener()).go()
+    recipe = load_meta_recipe(out / RECIPE)
+    if (out / MADE_OF).exists():
+        learned_from, held_out = recipe.tasks()
+        begun = Provenance(**read_json(out / MADE_OF))
+        Provenance.of([*learned_from, *held_out], recipe.model).check_same(begun)
+    return _Course(recipe, out, listener or Listener()).go()
 
 
 def is_meta_run(out: Path) -> bool:

@@ -14,11 +14,10 @@ from everlearn.models.adapters import Adapters
 from everlearn.models.chat import NO_TEMPLATE, ChatFormat, TemplateRefusal, as_messages
 from everlearn.models.heads import column_mask
 from everlearn.models.special import padding_id, special_ids
-from everlearn.types import Outputs, Row, Rows, Task, TensorRows
+from everlearn.types import IGNORED, Outputs, Row, Rows, Task, TensorRows
 
 LEAST_ROOM = 32  # tokens that an answer may always have
 TEXT_TOKENS = 1024  # in an example of running text, at most
-IGNORED = -100  # the ecosystem's label for a position without a target
 
 Batch = dict[str, torch.Tensor]
 

@@ -3,10 +3,11 @@
 The engine is that of `everlearn.runs`: a stretch of episodes is a task, with the hooks of every strategy around it.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from everlearn.learners.devices import start_accelerator
 from everlearn.models.load import load_model, with_template
 from everlearn.online.recipe import BY_TYPE, OnlineRecipe, load_online_recipe
 from everlearn.online.session import STREAM, Session, check_apart, names_of_all, type_of
+from everlearn.provenance import Provenance
 from everlearn.record import JsonLines, environment
 from everlearn.report.online_results import EPISODES, EVALUATIONS, write_online_results
 from everlearn.runs import Listener, Run, is_finished, pause_on_interrupt
@@ -43,7 +45,11 @@ def run_online(recipe: OnlineRecipe, out: str | Path, listener: Listener | None 
 
 
 def resume_online(out: str | Path, listener: Listener | None = None) -> dict[str, Any]:
-    """Go on with an online run that was paused or killed, to the same end as if it never stopped."""
+    """Go on with an online run that was paused or killed, to the same end as if it never stopped.
+
+    Raises:
+        StateError: if there is none, its state is damaged, or its held-out problems or its model are others now.
+    """
     out = Path(out)
     if not is_online(out):
         way_out = "Name the folder of an online run"
@@ -77,12 +83,15 @@ def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
         check_problem(row)
     for seed in recipe.all_seeds():
         check_separate(source, held_out, seed, recipe.episodes)
-    if not saved:
-        _begin(recipe, out, held_out, environment(accelerator.device))
+    tasks = _tasks(recipe, source, held_out)
+    made_of = Provenance.of(tasks, recipe.model)
+    if saved:
+        made_of.check_same(_begun(out))
+    else:
+        _begin(recipe, out, held_out, environment(accelerator.device), made_of)
     for number, seed in enumerate(recipe.all_seeds()):
         if number < done:
             continue
-        tasks = _tasks(recipe, source, held_out)
         one = Run(
             model=load_model(recipe.model, tasks, seed),
             learner=recipe.build_learner(),
@@ -105,13 +114,21 @@ def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
     return write_online_results(out)
 
 
-def _begin(recipe: OnlineRecipe, out: Path, held_out: Sequence[Row], env: dict[str, Any]) -> None:
+def _begin(recipe: OnlineRecipe, out: Path, held_out: Sequence[Row], env: dict[str, Any], made_of: Provenance) -> None:
     """Write the recipe, and the logs' first lines."""
     write_file(out / "recipe.yaml", write_yaml(recipe.as_mapping()).encode())
     for name in (EPISODES, EVALUATIONS):
         write_file(out / name, b"")
     items = [{"type": row.get("type", ""), "difficulty": row.get("difficulty")} for row in held_out]
-    JsonLines(out / EVALUATIONS).append({"type": "header", "recipe": recipe.as_mapping(), "env": env, "items": items})
+    header = {"type": "header", "recipe": recipe.as_mapping(), "env": env, "items": items}
+    JsonLines(out / EVALUATIONS).append({**header, "made_of": asdict(made_of)})
+
+
+def _begun(out: Path) -> Provenance | None:
+    """Return what a run's held-out problems and model were when it began; None if it didn't write it down."""
+    with open(out / EVALUATIONS, encoding="utf-8") as file:
+        header = json.loads(file.readline())
+    return Provenance(**header["made_of"]) if "made_of" in header else None
 
 
 def check_separate(source: Source, held_out: Sequence[Row], seed: int, n_episodes: int) -> None:

@@ -27,7 +27,10 @@ class StepCost:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that a run folder's log says. `schedule[seed]` names the task of each learning step, in order."""
+    """Everything that a run folder's log says. `schedule[seed]` names the task of each learning step, in order.
+
+    data: what each task's rows were; empty for runs that didn't write it down.
+    """
 
     folder: Path
     recipe: Mapping[str, Any]
@@ -35,6 +38,7 @@ class Run:
     schedule: Mapping[int, tuple[str, ...]]
     scores: tuple[TaskResult, ...]
     costs: tuple[StepCost, ...]
+    data: tuple[Mapping[str, Any], ...] = ()
 
 
 class _Line:
@@ -111,8 +115,12 @@ def read_run(folder: Path) -> Run:
     recipe, env, schedule = _read_header(header)
     scores: dict[tuple[int, int, str], TaskResult] = {}
     costs: dict[tuple[int, int], StepCost] = {}
+    data: dict[str, Mapping[str, Any]] = {}
     for line in rest:
         kind = line.take("type", (str,))
+        if kind == "data":
+            data[line.take("task", (str,))] = {name: value for name, value in line.fields.items() if name != "type"}
+            continue
         seed, after = _read_step(line, schedule)
         if kind == "score":
             result = _read_score(line, seed, after)
@@ -120,8 +128,9 @@ def read_run(folder: Path) -> Run:
         elif kind == "cost":
             costs[seed, after] = _read_cost(line, seed, after)
         else:
-            raise line.error("unknown type (score, cost)", kind)
-    return Run(Path(folder), recipe, env, schedule, tuple(scores.values()), tuple(costs.values()))
+            raise line.error("unknown type (data, score, cost)", kind)
+    found = (tuple(one.values()) for one in (scores, costs, data))
+    return Run(Path(folder), recipe, env, schedule, *found)
 
 
 def _read_header(line: _Line) -> tuple[dict, dict, dict[int, tuple[str, ...]]]:

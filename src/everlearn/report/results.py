@@ -39,6 +39,7 @@ def build_results(run: Run) -> dict[str, Any]:
             "complete": all(matrix.complete for matrix in matrices),
             "recipe": run.recipe,
             "env": run.env,
+            "data": list(run.data),
             "seeds": [_seed_entry(matrix, found[matrix.seed], run.costs) for matrix in matrices],
             "summary": summarise(matrices, found),
         }

@@ -12,7 +12,7 @@ from everlearn.models.adapters import Adapters
 from everlearn.models.isolation import Held, freeze_shared, output_layer
 from everlearn.registry import register
 from everlearn.strategy import Strategy, learned
-from everlearn.types import Step, Task
+from everlearn.types import IGNORED, Step, Task
 
 if TYPE_CHECKING:
     from everlearn.runs import Run
@@ -109,7 +109,7 @@ def _columns(adapters: Adapters, task: Task) -> list[int]:
         targets = task.targets(task.train)
         classes = set() if targets.is_floating_point() else set(targets.tolist())
     elif task.kind == "tag":
-        classes = {tag for row in task.train for tag in row["tags"]}
+        classes = {tag for row in task.train for tag in row["tags"]} - {IGNORED}
     else:
         classes = {row["label"] for row in task.train}
     return sorted(adapters.columns[task.labels[i]] if task.labels else i for i in classes)

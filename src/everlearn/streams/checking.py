@@ -11,17 +11,25 @@ from typing import Any
 
 from everlearn.streams.labels import BadRow, LabelBook
 from everlearn.streams.values import storable
-from everlearn.types import Kind
+from everlearn.types import IGNORED, Kind, Row
 
-# kind -> the columns that every row must have; `messages` stands for `prompt` and `completion`
+# shape -> the columns that every row must have; `messages` stands for `prompt` and `completion`, and so do these two
+# where they are lists of messages themselves: a conversation
 REQUIRED: dict[str, tuple[str, ...]] = {
     "messages": ("messages",),
+    "conversation": ("prompt", "completion"),
     "prompt": ("prompt", "completion"),
     "tag": ("tokens", "tags"),
     "classify": ("text", "label"),
     "text": ("text",),
 }
-COLUMNS = ("prompt", "completion", "messages", "choices", "text", "text_pair", "label", "label_name", "tokens", "tags")
+COLUMNS = (
+    "prompt", "completion", "messages", "tools", "choices",
+    "text", "text_pair", "label", "label_name", "tokens", "tags",
+)  # fmt: skip
+_CHAT_SHAPES = ("messages", "conversation")
+# how the user says which of a row's two forms counts
+CHOOSE = "write columns: {messages: messages}, or {prompt: prompt, completion: completion}"
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Rules:
     """How the rows of one source are read. `shape` is a key of `REQUIRED`; `columns` maps our name to the file's.
 
     `extra_columns` are taken over as JSON holds them, None where a row has none, and `changes` tells which were changed
-    for it; `notes` where a row has them, checked.
+    for it; `notes` where a row has them, checked. `untyped` and `padded` are those of the source.
     """
 
     shape: str
@@ -39,18 +47,20 @@ class Rules:
     extra_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # of `NOTES`
     untyped: bool = False
+    padded: bool = False
     changes: dict[str, set[str]] = field(default_factory=dict)
 
 
 def shape_of(columns: Iterable[str]) -> str | None:
     """Return the shape of rows that have these columns, by the ecosystem's conventions; None if there is none."""
     present = set(columns)
-    return next((shape for shape, required in REQUIRED.items() if present.issuperset(required)), None)
+    fitting = (shape for shape, required in REQUIRED.items() if present.issuperset(required))
+    return next((shape for shape in fitting if shape != "conversation"), None)
 
 
 def kind_of(shape: str) -> Kind:
-    """Return the task kind of a shape: rows of `messages` are prompts too."""
-    return "prompt" if shape == "messages" else shape
+    """Return the task kind of a shape: rows of messages are prompts too."""
+    return "prompt" if shape in _CHAT_SHAPES else shape
 
 
 def rename(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
@@ -72,47 +82,153 @@ def check_row(row: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
             theirs = rules.columns.get(name)
             raise BadRow(f"column {theirs!r} (for {name!r}) is missing" if theirs else f"column {name!r} is missing")
     extra = {name: storable(row.get(name), name, rules.changes.setdefault(name, set())) for name in rules.extra_columns}
+    _check_text(extra, "an extra column")
     notes = {name: NOTES[name](row[name], name) for name in rules.notes if row.get(name) is not None}
     return extra | notes | _CHECKS[rules.shape](row, rules)
 
 
-def content_of(row: Mapping[str, Any]) -> str:
+def content_of(row: Row) -> str:
     """Return what the row asks, its answer aside: two rows with the same content are the same item.
 
-    Case, runs of white space and Unicode compatibility forms make no difference.
+    Nothing is the same but composed and decomposed Unicode, kinds of line ends, and white space at a text's end.
     """
-    if row.get("messages") is not None:
-        parts = [part for message in row["messages"][:-1] for part in (message["role"], message["content"])]
-    elif "prompt" in row:
-        parts = [row["prompt"]]
-    elif "tokens" in row:
-        parts = row["tokens"]
-    else:
-        parts = [row["text"], row.get("text_pair") or ""]
-    return "\x1f".join(" ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in parts)
+    return "\x1f".join(_exact(part) for part in [*_asked(row), *_beside_texts(row)])
 
 
-def digest_of(row: Mapping[str, Any]) -> bytes:
+def loose_content_of(row: Row) -> str:
+    """Return what rows that ask nearly the same share: case, runs of white space and Unicode compatibility forms make
+    no difference, nor does what a chat row has beside the texts of its messages."""  # fmt: skip
+    return "\x1f".join(" ".join(unicodedata.normalize("NFKC", part).casefold().split()) for part in _asked(row))
+
+
+def digest_of(row: Row) -> bytes:
     """Return 16 bytes that are equal for rows of equal content."""
     return hashlib.blake2b(content_of(row).encode(), digest_size=16).digest()
 
 
+def loose_digest_of(row: Row) -> bytes:
+    """Return 16 bytes that are equal for rows of equal loose content.
+
+    Which rows a split holds out depends on them, so that near duplicates stay together. They must never change: a file
+    would be split anew, and homes hold those of the rows that their older versions were trained on.
+    """
+    return hashlib.blake2b(loose_content_of(row).encode(), digest_size=16).digest()
+
+
+def answer_of(row: Row) -> Any:
+    """Return a row's answer: a text, a label, tags, or None for running text."""
+    if row.get("messages") is not None:
+        return text_of(row["messages"][-1]["content"]).strip()
+    if "completion" in row:
+        return row["completion"].strip()
+    return next((row[name] for name in ("label", "tags") if name in row), None)
+
+
+def text_of(content: str | list[dict[str, Any]] | None) -> str:
+    """Return the text of a message's content: a text, a list of parts that are texts, or nothing."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content)
+    return content or ""
+
+
+def _asked(row: Row) -> list[str]:
+    if row.get("messages") is not None:
+        return [part for message in row["messages"][:-1] for part in (message["role"], text_of(message.get("content")))]
+    if "prompt" in row:
+        return [row["prompt"]]
+    if "tokens" in row:
+        return row["tokens"]
+    return [row["text"], row.get("text_pair") or ""]
+
+
+def _beside_texts(row: Row) -> list[str]:
+    """Return what a chat row asks beside the texts of its messages: calls, names, tools, as JSON."""
+    if row.get("messages") is None:
+        return []
+    others = [{k: v for k, v in one.items() if k not in ("role", "content")} for one in row["messages"][:-1]]
+    if not any(others) and not row.get("tools"):
+        return []
+    return [json.dumps([others, row.get("tools")], sort_keys=True, ensure_ascii=False)]
+
+
+def _exact(text: str) -> str:
+    return unicodedata.normalize("NFC", text).replace("\r\n", "\n").rstrip()
+
+
 def _prompt(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    if row.get("messages") is not None and "prompt" not in rules.columns:
+        raise BadRow(f"has both prompt and messages: {CHOOSE}")
     completion = _text(row["completion"], "completion")
     return {"prompt": _text(row["prompt"], "prompt"), "completion": completion, **_choices(row, rules, completion)}
 
 
 def _messages(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
-    messages = _list(row["messages"], "messages", rules)
+    if row.get("prompt") is not None and "messages" not in rules.columns:
+        raise BadRow(f"has both prompt and messages: {CHOOSE}")
+    return _chat(_list(row["messages"], "messages", rules), row, rules)
+
+
+def _conversation(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    prompt, completion = (_list(row[name], name, rules) for name in ("prompt", "completion"))
+    return _chat([*prompt, *completion], row, rules)
+
+
+def _chat(messages: list[Any], row: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    tools = _tools(row)
+    if rules.padded:
+        messages, tools = _without_nulls(messages), _without_nulls(tools)
     for position, message in enumerate(messages):
-        where = f"messages[{position}]"
-        if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
-            raise BadRow(f"{where} is no object with 'role' and 'content'")
-        _text(message["role"], f"{where}.role")
-        _text(message["content"], f"{where}.content")
+        _check_message(message, f"messages[{position}]")
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
         raise BadRow("messages must be at least two and end with the assistant's")
-    return {"messages": messages, **_choices(row, rules, messages[-1]["content"])}
+    answer = _text(text_of(messages[-1].get("content")), f"messages[{len(messages) - 1}].content")
+    _check_text([messages, tools], "a message or tool")
+    return {"messages": messages, "tools": tools, **_choices(row, rules, answer)}
+
+
+def _check_text(value: Any, name: str) -> None:
+    """Check that nested values can be written as JSON in UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadRow(f"{name} holds half of a surrogate pair") from error
+    except (TypeError, ValueError) as error:
+        raise BadRow(f"{name} holds what JSON can't ({error})") from error
+
+
+def _check_message(message: Any, where: str) -> None:
+    calls = isinstance(message, Mapping) and message.get("role") == "assistant" and bool(message.get("tool_calls"))
+    if not isinstance(message, Mapping) or not {"role", "content"} - ({"content"} if calls else set()) <= set(message):
+        raise BadRow(f"{where} is no object with 'role' and 'content'")
+    _text(message["role"], f"{where}.role")
+    content = message.get("content")
+    if isinstance(content, list):
+        for part in content:
+            if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+                raise BadRow(f"{where}.content has a part that is no text: only texts can be learned")
+        content = text_of(content)
+    if not (content is None and calls) and not (content == "" and (calls or message["role"] == "tool")):
+        _text(content, f"{where}.content")
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return nested objects without their null values: Arrow writes them for the keys that an object hasn't."""
+    if isinstance(value, Mapping):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _tools(row: dict[str, Any]) -> list[Any] | None:
+    """Return the tools that a chat row offers, which may be written as JSON text; None where it offers none."""
+    tools = row.get("tools") or None
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except ValueError as error:
+            raise BadRow("tools is text, but no JSON") from error
+    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, Mapping) for tool in tools)):
+        raise BadRow(f"tools is {type(tools).__name__}, not a list of objects")
+    return tools
 
 
 def _choices(row: dict[str, Any], rules: Rules, answer: str) -> dict[str, Any]:
@@ -128,6 +244,9 @@ def _classify(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
     pair = _pair(row)  # first: the label of a bad row must not enter the book
     name = row.get("label_name")
     label = _label(row["label"], "label", rules)
+    if rules.book.marks_none(label):
+        why = " (no training row has it)" if rules.book.closed and not rules.book.declared else ""
+        raise BadRow(f"label {label} marks a row without a label{why}")
     number = rules.book.number(label, untyped=rules.untyped, name=name if isinstance(name, str) else None)
     return {**pair, "label": number}
 
@@ -144,7 +263,14 @@ def _tag(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
     if len(tokens) != len(tags):
         raise BadRow(f"tokens and tags differ in length: {len(tokens)} and {len(tags)}")
     tags = [_label(tag, f"tags[{i}]", rules) for i, tag in enumerate(tags)]
-    return {"tokens": tokens, "tags": [rules.book.number(tag, untyped=rules.untyped) for tag in tags]}
+    ignored = [rules.book.marks_none(tag, anywhere=True) for tag in tags]
+    if all(ignored):
+        raise BadRow(f"tags are all {' or '.join(map(str, sorted(set(tags))))}, the marks of a token without a tag")
+    book, untyped = rules.book, rules.untyped
+    return {
+        "tokens": tokens,
+        "tags": [IGNORED if no else book.number(tag, untyped=untyped) for tag, no in zip(tags, ignored, strict=True)],
+    }
 
 
 def _plain(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
@@ -206,6 +332,7 @@ def _label(value: object, name: str, rules: Rules) -> str | int:
 
 _CHECKS: dict[str, Callable[[dict[str, Any], Rules], dict[str, Any]]] = {
     "messages": _messages,
+    "conversation": _conversation,
     "prompt": _prompt,
     "tag": _tag,
     "classify": _classify,

@@ -11,12 +11,12 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from everlearn.errors import ConfigError, StreamError, check_choice, check_number, describe, nearest
+from everlearn.errors import ConfigError, check_choice, check_number, describe, nearest
 from everlearn.registry import find, register
 from everlearn.seeds import seed_for
+from everlearn.streams.apart import keep_apart
 from everlearn.streams.arena.generate import distinct_problems, levels_of, problem_at
 from everlearn.streams.arena.problem import CUE, Problem
-from everlearn.streams.checking import digest_of
 from everlearn.types import Row, Stream, Task
 
 PATTERNS = ("sudden", "gradual", "recurring")
@@ -169,19 +169,7 @@ class DriftStream:
         for row, number in self.rows():
             train[number].append(row)
         evaluation = [self.evaluation(number) for number in range(len(self.concepts))]
-        check_disjoint(train, evaluation)
-        return Stream("drift", tuple(map(_task, self.concepts, train, evaluation)))
-
-
-def check_disjoint(train: list[list[Row]], evaluation: list[list[Row]]) -> None:
-    """Raise StreamError if a training row of any concept asks what an evaluation item of any concept asks."""
-    learned = {digest_of(row) for rows in train for row in rows}
-    for rows in evaluation:
-        for row in rows:
-            if digest_of(row) in learned:
-                way_out = "Make the type's content() tell all that its problems differ in"
-                what = "train and evaluation share a row"
-                raise StreamError(describe("stream 'drift'", what, row["prompt"], way_out))
+        return keep_apart(Stream("drift", tuple(map(_task, self.concepts, train, evaluation))), self.concepts)
 
 
 def _task(name: str, train: list[Row], evaluation: list[Row]) -> Task:

@@ -48,7 +48,7 @@ def load_task(
 
     Without `evaluation`, `eval_fraction` of the training rows is held out: those whose content's hash, as a fraction of
     the largest hash, is below it, so that equal rows stay together and a row stays where it is when others are added.
-    The rows next in the hash's order are the validation rows.
+    The rows next in the hash's order are the validation rows, where a `validation_fraction` is given.
 
     Args:
         name: the task's name.
@@ -57,14 +57,15 @@ def load_task(
             validation_fraction, on_bad_row, allow_overlap: see `TaskOptions`.
 
     Returns:
-        The task; its rows are `datasets.Dataset`s in memory, with the columns of its kind, labels as indices.
+        The task; its rows are `datasets.Dataset`s in memory, with the columns of its kind, labels as indices; those of
+        chats, and with nested `extra_columns`, are `NestedRows` over one.
 
     Raises:
         StreamError: if a file can't be read, rows are bad (the first five with file, line and reason), or train and
             evaluation share content.
         ConfigError: if an option is not allowed.
 
-    Cost: one pass over each file; memory about the size of the text, plus 100 bytes a row.
+    Cost: one pass over each file; memory about the size of the text, plus 120 bytes a row.
     """
     options = TaskOptions(
         columns=dict(columns or {}),

@@ -6,9 +6,11 @@ from itertools import islice
 from typing import Any
 
 from everlearn.errors import ConfigError, StreamError, describe, nearest
-from everlearn.streams.checking import COLUMNS, REQUIRED, Rules, kind_of, rename, shape_of
+from everlearn.streams import notes
+from everlearn.streams.checking import CHOOSE, COLUMNS, REQUIRED, Rules, kind_of, rename, shape_of
 from everlearn.streams.labels import LabelBook
-from everlearn.streams.parts import BadRows, Part, check_disjoint, read_part, to_dataset
+from everlearn.streams.metrics import fitting_metrics
+from everlearn.streams.parts import BadRows, Part, check_disjoint, read_part, to_rows
 from everlearn.streams.reading import Data, Source, open_source
 from everlearn.streams.values import notes_on
 from everlearn.types import Task
@@ -33,9 +35,10 @@ class TaskOptions:
             that JSON lacks become text (dates: ISO 8601) or null (NaN), and a note says so.
         eval_fraction: share of the rows held out for evaluation where no evaluation data is given.
         validation_fraction: share of the rows held out for validation where no validation data is given; by default 0.1
-            where evaluation rows are held out too, else 0.
+            where `wants_validation` and evaluation rows are held out too, else 0.
         on_bad_row: "error" raises with the first five bad rows, "skip" leaves bad rows out and warns.
-        allow_overlap: do not refuse rows that train and evaluation share.
+        allow_overlap: do not refuse rows that are trained on and are evaluation items too, of this task or another.
+        wants_validation: whether validation rows will be used. A run sets it: where early stopping can act.
 
     Raises:
         ConfigError: if a value is none of the allowed ones.
@@ -53,6 +56,7 @@ class TaskOptions:
     validation_fraction: float | None = None
     on_bad_row: str = "error"
     allow_overlap: bool = False
+    wants_validation: bool = False
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -94,8 +98,8 @@ class TaskOptions:
 def build_task(name: str, train: Data, evaluation: Data | None, validation: Data | None, options: TaskOptions) -> Task:
     """Return the task `name`; see `load_task` of `everlearn.streams.files`.
 
-    A row held out is chosen by the hash of its content, so that equal rows stay together, and a row stays where it is
-    when others are added.
+    A row held out is chosen by the hash of its content, so that rows that are equal, or differ in case or white space
+    alone, stay together, and a row stays where it is when others are added.
     """
     where = f"task {name!r}"
     given = {"train": train, "validation": validation, "evaluation": evaluation}
@@ -104,8 +108,10 @@ def build_task(name: str, train: Data, evaluation: Data | None, validation: Data
     book = LabelBook(_declared_labels(where, shape, sources, options))
     bad = BadRows(where)
     changes: dict[str, set[str]] = {}
-    rules = {role: _rules(shape, book, source, options, changes) for role, source in sources.items()}
-    parts = {role: read_part(source, rules[role], bad) for role, source in sources.items()}
+    parts = {}
+    for role, source in sources.items():  # the training rows first: they tell what is a label
+        parts[role] = read_part(source, _rules(shape, book, source, options, changes), bad)
+        book.closed = True
     bad.settle(options.on_bad_row)
     for role, part in parts.items():
         if not len(part.numbers):
@@ -114,18 +120,31 @@ def build_task(name: str, train: Data, evaluation: Data | None, validation: Data
         check_disjoint(where, parts)
     labels, new_numbers = book.order(where)
     split = _split(where, parts, options)
-    rows = {role: to_dataset(parts[origin], new_numbers, indices) for role, (origin, indices) in split.items()}
+    rows = {role: to_rows(parts[origin], new_numbers, indices) for role, (origin, indices) in split.items()}
+    kind = kind_of(shape)
+    metrics, of_metrics = fitting_metrics(
+        where, kind, labels, tuple(options.metrics), rows["evaluation"], declared=bool(book.declared)
+    )
     return Task(
         name=name,
-        kind=kind_of(shape),
+        kind=kind,
         train=rows["train"],
         evaluation=rows["evaluation"],
         validation=rows.get("validation"),
         labels=labels if shape in ("classify", "tag") else (),
-        metrics=tuple(options.metrics),
+        metrics=metrics,
         verifier=options.verifier,
         max_new_tokens=options.max_new_tokens,
-        notes=notes_on(where, changes),
+        notes=(
+            *notes.held_out(where, parts, split),
+            *notes_on(where, changes),
+            *book.notes(where),
+            *of_metrics,
+            *notes.unlearnable_labels(where, labels, kind, rows),
+            *notes.near_duplicates(where, parts),
+            *notes.two_answers(where, parts, split, kind),
+        ),
+        allow_overlap=options.allow_overlap,
     )
 
 
@@ -137,6 +156,7 @@ def _rules(shape: str, book: LabelBook, source: Source, options: TaskOptions, ch
         choices=tuple(options.choices),
         extra_columns=tuple(options.extra_columns),
         untyped=source.untyped,
+        padded=source.padded,
         changes=changes,
     )
 
@@ -151,15 +171,28 @@ def _shape(where: str, source: Source, options: TaskOptions) -> str:
             if theirs not in found:
                 way_out = f"{nearest(theirs, found)}Columns there: {', '.join(map(str, found))}"
                 raise StreamError(describe(where, f"{source.name} has no column to map to {ours!r}", theirs, way_out))
-    ours = {column for row in peeked for column in rename(row, options.columns)}
-    if options.kind is not None:
-        return "messages" if options.kind == "prompt" and "messages" in ours else options.kind
-    shape = shape_of(ours)
+    rows = [rename(row, options.columns) for row in peeked]
+    ours = {column for row in rows for column in row}
+    if {"messages", "prompt"} <= ours and options.kind in (None, "prompt"):
+        return _chosen_shape(where, source, options)
+    shape = options.kind or shape_of(ours)
+    if options.kind == "prompt" and "messages" in ours:
+        return "messages"
+    if shape == "prompt" and any(isinstance(row.get("prompt"), list) for row in rows):
+        return "conversation"
     if shape is None and peeked:
         known = "; ".join(" and ".join(required) for required in REQUIRED.values())
         way_out = f"Map columns with 'columns', or name them by one of the conventions: {known}"
         raise StreamError(describe(where, f"the columns of {source.name} tell no kind", list(found), way_out))
     return shape or "text"  # no row could be read: the reader's own reasons are the error to come
+
+
+def _chosen_shape(where: str, source: Source, options: TaskOptions) -> str:
+    """Return which of two forms counts in a file that has both, as its columns were mapped."""
+    named = [name for name in ("messages", "prompt") if name in options.columns]
+    if len(named) != 1:
+        raise StreamError(describe(where, f"{source.name} has both prompt and messages", named, CHOOSE.capitalize()))
+    return named[0]
 
 
 def _declared_labels(where: str, shape: str, sources: dict[str, Source], options: TaskOptions) -> tuple[str, ...]:
@@ -189,16 +222,17 @@ def _split(where: str, parts: dict[str, Part], options: TaskOptions) -> dict[str
     eval_share = 0.0 if "evaluation" in parts else options.eval_fraction
     validation_share = options.validation_fraction
     if validation_share is None:
-        validation_share = min(_DEFAULT_VALIDATION, (1 - eval_share) / 2) if eval_share else 0.0
+        both = eval_share and options.wants_validation
+        validation_share = min(_DEFAULT_VALIDATION, (1 - eval_share) / 2) if both else 0.0
     if "validation" in parts:
         validation_share = 0.0
     if not eval_share and not validation_share:
         return kept
-    digests = parts["train"].digests
+    digests = parts["train"].loose
     lowest = min(digests)
     held: dict[str, list[int]] = {"train": [], "evaluation": [], "validation": []}
     for index, digest in enumerate(digests):
-        position = int.from_bytes(digest[:8], "big") / 2**64
+        position = digest / 2**64
         if position < eval_share or (eval_share and digest == lowest):  # at least one item, however small the file
             held["evaluation"].append(index)
         elif position < eval_share + validation_share:

@@ -1,9 +1,10 @@
 """One part of a task (train, validation, evaluation): its checked rows as Arrow chunks, the bad ones set aside."""
 
 import hashlib
+import json
 import warnings
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -13,22 +14,40 @@ import pyarrow as pa
 from datasets.table import InMemoryTable
 
 from everlearn.errors import StreamError, describe
-from everlearn.streams.checking import Rules, check_row, digest_of
+from everlearn.streams.checking import Rules, answer_of, check_row, digest_of, loose_digest_of
 from everlearn.streams.labels import BadRow
 from everlearn.streams.reading import Source
+from everlearn.streams.rows import NestedRows, encoded
+from everlearn.types import IGNORED, Row
 
 _CHUNK = 10_000  # rows held as Python objects at a time; Arrow holds the rest at about the size of their text
 _SHOWN = 5
+CHAT_COLUMNS = ("messages", "tools")
 
 
 @dataclass
 class Part:
-    """Rows that passed the check, with the number (line or row) and the content digest of each."""
+    """Rows that passed the check, with the number (line or row) and the content digest of each.
+
+    loose: the first eight bytes of each row's loose digest, as a number. answers: a hash of each row's answer.
+    nested: the columns that `chunks` hold as JSON text.
+    """
 
     source: Source
     chunks: list[pa.Table] = field(default_factory=list)
     numbers: array = field(default_factory=lambda: array("q"))
     digests: list[bytes] = field(default_factory=list)
+    loose: array = field(default_factory=lambda: array("Q"))
+    answers: array = field(default_factory=lambda: array("Q"))
+    nested: set[str] = field(default_factory=set)
+
+    def note(self, number: int, row: Row) -> None:
+        """Note where a row stands and what names it."""
+        self.numbers.append(number)
+        self.digests.append(digest_of(row))
+        self.loose.append(_number_of(loose_digest_of(row)))
+        answer = json.dumps(answer_of(row), ensure_ascii=False)
+        self.answers.append(_number_of(hashlib.blake2b(answer.encode(), digest_size=8).digest()))
 
     def place(self, index: int) -> str:
         """Return where row `index` stands, such as `train.jsonl line 3`."""
@@ -76,6 +95,7 @@ def read_part(source: Source, rules: Rules, bad: BadRows) -> Part:
         StreamError: if the source holds no row at all, or columns that are no table.
     """
     part = Part(source)
+    may_nest = (*CHAT_COLUMNS, *rules.extra_columns)
     rows: list[dict] = []
     n_before = bad.n_rows
     for number, row in source.read():
@@ -88,28 +108,42 @@ def read_part(source: Source, rules: Rules, bad: BadRows) -> Part:
         except BadRow as reason:
             bad.add(source, number, str(reason))
             continue
-        part.numbers.append(number)
-        part.digests.append(digest_of(checked))
+        part.note(number, checked)
         rows.append(checked)
         if len(rows) == _CHUNK:
-            part.chunks.append(_table(rows, source))
+            _add_chunk(part, rows, may_nest)
             rows = []
     if bad.n_rows == n_before:
         raise StreamError(describe(bad.where, "there is no row", source.name, "Give at least one row"))
     if rows:
-        part.chunks.append(_table(rows, source))
+        _add_chunk(part, rows, may_nest)
     return part
 
 
-def _table(rows: list[dict], source: Source) -> pa.Table:
+def _add_chunk(part: Part, rows: list[dict], may_nest: Iterable[str]) -> None:
+    """Add a table of rows; a column that holds objects or lists in any row is JSON text in all of them."""
+    found = {name for name in may_nest if any(isinstance(row.get(name), dict | list | tuple) for row in rows)}
+    part.chunks = [_as_json(chunk, found - part.nested) for chunk in part.chunks]
+    part.nested |= found
+    kept = [{name: encoded(item) if name in part.nested else item for name, item in row.items()} for row in rows]
     try:
-        return pa.Table.from_pylist(rows)
+        part.chunks.append(pa.Table.from_pylist(kept))
     except pa.ArrowException as error:
         way_out = "Give each column one type, or leave it out of extra_columns"
-        raise StreamError(describe(source.name, f"columns mix types ({error})", sorted(rows[0]), way_out)) from error
+        what = f"columns mix types ({error})"
+        raise StreamError(describe(part.source.name, what, sorted(rows[0]), way_out)) from error
 
 
-def to_dataset(part: Part, new_numbers: Sequence[int], indices: Sequence[int] | None = None) -> datasets.Dataset:
+def _as_json(chunk: pa.Table, names: Iterable[str]) -> pa.Table:
+    for name in names:
+        values = pa.array([encoded(value) for value in chunk.column(name).to_pylist()], pa.string())
+        chunk = chunk.set_column(chunk.column_names.index(name), name, values)
+    return chunk
+
+
+def to_rows(
+    part: Part, new_numbers: Sequence[int], indices: Sequence[int] | None = None
+) -> datasets.Dataset | NestedRows:
     """Return the part's rows, or those at `indices`, with label `i` turned into `new_numbers[i]`.
 
     Columns that are null in every row are left out.
@@ -125,7 +159,8 @@ def to_dataset(part: Part, new_numbers: Sequence[int], indices: Sequence[int] | 
     if indices is not None:
         table = table.take(pa.array(indices, type=pa.int64()))
     # without a fingerprint, datasets would pickle the whole table to find one
-    return datasets.Dataset(InMemoryTable(table), fingerprint=_fingerprint(table))
+    dataset = datasets.Dataset(InMemoryTable(table), fingerprint=_fingerprint(table))
+    return NestedRows(dataset, frozenset(part.nested)) if part.nested else dataset
 
 
 def _fingerprint(table: pa.Table) -> str:
@@ -143,7 +178,8 @@ def _renumber(chunk: pa.Table, new_numbers: np.ndarray) -> pa.Table:
         chunk = chunk.set_column(chunk.column_names.index("label"), "label", values)
     if "tags" in chunk.column_names:
         tags = chunk.column("tags").combine_chunks()
-        values = pa.array(new_numbers[tags.flatten().to_numpy()])
+        numbers = tags.flatten().to_numpy()
+        values = pa.array(np.where(numbers == IGNORED, IGNORED, new_numbers[np.maximum(numbers, 0)]))
         renumbered = pa.ListArray.from_arrays(tags.offsets, values)
         chunk = chunk.set_column(chunk.column_names.index("tags"), "tags", renumbered)
     return chunk
@@ -164,3 +200,7 @@ def check_disjoint(where: str, parts: dict[str, Part]) -> None:
             what = f"{first} and {second} share rows, the first is {here} and {there}"
             way_out = "Take them out of one of the two, or set allow_overlap: true"
             raise StreamError(describe(where, what, f"{len(shared)} of {len(parts[second].digests)} rows", way_out))
+
+
+def _number_of(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "big")

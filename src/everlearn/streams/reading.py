@@ -25,14 +25,16 @@ _BATCH = 4096  # Parquet rows in memory at a time
 class Source:
     """Rows that can be read, again and again, without holding them all in memory.
 
-    `untyped` says that every value is text (CSV), so that "3" may be a number. `labels` are the label names that the
-    data itself declares, such as in a Parquet file's schema metadata.
+    `untyped` says that every value is text (CSV), so that "3" may be a number. `padded` says that nested objects have
+    all keys of the others, null where they have none of their own (Arrow). `labels` are the label names that the data
+    itself declares, such as in a Parquet file's schema metadata.
     """
 
     name: str
     unit: str
     read: Callable[[], Numbered]
     untyped: bool = False
+    padded: bool = False
     labels: tuple[str, ...] = ()
 
 
@@ -40,7 +42,8 @@ def open_source(data: Data, where: str, role: str) -> Source:
     """Return the source of a file's rows, or of rows in memory.
 
     Args:
-        data: path of a .jsonl, .ndjson, .csv, .tsv or .parquet file, a list of dicts, or a `datasets.Dataset`.
+        data: path of a .jsonl, .ndjson, .csv, .tsv or .parquet file, a list of dicts (or another sequence of rows), or
+            a `datasets.Dataset`.
         where: whose data it is, such as `task 'billing'`; begins error messages.
         role: train, validation or evaluation; names rows in memory.
 
@@ -53,8 +56,9 @@ def open_source(data: Data, where: str, role: str) -> Source:
             return _open_file(Path(data).expanduser(), where_file)
         case datasets.Dataset():
             labels = _declared(data.features)
-            return Source(role, "row", lambda: enumerate(data.with_format(None), start=1), labels=labels)
-        case list() | tuple():
+            rows = data.with_format(None)
+            return Source(role, "row", lambda: enumerate(rows, start=1), padded=True, labels=labels)
+        case Sequence():
             return Source(role, "row", lambda: enumerate((as_row(row) for row in data), start=1))
     way_out = "Pass a path, a list of dicts or a datasets.Dataset"
     raise StreamError(describe(where_file, "is no data that can be read", type(data).__name__, way_out))
@@ -76,7 +80,8 @@ def _open_file(path: Path, where: str) -> Source:
     if size_bytes == 0:
         raise StreamError(describe(where, "the file is empty", name, "Give a file with at least one row"))
     if suffix == ".parquet":
-        return Source(name, "row", lambda: _read_parquet(path, where), labels=_parquet_labels(path, where))
+        labels = _parquet_labels(path, where)
+        return Source(name, "row", lambda: _read_parquet(path, where), padded=True, labels=labels)
     if suffix in (".csv", ".tsv"):
         return Source(name, "line", lambda: _read_csv(path, where), untyped=True)
     return Source(name, "line", lambda: _read_jsonl(path))

@@ -6,6 +6,7 @@ import datasets
 import torch
 
 from everlearn.seeds import generator_for
+from everlearn.streams.rows import NestedRows, column_of
 from everlearn.types import Rows, Task, TensorRows
 
 
@@ -16,12 +17,12 @@ def groups_of(task: Task, rows: Rows) -> list[Hashable] | None:
         return None if targets.is_floating_point() or targets.ndim > 1 else targets.tolist()
     if task.kind != "classify":
         return None
-    return list(rows["label"]) if isinstance(rows, datasets.Dataset) else [row["label"] for row in rows]
+    return column_of(rows, "label")
 
 
 def select_rows(rows: Rows, indices: Sequence[int]) -> Rows:
     """Return the rows at `indices`, in that order, in the same container."""
-    if isinstance(rows, TensorRows | datasets.Dataset):
+    if isinstance(rows, TensorRows | datasets.Dataset | NestedRows):
         return rows.select(indices)
     return [rows[index] for index in indices]
 

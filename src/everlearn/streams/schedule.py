@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from everlearn.errors import ConfigError, describe, nearest
+from everlearn.errors import ConfigError, StreamError, describe, nearest
 from everlearn.seeds import seed_for
+from everlearn.streams.apart import keep_apart
 from everlearn.streams.sampling import groups_of, partition, select_rows, subset
-from everlearn.types import Rows, Stream, Task
+from everlearn.types import Rows, Stream, Task, TensorRows
 
 Sizes = int | Mapping[str, int] | Sequence[int] | None
 
@@ -72,6 +73,35 @@ def apply_schedule(
     first_seen = tuple(tasks[name] for name in dict.fromkeys(sequence))
     steps = _split_steps(sequence, tasks, seed) if split_rounds else tuple(tasks[name] for name in sequence)
     return Schedule(Stream(stream.name, first_seen), steps)
+
+
+def checked_stream(stream: Stream, order: Sequence[str | int] | None = None) -> Stream:
+    """Return the stream, its tasks (or those of `order`) checked as far as it needs no model.
+
+    Raises:
+        StreamError: if one trains on an evaluation item of another or its own (`everlearn.streams.apart`), or targets
+            are no classes.
+        ConfigError: if `order` names a task that is not there.
+    """
+    names = set(_names(stream, order))
+    for task in stream:
+        if task.name in names:
+            _check_targets(task)
+    return keep_apart(stream, names)
+
+
+def _check_targets(task: Task) -> None:
+    """Check that no row of tensors has a mark for "no target" (-100, -1) where a class is wanted.
+
+    Raises:
+        StreamError: with the role, how many rows, and the first one.
+    """
+    for role, rows in (("train", task.train), ("validation", task.validation), ("evaluation", task.evaluation)):
+        if isinstance(rows, TensorRows) and not rows.y.is_floating_point() and rows.y.ndim == 1 and (rows.y < 0).any():
+            bad = (rows.y < 0).nonzero().flatten().tolist()
+            what = f"{role} rows have no class as target, the first is row {bad[0] + 1} with {rows.y[bad[0]].item()}"
+            way_out = "Take them out: classes are numbered from 0, and -1 and -100 mark rows without one"
+            raise StreamError(describe(f"task {task.name!r}", what, f"{len(bad)} of {len(rows)} rows", way_out))
 
 
 def _names(stream: Stream, order: Sequence[str | int] | None) -> list[str]:

@@ -65,7 +65,7 @@ class Source(Protocol):
 
 def names_of(row: Row) -> set[tuple[str, str]]:
     """Return what names a problem: its prompt, and its `content` if it has one. Two rows are the same problem if they
-    share a name; case, spacing and Unicode compatibility forms of a prompt make no difference.
+    share a name.
     """  # fmt: skip
     prompt = ("prompt", content_of({"prompt": row["prompt"]}))
     return {prompt, ("content", row["content"])} if row.get("content") is not None else {prompt}

@@ -1,0 +1,82 @@
+"""Where a model comes from, and how to notice that it is no longer the same: hashes of its files, or a hub commit."""
+
+import hashlib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+from transformers.utils.hub import cached_file
+
+from everlearn.errors import ModelError, describe
+from everlearn.models.load import POCKET, ModelConfig
+
+COMMIT = "commit"  # key of a hub model's fingerprint; a folder's has a key per file
+_FILES = (
+    "config.json", "*.safetensors", "*.bin", "*.index.json", "tokenizer*", "*.model", "vocab*", "merges.txt",
+    "special_tokens_map.json", "added_tokens.json", "chat_template*",
+)  # fmt: skip
+
+
+def origin_of(config: ModelConfig) -> dict[str, str]:
+    """Return the fingerprint of a model: of a folder's files, a hub id's commit, or nothing for a plain module.
+
+    Raises:
+        ModelError: if a hub id can't be found.
+    Cost: reads a local model once.
+    """
+    if is_plain(config.name):
+        return {}
+    folder = base_folder(config.name)
+    return {COMMIT: commit_of(config)} if folder is None else fingerprint_of(folder)
+
+
+def is_plain(name: str) -> bool:
+    """Tell whether a model's name stands for a plain module."""
+    return name == "mlp" or (":" in name and not Path(name).expanduser().is_dir())
+
+
+def base_folder(name: str) -> Path | None:
+    """Return the folder of the pocket model or of a local one, or None for a hub id."""
+    if name == POCKET:
+        return Path(str(resources.files("everlearn.models"))) / POCKET
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() else None
+
+
+def fingerprint_of(folder: Path) -> dict[str, str]:
+    """Return {file name: SHA-256} of the files that a model is loaded from.
+
+    Raises:
+        ModelError: if one can't be read.
+    """
+    names = sorted({path.name for pattern in _FILES for path in folder.glob(pattern) if path.is_file()})
+    return {name: _sha256_of(folder / name) for name in names if not name.endswith(".py")}
+
+
+def differing_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the names of the files that two fingerprints don't share."""
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+
+
+def commit_of(config: ModelConfig) -> str:
+    """Return the commit that a hub id's revision stands for now.
+
+    Raises:
+        ModelError: if it can't be found.
+    """
+    try:
+        path = cached_file(config.name, "config.json", revision=config.revision or "main")
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        way_out = "Name a folder with a model, a hub id (needs a network; HF_TOKEN for a gated one), or pocket"
+        raise ModelError(describe("model.name", f"can't be found ({reason})", config.name, way_out)) from error
+    return Path(path).parent.name
+
+
+def _sha256_of(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        way_out = "See to the file's permissions"
+        raise ModelError(describe(str(path), f"can't be read ({error.strerror})", path.name, way_out)) from error
