@@ -33,8 +33,8 @@ class GEM(Strategy):
     Args:
         capacity: rows kept over all tasks, an equal share for each, drawn uniformly.
         batch_size: rows of each earlier task's memory that a step's gradients are taken over.
-        margin: least share of each memory's direction in a projected step, in lengths of the step's own gradient: it
-            then lowers the memories' losses beyond not raising them. 0 is the plain problem.
+        margin: least share of each memory's direction in a projected gradient, in the gradient's own lengths: a step
+            along it lowers the memories' losses beyond not raising them. 0 is the plain problem.
         protect: update (the gradient, and once more the step that the optimizer really took: Adam's moments, momentum
             and weight decay lead it astray) or gradient (as in the paper, right for SGD without either).
 
@@ -95,7 +95,7 @@ class GEM(Strategy):
     def after_step(self, step: Step) -> None:
         if self._departure is not None:
             weights, before, references = self._departure
-            project_step(weights, before, lambda turned: project_against_all(turned, references, self.margin))
+            project_step(weights, before, lambda turned: project_against_all(turned, references))
             self._departure = None
 
     def end_task(self, run: "Run", task: Task) -> None:
