@@ -48,11 +48,11 @@ METHODS = {
 }
 PLAIN_METHODS = {"osf": ["osf"]}  # that train full matrices
 LANGUAGE_METHODS = {  # that need LoRA, or tokens
-    "olora_merge": [{"name": "olora", "norm_strength": 0.01}, "merge"],
+    "olora_l2": [{"name": "olora", "norm_strength": 0.01}, "l2"],
     "inflora": [{"name": "inflora", "n_examples": 7, "batch_size": 8}],
     "l2p_ema": ["l2p", "ema"],
     "sdft": [{"name": "sdft", "teacher_rate": 0.1}],
-    "aflora": ["aflora"],
+    "aflora_merge": ["aflora", "merge"],
     "progressive_prompts": ["progressive_prompts"],
     "inclora": ["inclora"],
 }

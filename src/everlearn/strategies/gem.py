@@ -35,8 +35,8 @@ class GEM(Strategy):
             are let go before the next task begins.
         batch_size: rows of each earlier task's memory that a step's gradients are taken over, each target alike; tasks
             don't weigh against each other, for each has a constraint of its own.
-        margin: least share of each memory's direction in a projected step, in lengths of the step's own gradient: it
-            then lowers the memories' losses beyond not raising them. 0 is the plain problem.
+        margin: least share of each memory's direction in a projected gradient, in the gradient's own lengths: a step
+            along it lowers the memories' losses beyond not raising them. 0 is the plain problem.
         protect: update (the gradient, and once more the step that the optimizer really took: Adam's moments, momentum
             and weight decay lead it astray) or gradient (as in the paper, right for SGD without either).
 
@@ -106,7 +106,7 @@ class GEM(Strategy):
     def after_step(self, step: Step) -> None:
         if self._departure is not None:
             weights, before, references = self._departure
-            project_step(weights, before, lambda turned: project_against_all(turned, references, self.margin))
+            project_step(weights, before, lambda turned: project_against_all(turned, references))
             self._departure = None
 
     def end_task(self, run: "Run", task: Task) -> None:
