@@ -195,8 +195,8 @@ class Group:
 
     parts: tuple[Examples, ...]
     ratio: float = 1.0
-    loader: Loader | None = None
     by_row: bool = False
+    loader: Loader | None = None
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)

@@ -82,13 +82,15 @@ def test_refused_version_stays_for_inspection(home: Home) -> None:
     assert home.log()[-1]["forced"] is True
 
 
+@pytest.mark.filterwarnings("ignore:task 'third': labels in evaluation")
 def test_a_refused_learning_leaves_no_law(home: Home, tmp_path: Path) -> None:
     assert home.learn("third", *THIRD, gate=Gate(0.02, "safe")).status == "refused"
     assert not (home.path / "tasks" / "third").exists()
     other = [{**row, "label": {"one": "uno", "two": "dos"}[row["label"]]} for row in THIRD[1]]
     trained_on_items = [{"text": f"{row['text']} {i}", "label": "uno"} for i, row in enumerate(THIRD[0])] + THIRD[1]
     report = home.learn("third", trained_on_items, [{**row, "text": f"so {row['text']}"} for row in other], gate=ANY)
-    assert (report.status, report.notes) == ("promoted", ())
+    assert (report.status, len(report.notes)) == ("promoted", 1)
+    assert "labels in evaluation that no training row has" in report.notes[0]
     assert home._versions().tasks["third"].labels == ("dos", "one", "two", "uno")
     for compare in (lambda: home.diff(4, 3), lambda: home.rollback(3, force=True)):
         with pytest.raises(StateError, match=r"version 3: took task 'third' for something else.*everlearn export"):
@@ -97,6 +99,7 @@ def test_a_refused_learning_leaves_no_law(home: Home, tmp_path: Path) -> None:
     assert set(json.loads((folder / "config.json").read_text())["label2id"]) == {"one", "two"}
 
 
+@pytest.mark.filterwarnings("ignore:task .* longer than 32 tokens")
 def test_a_refused_version_has_its_own_items_and_brings_them_in_by_force(home: Home) -> None:
     corrected = {**rows(("red", "green"), 1, 30)[0], "label": "green"}
     new = rows(("red", "green"), 4, 60)

@@ -151,6 +151,7 @@ def test_only_prompts_have_a_stand_in() -> None:
 PROMPTS = [{"prompt": f"say {word}", "completion": "yes no yes no"} for word in ("cat", "dog", "one", "two", "red")]
 
 
+@pytest.mark.filterwarnings("ignore:task .* can never be right")
 def test_a_home_guards_answers_that_are_never_right_by_their_likelihood(llama: Path, tmp_path: Path) -> None:
     learner = {"epochs": 30, "batch_size": 5, "learning_rate": 0.03}
     home = Home.create(tmp_path / "home", str(llama), learner=learner, strategies=[])

@@ -64,7 +64,8 @@ class Separate(Strategy):
 
     def _check(self, present: dict[str, torch.Tensor]) -> None:
         """Raise ConfigError where another method has changed, since, the structure that weights were kept for."""
-        gone = [n for n, kept in self.initial_.items() if n not in present or present[n].shape != kept.shape]
+        kept = [(name, tensor) for own in (self.initial_, *self.weights_.values()) for name, tensor in own.items()]
+        gone = [name for name, tensor in kept if name not in present or present[name].shape != tensor.shape]
         if gone:
             way_out = "Go on with the method that was used in between, or begin anew"
             raise ConfigError(describe("strategy 'separate'", "weights it starts from are gone", gone[:3], way_out))
