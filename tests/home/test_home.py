@@ -82,7 +82,7 @@ def test_refused_version_stays_for_inspection(home: Home) -> None:
     assert home.log()[-1]["forced"] is True
 
 
-@pytest.mark.filterwarnings("ignore:task 'third': labels in evaluation")
+@pytest.mark.filterwarnings("ignore:task 'third'. labels in evaluation")
 def test_a_refused_learning_leaves_no_law(home: Home, tmp_path: Path) -> None:
     assert home.learn("third", *THIRD, gate=Gate(0.02, "safe")).status == "refused"
     assert not (home.path / "tasks" / "third").exists()

@@ -110,7 +110,7 @@ def test_the_last_steps_retrain_what_is_kept_and_nothing_else(kind, llama, bert)
     assert moved > 0
 
 
-@pytest.mark.filterwarnings("ignore:Task .*: stopped after")
+@pytest.mark.filterwarnings("ignore:Task .* stopped after")
 def test_where_training_stops_early_it_prunes_all_the_same(llama, bert):
     bench = make_bench("plain", llama, bert)
     task = replace(bench.tasks[0], validation=bench.tasks[0].evaluation)
