@@ -95,7 +95,7 @@ def test_a_refused_learning_leaves_no_law(home: Home, tmp_path: Path) -> None:
     for compare in (lambda: home.diff(4, 3), lambda: home.rollback(3, force=True)):
         with pytest.raises(StateError, match=r"version 3: took task 'third' for something else.*everlearn export"):
             compare()
-    folder = home.export(tmp_path / "out", merged=True, version=3, task="third")
+    folder = home.export(tmp_path / "out", merged=True, version=3, task="third").path
     assert set(json.loads((folder / "config.json").read_text())["label2id"]) == {"one", "two"}
 
 
