@@ -180,7 +180,7 @@ class ContinualTrainer:
         apart, shared = self._apart.with_task(task)
         task = self._fitted(replace(task, notes=(*task.notes, *shared)))
         run = self._prepare(_changed(learner, {} if batch_size is None else {"batch_size": batch_size}))
-        self._apart, known = apart, dict(run.tasks)
+        known = dict(run.tasks)
         run.position = len(run.learned)
         run.tasks[task.name] = task
         try:
@@ -189,6 +189,7 @@ class ContinualTrainer:
         except EverlearnError:
             run.tasks, run.current = known, None
             raise
+        self._apart = apart
         if len(task.evaluation) == 0:
             return None
         self._learned_scores[name] = run.score(task)

@@ -155,6 +155,7 @@ def test_what_is_frozen_stays_so_and_costs_no_strategy_anything(strategy):
     assert kept_for <= set(trainer.run.model.adapters.trainable())
 
 
+@pytest.mark.filterwarnings("ignore:task .* data loaders hold them")
 def test_a_norm_that_is_laid_still_stays_so():
     network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.BatchNorm1d(8), nn.Linear(8, 4))
     network[1].eval()

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from everlearn.errors import StreamError
 from everlearn.streams.apart import Apart, digests_of, keep_apart
-from everlearn.types import Stream, Task, TensorRows
+from everlearn.types import Loader, Stream, Task, TensorRows
 from support.tasks import tensor_task
 
 
@@ -100,3 +102,12 @@ def test_samples_of_several_shapes_have_digests():
     found = list(digests_of(tensor_task(0), rows))
     assert len(set(found)) == 4
     assert (found[0], found[3]) == (found[2], found[5])
+
+
+def test_a_user_s_own_data_loaders_may_hold_the_same_rows_and_it_is_told():
+    rows = tensor_task(0).train
+    shared = replace(tensor_task(0), evaluation=rows)
+    with pytest.raises(StreamError, match="training rows are evaluation items"):
+        Apart().with_task(shared)
+    _, (told,) = Apart().with_task(replace(shared, loader=Loader(rows, len, ())))
+    assert "rows of it that are evaluation items of 'tensor_0': 24 (both of the task's own data loaders" in told

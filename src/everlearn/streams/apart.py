@@ -42,7 +42,8 @@ class Apart:
 
         Raises:
             StreamError: if rows to train on are evaluation items, or items were trained on: which tasks, how many, and
-                the first places. Where one of the two tasks allows it (`Task.allow_overlap`) it is told instead.
+                the first places. Where one of the two tasks allows it (`Task.allow_overlap`) it is told instead, as it
+                is within a task whose rows come from the user's own data loaders.
         Cost: hashes every row of the task once.
         """
         new = _Contents.of(task)
@@ -96,7 +97,9 @@ def _look(new: _Contents, pairs: list[tuple[_Contents, _Contents]], way_out: str
     notes = []
     for trained, measured in pairs:
         shared = trained.trained & measured.items
-        allowed = trained.task.allow_overlap or measured.task.allow_overlap
+        allowed = "allow_overlap is set" if trained.task.allow_overlap or measured.task.allow_overlap else ""
+        if not allowed and trained is measured and trained.task.loader is not None:
+            allowed = "both of the task's own data loaders hold them"
         near = trained.loose_trained & measured.loose_items
         one, other = trained.task.name, measured.task.name
         if shared and not allowed:
@@ -104,7 +107,7 @@ def _look(new: _Contents, pairs: list[tuple[_Contents, _Contents]], way_out: str
             first = first or (trained.task, measured.task)
         elif shared:
             what = f"rows of it that are evaluation items of {other!r}"
-            notes.append(f"task {one!r}: {what}: {len(shared)} (allow_overlap is set).")
+            notes.append(f"task {one!r}: {what}: {len(shared)} ({allowed}).")
         elif near and trained is not measured:  # within a task the loader tells it, with the places
             what = (
                 f"rows of it that differ from evaluation items of {other!r} in case, white space or Unicode form alone"
