@@ -159,6 +159,20 @@ def test_taken_up_again_it_does_not_undo_what_was_learned_without_it(name, bench
     assert again.learned_without(strategy) == []
 
 
+@pytest.mark.parametrize("name", ["l2", "mas", "rwalk"])
+def test_taken_up_again_it_pulls_to_what_was_learned_since(name, plain_bench):
+    first, second = plain_bench.tasks
+    run = plain_bench.learn(plain_bench.run([name], epochs=1), upto=1)
+    without = plain_bench.run(epochs=1)
+    without.load_state(run.state())
+    learn_at(without, second, 1)
+    again = plain_bench.run([name], epochs=1)
+    again.load_state(without.state())
+    (strategy,) = again.strategies
+    strategy.begin_task(again, first)
+    assert_same({n: p.detach().clone() for n, p in again.model.adapters.trainable().items()}, strategy.anchor_)
+
+
 @pytest.mark.parametrize("bench", ["plain", "causal_lora"], indirect=True)
 @pytest.mark.parametrize("name", [name for name in NAMES if overriding([CLASSES[name]()], "before_eval")])
 def test_scoring_in_mid_task_changes_nothing(name, bench: Bench):

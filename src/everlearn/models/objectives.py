@@ -286,15 +286,15 @@ class CausalObjective:
 
     def _conversation(self, row: Row, where: str, train_on: str) -> tuple[list[int], list[bool]]:
         try:
-            return self._format(row).encode(as_messages(row), row.get("tools"), train_on)
+            return self._format(row, where).encode(as_messages(row), row.get("tools"), train_on)
         except TemplateRefusal as error:
             way_out = "Mend the messages, or use a model whose template takes them"
             what = f"the model's chat template refuses it ({error})"
             raise StreamError(describe(where, what, as_messages(row), way_out)) from error
 
-    def _format(self, row: Row) -> ChatFormat:
+    def _format(self, row: Row, where: str = "messages") -> ChatFormat:
         if self.format is None:
-            raise StreamError(describe("messages", "the tokenizer has no chat template", as_messages(row), NO_TEMPLATE))
+            raise StreamError(describe(where, "the tokenizer has no chat template", as_messages(row), NO_TEMPLATE))
         return self.format
 
     def _ended(self, ids: list[int]) -> list[int]:

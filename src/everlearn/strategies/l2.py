@@ -34,6 +34,10 @@ class L2(Strategy):
     def __post_init__(self):
         check_number("l2.strength", self.strength, low=0)
 
+    def begin_task(self, run, task):
+        if run.learned_without(self) and self.anchor_:  # what others learned since is not to be undone
+            self.end_task(run, task)
+
     def edit_grads(self, step):
         add_anchored_gradients(step.params, self.anchor_, self.strength)
         hold_new_lora(step, self.anchor_, self.strength)

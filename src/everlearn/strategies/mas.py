@@ -72,6 +72,10 @@ class MAS(Strategy):
         if self.n_examples is not None:
             check_number("mas.n_examples", self.n_examples, low=1)
 
+    def begin_task(self, run: "Run", task: Task) -> None:
+        if run.learned_without(self) and self.anchor_:  # what others learned since is not to be undone
+            self._anchor(run)
+
     def edit_grads(self, step: Step) -> None:
         add_anchored_gradients(step.params, self.anchor_, self.strength, self.precision_)
 
@@ -79,6 +83,9 @@ class MAS(Strategy):
         follow(run.accelerator.device, self.precision_)
         for name, importance in self.estimate(run, task).items():
             self.precision_[name] = self.precision_[name] + importance if name in self.precision_ else importance
+        self._anchor(run)
+
+    def _anchor(self, run: "Run") -> None:
         weights = run.model.adapters.trainable()
         self.anchor_ = {name: p.detach().to(torch.float32, copy=True) for name, p in weights.items()}
 

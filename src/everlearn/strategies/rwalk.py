@@ -81,6 +81,8 @@ class RWalk(Strategy):
     def begin_task(self, run: "Run", task: Task) -> None:
         weights = run.model.adapters.trainable()
         self.start_ = {name: p.detach().to(torch.float32, copy=True) for name, p in weights.items()}
+        if run.learned_without(self) and self.anchor_:  # what others learned since is not to be undone
+            self.anchor_ = {name: start.clone() for name, start in self.start_.items()}
         self.saved_ = {name: torch.zeros_like(start) for name, start in self.start_.items()}
         self.task_score_ = {name: torch.zeros_like(start) for name, start in self.start_.items()}
 
