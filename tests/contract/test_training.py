@@ -159,14 +159,15 @@ def test_taken_up_again_it_does_not_undo_what_was_learned_without_it(name, bench
     assert again.learned_without(strategy) == []
 
 
+@pytest.mark.parametrize("bench", ["plain"], indirect=True)
 @pytest.mark.parametrize("name", ["l2", "mas", "rwalk"])
-def test_taken_up_again_it_pulls_to_what_was_learned_since(name, plain_bench):
-    first, second = plain_bench.tasks
-    run = plain_bench.learn(plain_bench.run([name], epochs=1), upto=1)
-    without = plain_bench.run(epochs=1)
+def test_taken_up_again_it_pulls_to_what_was_learned_since(name, bench: Bench):
+    first, second = bench.tasks
+    run = bench.learn(bench.run([name], epochs=1), upto=1)
+    without = bench.run(epochs=1)
     without.load_state(run.state())
     learn_at(without, second, 1)
-    again = plain_bench.run([name], epochs=1)
+    again = bench.run([name], epochs=1)
     again.load_state(without.state())
     (strategy,) = again.strategies
     strategy.begin_task(again, first)
