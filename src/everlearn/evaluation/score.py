@@ -88,8 +88,8 @@ def _score(
     share = _Share(accelerator, batch_size)
     results: dict[str, _Result] = {}
     for name in names:
-        if name in results:  # one pass gives all that can be told from it
-            continue
+        if name in results or (name == "perplexity" and "token_log_likelihood" in results):
+            continue  # one pass gives all that can be told from it
         if name == "exact_match":
             results[name] = _exact_match(model, task, rows, share)
         elif name == "choice":
