@@ -133,7 +133,8 @@ def _all_against(verdicts: Sequence[Verdict]) -> str:
 
 def _loss_sentence(verdict: Verdict, report: GateReport) -> str:
     change = verdict.change
-    lost = f"{change.task}: {-change.difference:.3f} lost against {_against(verdict)}"
+    unit = " nats/token" if change.metric == "token_log_likelihood" else ""
+    lost = f"{change.task}: {-change.difference:.3f}{unit} lost against {_against(verdict)}"
     if verdict.p_value is None or report.rule == "safe":
         return f"{lost}; that no more than {report.tolerance:g} is lost in truth isn't sure."
     truth = "nothing were lost" if report.rule == "point" else f"{report.tolerance:g} were lost"

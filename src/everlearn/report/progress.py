@@ -63,7 +63,8 @@ class ProgressBars(Listener):
             self._bars.update(self._bar, description=f"{self.title}scoring {task.name}")
 
     def scored(self, score: Score) -> None:
-        self._scores.append(f"{score.task} {score.value:.2f}")
+        unit = " nats/token" if score.metric == "token_log_likelihood" else ""
+        self._scores.append(f"{score.task} {score.value:.2f}{unit}")
 
     def note(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False)
