@@ -111,7 +111,7 @@ def save_state(folder: Path, tensors: Mapping[str, torch.Tensor], values: Mappin
             aside.mkdir(parents=True)
             save_file(dict(tensors), aside / TENSORS)
             _fsync_file(aside / TENSORS)
-            content = {"sha256": _sha256(aside / TENSORS), "values": values}
+            content = {"sha256": file_sha256(aside / TENSORS), "values": values}
             (aside / VALUES).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
             _fsync_file(aside / VALUES)
             fsync_folder(aside)
@@ -131,7 +131,7 @@ def load_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     way_out = f"Delete {folder} to go on from the state before it, if there is one"
     content = read_json(folder / VALUES)
     try:
-        found = _sha256(folder / TENSORS)
+        found = file_sha256(folder / TENSORS)
         if not isinstance(content, dict) or found != content.get("sha256"):
             raise StateError(describe(str(folder / TENSORS), "is damaged (its checksum differs)", found[:12], way_out))
         return load_file(folder / TENSORS), content["values"]
@@ -169,7 +169,7 @@ def save_named(folder: Path, suffix: str, write: Callable[[Path], None]) -> str:
             folder.mkdir(parents=True, exist_ok=True)
             write(aside)
             _fsync_file(aside)
-            name = _sha256(aside) + suffix
+            name = file_sha256(aside) + suffix
             os.replace(aside, folder / name)
             fsync_folder(folder)
             return name
@@ -185,7 +185,7 @@ def named_file(folder: Path, name: str) -> Path:
     """
     path, way_out = folder / name, "Put it back from a copy of the folder"
     try:
-        found = _sha256(path)
+        found = file_sha256(path)
     except OSError as error:
         raise StateError(describe(str(path), f"can't be read ({error.strerror})", name, way_out)) from error
     if found != path.stem:
@@ -311,7 +311,8 @@ def writing(path: Path, way_out: str = MAKE_ROOM) -> Iterator[None]:
         raise StateError(describe(str(path), f"can't be written ({reason})", path.name, way_out)) from error
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes; OSError if it can't be read."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

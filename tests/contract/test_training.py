@@ -8,7 +8,7 @@ import torch
 from everlearn import registry
 from everlearn.config import build_strategies
 from everlearn.memory.rows import row_bytes, rows_of
-from everlearn.runs import Listener
+from everlearn.runs import Listener, Run
 from everlearn.state import load_state, pack, save_state, unpack
 from everlearn.strategy import overriding, why_apart
 from everlearn.types import TensorRows
@@ -139,14 +139,20 @@ def test_memory_never_holds_an_evaluation_item(name, bench: Bench):
     assert kept <= trained_on
 
 
+def learned_without(name: str, bench: Bench) -> Run:
+    """Return a run that learned the first task with a method and the second without it."""
+    run = bench.learn(bench.run([name], epochs=1), upto=1)
+    without = bench.run(epochs=1)
+    without.load_state(run.state())
+    learn_at(without, bench.tasks[1], 1)
+    return without
+
+
 @pytest.mark.parametrize("bench", ["plain", "causal_lora"], indirect=True)
 @pytest.mark.parametrize("name", NAMES)
 def test_taken_up_again_it_does_not_undo_what_was_learned_without_it(name, bench: Bench):
     first, second = bench.tasks
-    run = bench.learn(bench.run([name], epochs=1), upto=1)
-    without = bench.run(epochs=1)
-    without.load_state(run.state())
-    learn_at(without, second, 1)
+    without = learned_without(name, bench)
     before = answers(without, second)
     again = bench.run([name], epochs=1)
     again.load_state(without.state())
@@ -162,15 +168,11 @@ def test_taken_up_again_it_does_not_undo_what_was_learned_without_it(name, bench
 @pytest.mark.parametrize("bench", ["plain"], indirect=True)
 @pytest.mark.parametrize("name", ["l2", "mas", "rwalk"])
 def test_taken_up_again_it_pulls_to_what_was_learned_since(name, bench: Bench):
-    first, second = bench.tasks
-    run = bench.learn(bench.run([name], epochs=1), upto=1)
-    without = bench.run(epochs=1)
-    without.load_state(run.state())
-    learn_at(without, second, 1)
+    without = learned_without(name, bench)
     again = bench.run([name], epochs=1)
     again.load_state(without.state())
     (strategy,) = again.strategies
-    strategy.begin_task(again, first)
+    strategy.begin_task(again, bench.tasks[0])
     assert_same({n: p.detach().clone() for n, p in again.model.adapters.trainable().items()}, strategy.anchor_)
 
 

@@ -32,15 +32,16 @@ def fit_of(model: Model, task: Task) -> Fit:
 
     Raises:
         StreamError: if the model's chat template refuses a row.
-    Cost: all rows go through the tokenizer once.
+    Cost: all rows go through the tokenizer once, evaluation rows of prompts up to four times.
     """
     rows = {role: found for role in ROLES if (found := vars(task)[role]) is not None and len(found)}
     counts = {role: {"n": len(found), **_count(model, task, found)} for role, found in rows.items()}
     sentences = [sentence for role, own in counts.items() for sentence in _cuts(model, task, role, own)]
     if isinstance(model.objective, CausalObjective) and task.kind == "prompt":
         if "evaluation" in rows and "exact_match" in metric_names(task):
-            counts["evaluation"] |= _answers(model.objective, task)
-            sentences += _unreachable(model.objective, task, counts["evaluation"])
+            more, of_answers = _answers(model.objective, task)
+            counts["evaluation"] |= more
+            sentences += of_answers
         if model.objective.wraps and any(row.get("messages") is None for found in rows.values() for row in found):
             sentences.append(
                 f"{_name(task)}: prompts and completions are put as turns of the model's chat template "
@@ -86,20 +87,22 @@ def _cuts(model: Model, task: Task, role: str, counts: Counts) -> Iterator[str]:
     yield f"{sentence} (model.max_length)."
 
 
-def _answers(objective: CausalObjective, task: Task) -> Counts:
-    """Count the evaluation rows whose question is cut to leave room, or whose answer is longer than that room."""
-    room = objective.answer_room(task)
+def _answers(objective: CausalObjective, task: Task) -> tuple[Counts, list[str]]:
+    """Count the evaluation rows whose question is cut to leave room, or whose answer is longer than that room; return
+    with the counts what is to be said of answers that can never count as right."""
+    room, answers = objective.answer_room(task), objective.answer_ids(task.evaluation, task)
     lengths = objective.lengths(task.evaluation, task)
-    answers = objective.answer_ids(task.evaluation, task)
-    return {
+    counts = {
         "n_questions_cut": sum(prompt + room > objective.max_length for prompt, _ in lengths),
         "n_out_of_reach": sum(len(answer) > room for answer in answers),
     }
+    return counts, list(_unreachable(objective, task, counts, room, answers))
 
 
-def _unreachable(objective: CausalObjective, task: Task, counts: Counts) -> Iterator[str]:
-    """Yield what is to be said of answers that can never count as right."""
-    n, room = counts["n"], objective.answer_room(task)
+def _unreachable(
+    objective: CausalObjective, task: Task, counts: Counts, room: int, answers: list[list[int]]
+) -> Iterator[str]:
+    n = len(answers)
     if room >= objective.max_length:
         return  # refused when the first question is asked
     if counts["n_questions_cut"]:
@@ -114,7 +117,7 @@ def _unreachable(objective: CausalObjective, task: Task, counts: Counts) -> Iter
             f"model may give and can never be right; {way_out}."
         )
     unknown = objective.tokenizer.unk_token_id
-    n_unknown = sum(unknown in ids for ids in objective.answer_ids(task.evaluation, task))
+    n_unknown = sum(unknown in ids for ids in answers)
     if n_unknown:
         yield f"{_name(task)}: {n_unknown} of {n} answers hold characters that the tokenizer doesn't know."
     if task.verifier is not None:

@@ -47,8 +47,7 @@ def draw_answers(
     """
     n, draw = uniforms.shape[1], _Draw(uniforms.to(device))
     drawn = _generate(network, objective, prompts, n, device, logits_processor=[draw]).tolist()
-    ends = [next((i for i, token in enumerate(answer) if token in objective.stop_ids), n) for answer in drawn]
-    return [answer[: end + 1] for answer, end in zip(drawn, ends, strict=True)]
+    return [answer[: objective.end_of(answer) + 1] for answer in drawn]
 
 
 def _generate(

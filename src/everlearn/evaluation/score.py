@@ -313,13 +313,13 @@ def _tags(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Res
     ]
     hits = [[float(a == b) for a, b in zip(r, g, strict=True)] for r, g in zip(right, guessed, strict=True)]
     n_right, n_words = [sum(hit) for hit in hits], [len(hit) for hit in hits]
-    whole = [len({*get_entities(r)} & {*get_entities(g)}) for r, g in zip(right, guessed, strict=True)]
-    n_entities = [len(get_entities(r)) + len(get_entities(g)) for r, g in zip(right, guessed, strict=True)]
+    entities = [(set(get_entities(r)), set(get_entities(g))) for r, g in zip(right, guessed, strict=True)]
     return {
         "entity_f1": _Result(
             float(entity_f1(right, guessed, zero_division=0)),
             per_sentence,
-            _ratios_without([2 * n for n in whole], n_entities),  # F1 = 2 found / (entities there + entities guessed)
+            # F1 = 2 found / (entities there + entities guessed)
+            _ratios_without([2 * len(r & g) for r, g in entities], [len(r) + len(g) for r, g in entities]),
         ),
         "accuracy": _Result(
             sum(n_right) / max(1, sum(n_words)),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from everlearn.errors import StateError, describe
-from everlearn.state import read_json, write_json, writing
+from everlearn.state import file_sha256, read_json, write_json, writing
 
 
 def sha256_of(path: Path) -> str:
@@ -20,8 +20,7 @@ def sha256_of(path: Path) -> str:
         StateError: if it can't be read.
     """
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         way_out = "Restore it from a copy of the home"
         raise StateError(describe(str(path), f"can't be read ({error.strerror})", path.name, way_out)) from error

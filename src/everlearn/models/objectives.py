@@ -159,7 +159,7 @@ class CausalObjective:
         answers = []
         for _, (ids, targets) in self._encoded(rows, task, "last"):
             completion = [token for token, wanted in zip(ids, targets, strict=True) if wanted]
-            answers.append(completion[: self._end(completion)])
+            answers.append(completion[: self.end_of(completion)])
         return answers
 
     def prompt_and_completion(self, row: Row) -> tuple[str, str]:
@@ -202,7 +202,7 @@ class CausalObjective:
 
     def answer_of(self, ids: Sequence[int]) -> str:
         """Return the text of an answer up to its end, without what a chat template writes around it."""
-        kept = [token for token in ids[: self._end(ids)] if token != self.pad_id]
+        kept = [token for token in ids[: self.end_of(ids)] if token != self.pad_id]
         text = self.tokenizer.decode(kept).strip()
         return self.format.answer_of(text) if self.format is not None else text
 
@@ -241,8 +241,8 @@ class CausalObjective:
     def items_of_rows(self, batch: Batch) -> torch.Tensor:
         return (batch["labels"][:, 1:] != IGNORED).sum(1)
 
-    def _end(self, ids: Sequence[int]) -> int:
-        """Return the place of the first token that ends an answer."""
+    def end_of(self, ids: Sequence[int]) -> int:
+        """Return the place of the first token that ends an answer, its length where there is none."""
         return next((place for place, token in enumerate(ids) if token in self.stop_ids), len(ids))
 
     def _ids(self, texts: list[str]) -> list[list[int]]:

@@ -1,6 +1,5 @@
 """Where a model comes from, and how to notice that it is no longer the same: hashes of its files, or a hub commit."""
 
-import hashlib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -9,6 +8,7 @@ from transformers.utils.hub import cached_file
 
 from everlearn.errors import ModelError, describe
 from everlearn.models.load import POCKET, ModelConfig
+from everlearn.state import file_sha256
 
 COMMIT = "commit"  # key of a hub model's fingerprint; a folder's has a key per file
 _FILES = (
@@ -75,8 +75,7 @@ def commit_of(config: ModelConfig) -> str:
 
 def _sha256_of(path: Path) -> str:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         way_out = "See to the file's permissions"
         raise ModelError(describe(str(path), f"can't be read ({error.strerror})", path.name, way_out)) from error
