@@ -20,8 +20,8 @@ from everlearn.errors import Paused, StateError, describe
 from everlearn.evaluation.fitting import fit_of
 from everlearn.evaluation.score import metric_names, score_task
 from everlearn.learners.devices import start_accelerator, start_trackers
+from everlearn.models.causal import CausalObjective
 from everlearn.models.load import Model, load_model, with_template
-from everlearn.models.objectives import CausalObjective
 from everlearn.provenance import Provenance, read_begun
 from everlearn.record import Recorder, environment
 from everlearn.report.results import write_results

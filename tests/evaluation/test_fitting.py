@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 
 from everlearn.evaluation.fitting import fit_of
+from everlearn.models.causal import CausalObjective
 from everlearn.models.load import ModelConfig, load_model
-from everlearn.models.objectives import IGNORED, CausalObjective
+from everlearn.models.objectives import IGNORED
 from everlearn.types import Task
 from support.chat import chat_tokenizer, turns
 from support.runs import make_bench

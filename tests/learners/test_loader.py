@@ -11,7 +11,8 @@ from torch.utils.data import TensorDataset, default_collate
 from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_task_steps, plan_epoch, row_batches
 from everlearn.memory.disk import open_rows, write_rows
 from everlearn.models.adapters import Adapters
-from everlearn.models.objectives import CausalObjective, TensorObjective
+from everlearn.models.causal import CausalObjective
+from everlearn.models.objectives import TensorObjective
 from everlearn.types import Examples, Group, Loader, Mixture
 from support.models import byte_tokenizer
 from support.tasks import prompt_task, tensor_task

@@ -3,8 +3,9 @@ import re
 import pytest
 
 from everlearn.errors import ConfigError, StreamError
+from everlearn.models.causal import CausalObjective
 from everlearn.models.chat import CHATML, ChatFormat, as_messages, give_template, wraps
-from everlearn.models.objectives import IGNORED, CausalObjective
+from everlearn.models.objectives import IGNORED
 from everlearn.types import Task
 from support.chat import ENDS, TEMPLATES, chat_tokenizer, turns
 from support.models import byte_tokenizer

@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from everlearn.errors import StreamError
 from everlearn.learners.loader import EncodedMixture
-from everlearn.models.objectives import IGNORED, CausalObjective, item_losses, mean_loss
+from everlearn.models.causal import CausalObjective
+from everlearn.models.objectives import IGNORED, item_losses, mean_loss
 from everlearn.types import Examples, Group, Mixture, Outputs
 from support.models import byte_tokenizer
 from support.runs import make_bench

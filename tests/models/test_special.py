@@ -5,8 +5,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from everlearn.errors import ModelError
 from everlearn.learners.loader import row_batches
+from everlearn.models.causal import CausalObjective
 from everlearn.models.load import AdapterConfig, ModelConfig, load_model
-from everlearn.models.objectives import CausalObjective
 from everlearn.models.special import check_together, padding_id, special_ids
 from support.models import byte_tokenizer, make_bert, make_llama
 from support.runs import make_bench

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from everlearn.errors import ConfigError
-from everlearn.models.objectives import CausalObjective
+from everlearn.models.causal import CausalObjective
 from everlearn.strategies import ogd
 from everlearn.strategies.ogd import OGD, answers
 from everlearn.strategy import Strategy

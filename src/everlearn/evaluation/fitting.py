@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from everlearn.evaluation.score import is_right, metric_names
+from everlearn.models.causal import CausalObjective
 from everlearn.models.load import Model
-from everlearn.models.objectives import CausalObjective, ClassifyObjective, TagObjective
+from everlearn.models.objectives import ClassifyObjective, TagObjective
 from everlearn.types import Rows, Task
 
 ROLES = {"train": "training", "validation": "validation", "evaluation": "evaluation"}

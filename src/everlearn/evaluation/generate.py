@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, LogitsProcessor
 
-from everlearn.models.objectives import CausalObjective
+from everlearn.models.causal import CausalObjective
 from everlearn.models.prompts import language_model
 
 

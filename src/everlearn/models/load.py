@@ -21,10 +21,11 @@ from transformers.utils import logging as hf_logging
 
 from everlearn.errors import ConfigError, ModelError, check_choice, check_number, describe
 from everlearn.models.adapters import Adapters, is_peft
+from everlearn.models.causal import CausalObjective
 from everlearn.models.chat import CHAT, give_template, template_text, wraps
 from everlearn.models.given import Given, check_given, tokenizer_of
 from everlearn.models.heads import install_head
-from everlearn.models.objectives import CausalObjective, ClassifyObjective, Objective, TagObjective, TensorObjective
+from everlearn.models.objectives import ClassifyObjective, Objective, TagObjective, TensorObjective
 from everlearn.models.plain import build_plain
 from everlearn.models.prompts import prompts_of
 from everlearn.models.soft import SOFT

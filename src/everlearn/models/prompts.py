@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 
 from everlearn.errors import ConfigError, describe
 from everlearn.models.adapters import Adapters, is_peft
-from everlearn.models.objectives import Batch, CausalObjective
+from everlearn.models.causal import CausalObjective
+from everlearn.models.objectives import Batch
 
 if TYPE_CHECKING:
     from everlearn.models.load import Model

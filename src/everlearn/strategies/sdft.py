@@ -13,7 +13,8 @@ from everlearn.functional.distill import divergences
 from everlearn.functional.quadratic import follow
 from everlearn.learners.gradients import to_device
 from everlearn.learners.teacher import as_teacher
-from everlearn.models.objectives import IGNORED, Batch, CausalObjective, losses_at
+from everlearn.models.causal import CausalObjective
+from everlearn.models.objectives import IGNORED, Batch, losses_at
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
