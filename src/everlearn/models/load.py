@@ -23,6 +23,7 @@ from everlearn.errors import ConfigError, ModelError, check_choice, check_number
 from everlearn.models.adapters import Adapters, is_peft
 from everlearn.models.causal import CausalObjective
 from everlearn.models.chat import CHAT, give_template, template_text, wraps
+from everlearn.models.gguf import converted, gguf_of
 from everlearn.models.given import Given, check_given, tokenizer_of
 from everlearn.models.heads import install_head
 from everlearn.models.objectives import ClassifyObjective, Objective, TagObjective, TensorObjective
@@ -304,7 +305,8 @@ def _add_adapter(
 def _path(name: str) -> str:
     if name == POCKET:
         return str(resources.files("everlearn.models") / "pocket")
-    return name
+    file = gguf_of(name)
+    return name if file is None else str(converted(file))
 
 
 def _source(config: ModelConfig) -> dict[str, Any]:
