@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # so that tests find `support` a
 import pytest
 import torch
 
+from support.gguf import write_gguf
 from support.models import make_bert, make_llama
 
 torch.set_num_threads(1)
@@ -25,6 +26,25 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a 2-layer BERT of width 32 without a classification head; random weights."""
     return make_bert(tmp_path_factory.mktemp("models") / "bert")
+
+
+@pytest.fixture(scope="session")
+def gguf_file(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model in the folder `llama` as a GGUF file."""
+    return write_gguf(llama, tmp_path_factory.mktemp("models") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def gguf_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is converted, in place of the user's."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def tiny_gguf(gguf_file: Path, gguf_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`gguf_file`, converted into a folder of the tests alone."""
+    monkeypatch.setenv("EVERLEARN_CACHE", str(gguf_cache))
+    return gguf_file
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,11 @@ def gguf_of(name: str) -> Path | None:
     return files[0] if files else None
 
 
+def gguf_name(name: str) -> str:
+    """Return the name that a model in a GGUF file has wherever one stands: a packaged name, or the file's full path."""
+    return name if name in PACKAGED else str(gguf_of(name).absolute())
+
+
 def source_files(file: Path) -> list[Path]:
     """Return the files that a model in a GGUF file is made of: with it, the tokenizer's own where they lie beside."""
     beside = [file.parent / name for name in OWN_TOKENIZER]
