@@ -211,8 +211,8 @@ def _stated(file: Path) -> dict[str, Any]:
 def _tokenizer(file: Path, stated: dict[str, Any], source: dict[str, Any]) -> Any:
     if len(source_files(file)) > 1:
         return AutoTokenizer.from_pretrained(str(file.parent))
-    if stated.get("tokenizer.ggml.model") == "gpt2":
-        return byte_level_tokenizer(str(file), stated)
-    tokenizer = AutoTokenizer.from_pretrained(**source)
-    tokenizer.model_max_length = stated[f"{stated['general.architecture']}.context_length"]
+    of_bytes = stated.get("tokenizer.ggml.model") == "gpt2"
+    tokenizer = byte_level_tokenizer(str(file), stated) if of_bytes else AutoTokenizer.from_pretrained(**source)
+    length = stated.get(f"{stated['general.architecture']}.context_length")  # Mamba has none
+    tokenizer.model_max_length = length or tokenizer.model_max_length
     return tokenizer
