@@ -1,7 +1,6 @@
 """Models in GGUF files: converted once into an ordinary folder in the user's cache, which is then loaded like any."""
 
 import contextlib
-import json
 import os
 import shutil
 from importlib.util import find_spec
