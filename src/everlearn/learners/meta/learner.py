@@ -42,8 +42,8 @@ class MetaLearner:
     of the adapted weights, MER the algorithm of its paper.
 
     Args:
-        model: `pocket`, a folder, a hub id, a ModelConfig or its mapping: a causal LM with LoRA, or all its weights;
-            or a plain `nn.Module`, trained in place.
+        model: `pocket`, `smollm2`, a folder, a GGUF file, a hub id, a ModelConfig or its mapping: a causal LM with
+            LoRA, or all its weights; or a plain `nn.Module`, trained in place.
         inner_lr, outer_lr, adaptation_steps, algorithm, options: see `MetaConfig`, whose other fields `options` gives.
         seed: of adapters and of which rows are drawn.
         device: auto, cpu or cuda.
