@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from everlearn.errors import ConfigError, StreamError, describe
 from everlearn.models.chat import NO_TEMPLATE, ChatFormat, TemplateRefusal, as_messages
-from everlearn.models.objectives import Batch, Features, at_targets, padded
+from everlearn.models.objectives import Batch, Features, padded
+from everlearn.models.positions import at_wanted, positions_to_keep
 from everlearn.models.special import padding_id, special_ids
 from everlearn.types import IGNORED, Outputs, Row, Rows, Task
 
@@ -140,10 +142,17 @@ class CausalObjective:
         if self.before_forward is not None:
             self.before_forward(batch)
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        logits = network(**inputs, use_cache=False).logits[:, :-1]
-        outputs = at_targets(logits, batch["labels"][:, 1:])
-        outputs.past = [outputs.logits] if past else []
-        return outputs
+        wanted = self.wanted(batch)
+        kept = positions_to_keep(network, wanted)
+        if kept is not None:
+            inputs["logits_to_keep"] = kept
+        logits = at_wanted(network(**inputs, use_cache=False).logits, wanted, kept)
+        owners, places = wanted.nonzero(as_tuple=True)
+        return Outputs(logits, batch["labels"][owners, places + 1], owners, [logits] if past else [])
+
+    def wanted(self, batch: Batch) -> torch.Tensor:
+        """Return the positions whose next token is a target: bool [batch, sequence]."""
+        return F.pad(batch["labels"][:, 1:] != IGNORED, (0, 1))
 
     def n_items(self, batch: Batch) -> int:
         return int(self.items_of_rows(batch).sum())
