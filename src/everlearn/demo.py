@@ -30,6 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
             "warmup": 0.1,
             "precision": "bf16",
             "early_stopping": False,
+            "group_by_length": False,
         },
     },
     "smollm2": {
