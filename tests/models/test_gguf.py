@@ -157,6 +157,14 @@ def test_a_file_that_is_cut(n_bytes, gguf_file, empty_cache, tmp_path):
         ({"drop": "model.norm.weight"}, r"weights are missing in the file. Got \['model.norm.weight'\]"),
         ({"split.count": 3}, r"is one part of 3\. .*llama-gguf-split"),
         ({"tokenizer.ggml.model": "none"}, r"can't be converted \(.*tokenizer 'none'"),
+        (
+            {
+                "tokenizer.ggml.model": "llama",
+                "tokenizer.ggml.scores": [0.0] * 259,
+                "tokenizer.ggml.add_space_prefix": False,
+            },
+            r"puts no space before a text.*Put .*tokenizer.json",
+        ),
         ({"tokenizer.ggml.pre": "smolm"}, r"doesn't know .*Got 'smolm'. Did you mean 'smollm'\? Put .*tokenizer.json"),
         ({"tokenizer.ggml.pre": None}, r"doesn't say how its tokenizer cuts a text .*Put .*tokenizer.json"),
     ],

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from tokenizers.pre_tokenizers import Metaspace
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from everlearn.errors import ModelError, StateError, describe
-from everlearn.models.gguf_tokenizer import byte_level_tokenizer
+from everlearn.models.gguf_tokenizer import OWN_FILES, byte_level_tokenizer
 from everlearn.models.quiet import quiet
 from everlearn.state import file_sha256, fsync_file, fsync_folder, read_json, write_json, writing
 
@@ -211,8 +212,14 @@ def _stated(file: Path) -> dict[str, Any]:
 def _tokenizer(file: Path, stated: dict[str, Any], source: dict[str, Any]) -> Any:
     if len(source_files(file)) > 1:
         return AutoTokenizer.from_pretrained(str(file.parent))
-    of_bytes = stated.get("tokenizer.ggml.model") == "gpt2"
-    tokenizer = byte_level_tokenizer(str(file), stated) if of_bytes else AutoTokenizer.from_pretrained(**source)
+    if stated.get("tokenizer.ggml.model") == "gpt2":
+        tokenizer = byte_level_tokenizer(str(file), stated)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        metaspace = isinstance(tokenizer.backend_tokenizer.pre_tokenizer, Metaspace)
+        if metaspace and not stated.get("tokenizer.ggml.add_space_prefix", True):
+            what = "its tokenizer puts no space before a text, which transformers can't build from the file"
+            raise ModelError(describe(f"model {str(file)!r}", what, file.name, OWN_FILES))
     length = stated.get(f"{stated['general.architecture']}.context_length")  # Mamba has none
     tokenizer.model_max_length = length or tokenizer.model_max_length
     return tokenizer
