@@ -7,7 +7,8 @@ from everlearn.errors import ConfigError, ModelError, describe
 from everlearn.models.chat import give_template, wraps
 from everlearn.models.gguf import gguf_name
 from everlearn.models.load import POCKET, ModelConfig, load_tokenizer, with_template
-from everlearn.models.origin import COMMIT, commit_of, differing_files, fingerprint_of, is_plain, place_of
+from everlearn.models.origin import COMMIT, commit_of, differing_files, fingerprint_of, place_of
+from everlearn.models.plain import is_plain
 
 
 def settle(config: ModelConfig) -> tuple[ModelConfig, dict[str, str]]:
