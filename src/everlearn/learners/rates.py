@@ -1,5 +1,6 @@
 """The learning rate where none is given: a rule in what is trained, the model's width and the rows of a step."""
 
+from everlearn.models.adapters import is_peft
 from everlearn.models.load import Model
 
 PLAIN = 1e-3  # modules that aren't transformers
@@ -24,9 +25,17 @@ def learning_rate_for(model: Model, batch_size: int) -> float:
     """
     if model.kind == "tensor":
         return PLAIN
-    if model.adapters.mode == "prompt":
+    trained = _trained(model)
+    if trained == "prompt":
         return PROMPT
     text = model.network.config.get_text_config()
     power = next((p for name, p in POWERS.items() if text.model_type.startswith(name)), POWER)
     lora = LORA * (2000 / text.hidden_size) ** power * min(1.0, batch_size / ENOUGH_ROWS) ** 0.5
-    return lora if model.adapters.mode == "lora" else lora * FULL_SHARE
+    return lora if trained == "lora" else lora * FULL_SHARE
+
+
+def _trained(model: Model) -> str:
+    """Return lora, prompt or full; the caller's own peft adapter counts as the one of the first two that it is like."""
+    if model.adapters.mode != "full" or not is_peft(model.network):
+        return model.adapters.mode
+    return "prompt" if model.network.active_peft_config.is_prompt_learning else "lora"
