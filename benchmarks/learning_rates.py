@@ -41,6 +41,11 @@ from everlearn.types import Stream, Task
 
 UNIT = 1e-3  # the rates are its multiples by powers of two
 TRAINED = ("lora", "full", "prompt", "prefix")
+OTHER_RULES = {
+    "published": lambda cell: PUBLISHED[cell.trained] * (2000 / MODELS[cell.model].width) ** 0.781,
+    "1e-3": lambda cell: 1e-3,
+}
+PUBLISHED = {"lora": 5e-4, "full": 5e-5, "prompt": math.nan, "prefix": math.nan}
 FURTHER = 5  # grid steps past an end, at most
 
 
@@ -269,37 +274,40 @@ def _first_model(name: str, trained: str, data: Path) -> Model:
     return make_model(name, trained, make_task(name, MODELS[name].tasks[0], 0, data), 0, data)
 
 
-def numbers_of(curve: Curve, rule: float) -> dict[str, Any]:
-    """Return a cell's numbers: the best rate, the rule's, and what the rule costs."""
-    gained = curve.before - min(curve.losses)
-    regret = curve.at(rule, curve.losses) - min(curve.losses)
+def numbers_of(cell: Cell, curve: Curve, rule: float) -> dict[str, Any]:
+    """Return a cell's numbers: the best rate, the rule's, and the share of the gain that it and others reach."""
+    best, gain = min(curve.losses), curve.before - min(curve.losses)
+    rates = {"rule": rule, **{name: rate(cell) for name, rate in OTHER_RULES.items()}}
     numbers = {
-        "n": curve.n, "best_rate": curve.best, "rule_rate": rule, "loss_before": curve.before,
-        "loss_best": min(curve.losses), "loss_rule": curve.at(rule, curve.losses), "regret": regret,
-        "share_of_gain": 1 - regret / gained,
+        "n": curve.n, "best_rate": curve.best, "rates": rates, "loss_before": curve.before, "loss_best": best,
+        "loss_rule": curve.at(rule, curve.losses), "regret": curve.at(rule, curve.losses) - best,
         "regret_last_epoch": curve.at(rule, curve.last_losses) - min(curve.last_losses),
+        "share_of_gain": {name: 1 - (curve.at(rate, curve.losses) - best) / gain for name, rate in rates.items()},
     }  # fmt: skip
     if curve.accuracies is not None:
-        at_rule = curve.at(rule, curve.accuracies)
-        numbers |= {"accuracy_best": max(curve.accuracies), "accuracy_rule": at_rule}
+        at_best = curve.accuracies[curve.rates.index(curve.best)]
+        numbers |= {"accuracy_best": at_best, "accuracy_rule": curve.at(rule, curve.accuracies)}
     return {**numbers, "curve": asdict(curve)}
 
 
 def table(found: dict[Cell, dict[str, Any]]) -> str:
     """Return the numbers as a table in Markdown."""
-    lines = [
-        "| model | trained | batch | n | best rate | rule | loss before | best | rule | regret | of the gain"
-        " | accuracy best | rule |",
-        "|" + " --- |" * 13,
-    ]
+    heads = ["model", "trained", "batch", "n", "best rate", "rule", "loss before", "at best", "at rule", "regret"]
+    heads += ["accuracy at best", "at rule", "of the gain: rule", *OTHER_RULES]
+    lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for cell, numbers in found.items():
-        losses = [f"{numbers[name]:.3f}" for name in ("loss_before", "loss_best", "loss_rule", "regret")]
-        accuracies = [f"{numbers[name]:.2f}" if name in numbers else "–" for name in ("accuracy_best", "accuracy_rule")]
-        rates = [f"{numbers[name]:.1e}" for name in ("best_rate", "rule_rate")]
-        named = [cell.model, cell.trained, str(cell.batch_size), str(numbers["n"])]
-        share = f"{numbers['share_of_gain']:.2f}"
-        lines.append(f"| {' | '.join([*named, *rates, *losses, share, *accuracies])} |")
+        line = [cell.model, cell.trained, str(cell.batch_size), str(numbers["n"])]
+        line += [f"{rate:.1e}" for rate in (numbers["best_rate"], numbers["rates"]["rule"])]
+        line += [f"{numbers[name]:.3f}" for name in ("loss_before", "loss_best", "loss_rule", "regret")]
+        line += [_told(numbers.get(name)) for name in ("accuracy_best", "accuracy_rule")]
+        line += [_told(share) for share in numbers["share_of_gain"].values()]
+        lines.append(f"| {' | '.join(line)} |")
     return "\n".join(lines) + "\n"
+
+
+def _told(number: float | None) -> str:
+    """Return a share with two digits; a dash where there is none, or the rate lies beyond those measured."""
+    return "–" if number is None or math.isnan(number) else f"{number:.2f}"
 
 
 def picture(found: dict[Cell, dict[str, Any]], path: Path) -> None:
@@ -322,7 +330,7 @@ def picture(found: dict[Cell, dict[str, Any]], path: Path) -> None:
                 curve = numbers["curve"]
                 axes.plot(curve["rates"], curve["losses"], label=f"batch {cell.batch_size}", markersize=3.5, **style)
                 axes.plot(
-                    numbers["rule_rate"], numbers["loss_rule"], marker="*", markersize=13, color=COLOURS[place],
+                    numbers["rates"]["rule"], numbers["loss_rule"], marker="*", markersize=13, color=COLOURS[place],
                     markeredgecolor="white", markeredgewidth=0.8, linestyle="none", zorder=5,
                 )  # fmt: skip
             before = found[cells[0]]["loss_before"]
@@ -351,6 +359,15 @@ def _best(line: dict[str, Any]) -> tuple[float, float | None]:
 
 def _loss(scores: list[Any]) -> float:
     return math.inf if not scores or scores[0][0] is None else scores[0][0]
+
+
+def _finite(value: Any) -> Any:
+    """Return a value as JSON has it: null for what diverged, or wasn't measured."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -383,11 +400,11 @@ def main() -> None:
                     f"{rate:.1e} {loss:.3f}" for rate, loss in zip(curve.rates, curve.losses, strict=True)
                 )
                 print(f"{model} {trained} batch {batch_size}: before {curve.before:.3f}; {losses}", flush=True)
-    found = {cell: numbers_of(points.curve(cell), rule_for(cell, arguments.data)) for cell in points.cells()}
+    found = {cell: numbers_of(cell, points.curve(cell), rule_for(cell, arguments.data)) for cell in points.cells()}
     print(table(found))
     arguments.out.with_suffix(".md").write_text(table(found), encoding="utf-8")
     picture(found, arguments.out.with_suffix(".png"))
-    numbers = [{**asdict(cell), **of_cell} for cell, of_cell in found.items()]
+    numbers = _finite([{**asdict(cell), **of_cell} for cell, of_cell in found.items()])
     config = {"models": {name: asdict(setting) for name, setting in MODELS.items()}, "unit": UNIT}
     write(arguments.out, config, {"cells": numbers})
 
