@@ -77,7 +77,8 @@ def test_a_language_model_on_files(llama, tmp_path):
         rows = [{"prompt": f"{n}+1=", "completion": str(n + 1)} for n in range(start, start + 12)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows[:9])) + "\n")
         (tmp_path / f"{name}_eval.jsonl").write_text("\n".join(map(json.dumps, rows[9:])) + "\n")
-    trainer = ContinualTrainer(model=str(llama), strategies=["replay", {"name": "ewc", "strength": 100}])
+    methods = ["replay", {"name": "ewc", "strength": 100}]
+    trainer = ContinualTrainer(model=str(llama), strategies=methods, learner={"max_epochs": 2})
     trainer.train_task("billing", train=tmp_path / "billing.jsonl", evaluate=tmp_path / "billing_eval.jsonl")
     trainer.train_task("returns", train=tmp_path / "returns.jsonl", evaluate=tmp_path / "returns_eval.jsonl")
     scores = trainer.evaluate_all_tasks()
@@ -260,7 +261,7 @@ def sums(start: int, n: int) -> list[dict[str, str]]:
 
 
 def test_what_is_measured_is_not_trained_on_in_either_direction(llama):
-    trainer = ContinualTrainer(str(llama), learner={"epochs": 1})
+    trainer = ContinualTrainer(str(llama), learner={"epochs": 1, "learning_rate": 1e-3})
     trainer.train_task("a", sums(0, 6), sums(6, 4))
     with pytest.raises(StreamError, match=r"training row 2 of 'b' and evaluation item 4 of 'a'\. Got \{'a': 1\}"):
         trainer.train_task("b", [*sums(20, 1), *sums(9, 2)], sums(30, 2))

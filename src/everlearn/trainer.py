@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from everlearn.config import build, build_strategies, from_mapping
 from everlearn.errors import ConfigError, EverlearnError, StreamError, describe, nearest
 from everlearn.evaluation.score import metric_names
+from everlearn.learners.budget import AUTO
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.models.given import Given, check_options
@@ -73,7 +74,8 @@ class ContinualTrainer:
             adapter). What is frozen in it stays so, and costs no strategy anything; so do submodules in evaluation mode
             (a frozen BatchNorm), where the module itself is in training mode.
         strategies: names, mappings with a name and options, or strategy objects.
-        learner: options of the supervised learner, such as {"epochs": 5, "batch_size": 16}.
+        learner: options of the supervised learner, such as {"epochs": 5, "batch_size": 16}. Without epochs a task is
+            learned for as many as its rows need.
         config: the same in another spelling: {"optimizer": {"type": "adam", "lr": 0.001},
             "continual_strategy": {"ewc": {"enabled": True, "lambda": 100.0}}, "training": {learner options}}.
         tokenizer: of a loaded model; without one, that of the folder or hub id that it came from.
@@ -99,7 +101,7 @@ class ContinualTrainer:
         device: str = "auto",
         listener: Listener | None = None,
     ):
-        options = {**_learner_options(config or {}), **(learner or {})}
+        options = {"epochs": AUTO, **_learner_options(config or {}), **(learner or {})}
         self._learner: SupervisedLearner = build("learner", {"name": "sft", **options}, "learner")
         self._strategies = build_strategies([*strategies, *_strategies_of(config or {})])
         self._model_config = _model_config(model, tokenizer, model_options)
@@ -168,7 +170,7 @@ class ContinualTrainer:
         chosen: TaskOptions = from_mapping(TaskOptions, dict(options or {}), "options")
         chosen = replace(chosen, wants_validation=learner.uses_validation)
         if train_loader is not None:
-            task, batch_size = self._from_loaders(name, train_loader, val_loader, learner.epochs)
+            task, batch_size = self._from_loaders(name, train_loader, val_loader, learner.most_epochs)
             task = replace(task, allow_overlap=chosen.allow_overlap)
         elif train is not None:
             task = build_task(name, train, evaluate, validation, chosen)

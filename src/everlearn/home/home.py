@@ -36,6 +36,7 @@ from everlearn.home.tasks import (
     tasks_with_own,
 )
 from everlearn.home.versions import Versions
+from everlearn.learners.budget import AUTO
 from everlearn.models.export import export_model
 from everlearn.models.load import ModelConfig
 from everlearn.models.reloaded import Exported
@@ -100,7 +101,7 @@ class Home:
         if settings is None:
             config = {"name": model} if isinstance(model, str) else model
             config = config if isinstance(config, ModelConfig) else from_mapping(ModelConfig, config, "model")
-            settings = Settings(config, {"name": "sft", **(learner or {})}, list(strategies))
+            settings = Settings(config, {"name": "sft", "epochs": AUTO, **(learner or {})}, list(strategies))
         config, fingerprint = settle(settings.model)
         settings = replace(settings, model=config)
         make_home(path, settings, fingerprint)

@@ -141,16 +141,23 @@ class EncodedMixture(Dataset):
 
 
 def plan_epoch(
-    mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...], epoch: int = 0
+    mixture: EncodedMixture,
+    plan: BatchPlan,
+    seed_parts: tuple[Any, ...],
+    epoch: int = 0,
+    held: frozenset[int] = frozenset(),
 ) -> list[list[list[tuple[int, int]]]]:
     """Return an epoch's steps, each a list of micro-batches, each a list of (group, row).
 
     The rows of step k are the same for 4 micro-batches of 2 and 1 of 8. Groups after the first are dealt out in
     shuffled passes, `ratio` rows for each row of the first group; what is left of a row goes over to the next epoch.
     Where a data loader of the user's draws the first group's rows, its batches are the micro-batches.
+
+    Args:
+        held: rows of the first group that the epoch leaves out.
     """
     seed_parts = (*seed_parts, epoch)
-    micro_batches = _first_group(mixture, plan, seed_parts)
+    micro_batches = _first_group(mixture, plan, seed_parts, held)
     extra = [(each, endless_rows(each.group, mixture.sizes[each.group], seed_parts)) for each in mixture.mixed_in()]
     now = epoch * sum(map(len, micro_batches))
     steps = []
@@ -220,17 +227,21 @@ def feature_batches(
             yield indices, objective.collate(objective.take(features, indices))
 
 
-def _first_group(mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]) -> list[list[int]]:
+def _first_group(
+    mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...], held: frozenset[int]
+) -> list[list[int]]:
     """Return the first group's rows of each micro-batch of the epoch."""
     if mixture.loader is not None:
         return mixture.loader.batches(seed_parts[-1])
-    order = _epoch_order(mixture, plan, seed_parts)
+    order = _epoch_order(mixture, plan, seed_parts, held)
     return [order[low : low + plan.size] for low in range(0, len(order), plan.size)]
 
 
-def _epoch_order(mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]) -> list[int]:
+def _epoch_order(
+    mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...], held: frozenset[int]
+) -> list[int]:
     generator = generator_for(*seed_parts, "order")
-    order = torch.randperm(mixture.sizes[0], generator=generator).tolist()
+    order = [row for row in torch.randperm(mixture.sizes[0], generator=generator).tolist() if row not in held]
     if not plan.group_by_length:
         return order
     step_size = plan.size * plan.accumulation
