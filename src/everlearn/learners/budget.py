@@ -248,7 +248,7 @@ def fitting(plan: BatchPlan, learner: "SupervisedLearner", task: Task, encoded: 
     if learner.epochs != AUTO or encoded.loader is not None:
         return plan
     most = max(1, (encoded.sizes[0] - n_held_out(learner, task, encoded)) // EPOCH_STEPS)
-    if plan.size * plan.accumulation <= most:
+    if plan.tokens is not None or plan.size * plan.accumulation <= most:
         return plan
     size = min(plan.size, most)
     return replace(plan, size=size, accumulation=max(1, most // size))
@@ -258,7 +258,7 @@ def n_epoch_steps(encoded: EncodedMixture, plan: BatchPlan, n_held: int = 0) -> 
     """Return the number of optimizer steps in an epoch; of a data loader's the first."""
     if encoded.loader is not None:
         return -(-len(encoded.loader.batches(0)) // plan.accumulation)
-    return -(-(encoded.sizes[0] - n_held) // (plan.size * plan.accumulation))
+    return -(-(encoded.sizes[0] - n_held) // encoded.rows_of_step(plan)) if encoded.sizes[0] else 0
 
 
 def _of_rows(outputs: Outputs) -> list[tuple[bool, float, str]]:

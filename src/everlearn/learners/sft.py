@@ -3,6 +3,7 @@
 import time
 import warnings
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -67,6 +68,8 @@ class SupervisedLearner:
             falling; at least 30 steps, at most `max_epochs`, and none is begun that `max_minutes` don't suffice for.
         batch_size: rows in a micro-batch, over all processes; replayed rows come on top. Where epochs is auto and rows
             are few, it is smaller, for 8 steps an epoch.
+        batch_tokens: in its place, tokens in a micro-batch, padding included (rows times the longest of them), over all
+            processes; replayed rows come on top. A row that is longer is a micro-batch of its own.
         accumulation: micro-batches in an optimizer step. 4 of 2 rows give the gradient of 1 of 8: targets weigh alike.
         learning_rate: at its peak, auto: by the model's kind and width, and the batch (`everlearn.learners.rates`);
             `schedule` (constant, linear or cosine to 0) follows `warmup`, a share of the steps.
@@ -75,6 +78,9 @@ class SupervisedLearner:
         optimizer: adamw, adam (weight decay in the gradient) or sgd (with `momentum`).
         clip: largest gradient norm, or null.
         precision: no (the weights' own), bf16 or fp16 (mixed).
+        group_by_length: whether rows of like length share a step, which saves padding; auto: where they differ by more
+            than 2x (the last decile of their lengths over the first) and an epoch has 8 steps or more. Rows are sorted
+            within windows of 50 steps, the steps come in random order.
         train_on: of a conversation: last, the last answer, or all, every turn of the assistant.
         early_stopping: stop when the score on the task's validation rows hasn't risen by `delta` for `patience` epochs,
             not before `min_epochs`, and go back to the weights of the best epoch, also where all epochs were run. While
@@ -97,7 +103,7 @@ class SupervisedLearner:
     clip: float | None = 1.0
     precision: str = "no"
     gradient_checkpointing: bool = False
-    group_by_length: bool = False
+    group_by_length: bool | str = "auto"
     early_stopping: bool = True
     patience: int = 3
     min_epochs: int = 1
@@ -106,6 +112,7 @@ class SupervisedLearner:
     max_minutes: float = 8.0
     workers: int = 0
     train_on: str = "last"
+    batch_tokens: int | None = None
 
     traits: ClassVar[tuple[str, ...]] = ()  # what a method may be unsuited for, beside the model's
 
@@ -117,6 +124,15 @@ class SupervisedLearner:
         for name in ("epochs", "batch_size", "accumulation", "patience", "min_epochs", "max_epochs"):
             if name != "epochs" or self.epochs != AUTO:
                 check_number(f"learner.{name}", getattr(self, name), low=1)
+        if not isinstance(self.group_by_length, bool):
+            check_choice("learner.group_by_length", self.group_by_length, ("auto",))
+        if self.batch_tokens is not None:
+            check_number("learner.batch_tokens", self.batch_tokens, low=1)
+            if self.batch_size != SupervisedLearner.batch_size:
+                way_out = "Leave one of the two out"
+                raise ConfigError(
+                    describe("learner.batch_size", "batch_tokens stands in its place", self.batch_size, way_out)
+                )
         if self.learning_rate != AUTO:
             check_number("learner.learning_rate", self.learning_rate, above=0)
         check_number("learner.max_minutes", self.max_minutes, above=0)
@@ -141,11 +157,10 @@ class SupervisedLearner:
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Train `run.model` on the mixture, from the start or from what `run.checkpoint` saved in mid-task."""
         with seeded(seed_for(run.seed, run.position, task.name, "rows")):  # a resumed run reads the same ones
-            encoded = EncodedMixture(mixture, run.model.objective)
-        plan = BatchPlan(self.batch_size, self.accumulation, self.group_by_length)
-        plan = fitting(plan, self, task, encoded)
+            encoded = EncodedMixture(mixture, run.model.objective, partial(run.encoding, task))
+        plan, seed_parts = self._plan(run, task, encoded), (run.seed, run.position, task.name)
         course = course_of(self, run, task, encoded, plan)
-        n_steps = n_task_steps(encoded, plan, course.most)
+        n_steps = n_task_steps(encoded, plan, course.most, seed_parts)
         progress, best, started = self._begin(run, task, encoded, plan), {}, time.perf_counter()
         if saved is not None:
             own = {name: saved[name][run.rank] for name in OWN if name in saved}
@@ -164,7 +179,6 @@ class SupervisedLearner:
         hooks = Hooks.of(run)
         run.listener.training(task, n_steps, progress.index)
         while course.goes_on(progress) and n_steps:
-            seed_parts = (run.seed, run.position, task.name)
             steps = plan_epoch(encoded, plan, seed_parts, progress.epoch, course.held(progress))
             n_epoch_steps, steps = len(steps), steps[progress.done :]
             batches = load_steps(
@@ -196,13 +210,32 @@ class SupervisedLearner:
 
     def _begin(self, run: "Run", task: Task, encoded: EncodedMixture, plan: BatchPlan) -> Progress:
         """Return the start of a task, with numbers for what is auto; these are told."""
-        drawn = [len(rows) for rows in encoded.loader.batches(0)] if encoded.loader is not None else [plan.size]
-        batch_size = max(1, min(max(drawn, default=1) * plan.accumulation, encoded.sizes[0]))
+        batch_size = encoded.rows_of_step(plan) if encoded.sizes[0] else 0
+        if encoded.loader is not None:
+            batch_size = max(map(len, encoded.loader.batches(0)), default=0) * plan.accumulation
+        batch_size = max(1, min(batch_size, encoded.sizes[0]))
         if self.learning_rate != AUTO:
             return Progress(learning_rate=self.learning_rate, batch_size=batch_size)
         rate = float(f"{learning_rate_for(run.model, batch_size):.2g}")
         run.inform(f"{task.name}: learning rate {rate:g}, {batch_size} rows a step.")
         return Progress(learning_rate=rate, batch_size=batch_size)
+
+    def _plan(self, run: "Run", task: Task, encoded: EncodedMixture) -> BatchPlan:
+        plan = BatchPlan(self.batch_size, self.accumulation, self.group_by_length, self.batch_tokens)
+        plan = fitting(plan, self, task, encoded)
+        if plan.tokens is None:
+            return plan
+        if encoded.lengths is None:
+            way_out = "Use learner.batch_size"
+            where = "learner.batch_tokens"
+            raise ConfigError(describe(where, f"the rows of task {task.name!r} are no tokens", plan.tokens, way_out))
+        n_longer = int((encoded.lengths > plan.tokens).sum())
+        if n_longer:
+            run.note(
+                f"Task {task.name!r}: {n_longer} of {len(encoded.lengths)} rows are longer than {plan.tokens} tokens "
+                "and are each a batch of their own (learner.batch_tokens)."
+            )
+        return plan
 
     def _optimizer(self, run: "Run", parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
         fused = parameters[0].device.type in ("cpu", "cuda")
