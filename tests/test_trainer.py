@@ -72,6 +72,7 @@ def test_the_same_seed_gives_the_same_weights_whatever_the_global_generator():
     assert torch.equal(*weights)
 
 
+@pytest.mark.filterwarnings("ignore:Task .* nothing was learned")
 def test_a_language_model_on_files(llama, tmp_path):
     for name, start in (("billing", 0), ("returns", 20)):
         rows = [{"prompt": f"{n}+1=", "completion": str(n + 1)} for n in range(start, start + 12)]
@@ -206,6 +207,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Task .* nothing was learned")
 def test_a_task_that_does_not_fit_is_refused_and_changes_nothing(bert):
     trainer = ContinualTrainer(str(bert), learner={"epochs": 1})
     trainer.train_task("mood", WORDS[:8], WORDS[8:])
@@ -261,7 +263,7 @@ def sums(start: int, n: int) -> list[dict[str, str]]:
 
 
 def test_what_is_measured_is_not_trained_on_in_either_direction(llama):
-    trainer = ContinualTrainer(str(llama), learner={"epochs": 1, "learning_rate": 1e-3})
+    trainer = ContinualTrainer(str(llama), learner={"epochs": 1})
     trainer.train_task("a", sums(0, 6), sums(6, 4))
     with pytest.raises(StreamError, match=r"training row 2 of 'b' and evaluation item 4 of 'a'\. Got \{'a': 1\}"):
         trainer.train_task("b", [*sums(20, 1), *sums(9, 2)], sums(30, 2))
@@ -285,7 +287,7 @@ def test_tensors_are_kept_apart_by_their_bytes():
 
 
 def test_rows_set_aside_are_told_and_validation_rows_only_where_they_are_used(llama):
-    trainer = ContinualTrainer(str(llama), learner={"epochs": 1})
+    trainer = ContinualTrainer(str(llama), learner={"epochs": 1, "learning_rate": 1e-3})
     with pytest.warns(UserWarning, match="of 30 rows, .* are held out for evaluation.$"):
         trainer.train_task("a", sums(0, 30))
     assert trainer.run.tasks["a"].validation is None
@@ -307,3 +309,11 @@ def test_targets_that_mark_none_are_refused():
     loader = DataLoader(TensorDataset(x, torch.tensor([0, 1, -100, 1])), batch_size=2)
     with pytest.raises(StreamError, match=r"targets are no class of the model\. Got \[-100\].*take rows"):
         ContinualTrainer(model=nn.Linear(2, 2)).train_task("a", train_loader=loader)
+
+
+def test_where_nothing_was_learned_it_is_said():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(48, 6, generator=generator), torch.randint(0, 2, (48,), generator=generator)
+    trainer = ContinualTrainer(nn.Linear(6, 2), learner={"epochs": 1, "learning_rate": 1e-9})
+    with pytest.warns(UserWarning, match=r"Task 'a': nothing was learned. .* after 1 epochs at learning rate 1e-09"):
+        trainer.train_task("a", train_loader=[(x[:24], y[:24])], val_loader=[(x[24:], y[24:])])

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from everlearn.config import build, build_strategies, from_mapping
 from everlearn.errors import ConfigError, EverlearnError, StreamError, describe, nearest
+from everlearn.evaluation.gain import NOTHING, WORSE, answer_likelihood, is_known, verdict_on
 from everlearn.evaluation.score import metric_names
 from everlearn.learners.budget import AUTO
 from everlearn.learners.devices import start_accelerator
@@ -136,6 +137,8 @@ class ContinualTrainer:
     ) -> Score | None:
         """Learn one task and score it. A task that doesn't fit is refused before anything is trained.
 
+        Where the right answers to the evaluation rows are no likelier than before, a note says so.
+
         Args:
             name, task_name: what to call it; without one, `task_<task_id>`, by default the number of tasks before it.
             train, evaluate, validation: JSONL, CSV or Parquet files, or rows in memory. Without `evaluate` a fifth of
@@ -187,15 +190,24 @@ class ContinualTrainer:
         run.tasks[task.name] = task
         try:
             run.inspect(task)
-            run.learn(task)
+            before = answer_likelihood(run, task) if len(task.evaluation) else None
+            cost = run.learn(task)
         except EverlearnError:
             run.tasks, run.current = known, None
             raise
         self._apart = apart
-        if len(task.evaluation) == 0:
+        if before is None:
             return None
-        self._learned_scores[name] = run.score(task)
-        return self._learned_scores[name]
+        score = self._learned_scores[name] = run.score(task)
+        after = answer_likelihood(run, task)
+        verdict = verdict_on(before, after, before, after, known=name in known)
+        if verdict in (NOTHING, WORSE) and not is_known(score):
+            run.note(
+                f"Task {name!r}: nothing was learned. The log-likelihood of the right answers to its evaluation rows "
+                f"was {before.value:.3g} nats each, and is {after.value:.3g}, after {cost.n_epochs} epochs at learning "
+                f"rate {cost.learning_rate:g}. Try another rate, more epochs, or more rows."
+            )
+        return score
 
     def evaluate_all_tasks(self) -> TaskScores:
         """Score the model as it is now on the evaluation items of every task learned."""

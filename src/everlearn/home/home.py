@@ -163,7 +163,7 @@ class Home:
                 can act (more epochs than its patience).
             options: of `everlearn.streams.loading.TaskOptions`, such as {"columns": {"prompt": "question"}}.
             strategies, learner, seed, checkpoint: instead of the home's; learner options not named stay the home's.
-            force: promote even if the gate refuses; logged.
+            force: promote even if the gate refuses, or nothing was learned; logged.
             discard_pending: drop a learning that was begun and not finished.
 
         Raises:
