@@ -38,6 +38,7 @@ WRONG, RIGHT, HALF = score([0] * 12), score([1] * 12), score([0, 1] * 6)
         (WRONG, WRONG, FLAT, RISEN, False, LEARNED),
         (WRONG, WRONG, FLAT, NOISY, False, NOTHING),
         (WRONG, score([1] + [0] * 11), FLAT, NOISY, False, NOTHING),
+        (WRONG, WRONG, FLAT, likelihood([one + 1e-6 for one in FLAT.outcomes]), False, NOTHING),
         (RIGHT, RIGHT, FLAT, NOISY, False, ALREADY_KNOWN),
         (HALF, HALF, FLAT, NOISY, True, ALREADY_KNOWN),
         (RIGHT, WRONG, FLAT, NOISY, True, WORSE),

@@ -16,6 +16,7 @@ LOG_LIKELIHOOD = "token_log_likelihood"
 WITHOUT_FLOOR = (LOG_LIKELIHOOD, "negative_mse")  # metrics that can always fall further
 KNOWN = 0.9  # score from which on a task is known
 FEW = 10  # items; with fewer an estimate has to do
+LEAST_RISE = 0.01  # nats, of a likelihood; a smaller one may be sure, and is nothing all the same
 
 LEARNED, ALREADY_KNOWN, NOTHING, WORSE = "learned", "known", "nothing", "worse"
 
@@ -49,9 +50,9 @@ def verdict_on(
 ) -> str:
     """Return what a task's training did for it: learned, known (it was, and still is), nothing, or worse.
 
-    learned: the score rose beyond chance, or the likelihood of the right answers did; one-sided paired tests, at a
-    chance of 5% for both together. Of fewer than ten items an estimate that rose is enough, as is a score that rose to
-    0.9. worse: neither, and the score fell beyond chance.
+    learned: the score rose beyond chance, or the likelihood of the right answers by 0.01 nats or more; one-sided
+    paired tests, at a chance of 5% for both together. Of fewer than ten items an estimate that rose is enough, as is a
+    score that rose to 0.9. worse: neither, and the score fell beyond chance.
 
     Args:
         before, after, likelihood_before, likelihood_after: on the same items in the same order.
@@ -59,16 +60,20 @@ def verdict_on(
     Source: the tests, see `everlearn.evaluation.losses`.
     """
     pairs = [(before.outcomes, after.outcomes), (likelihood_before.outcomes, likelihood_after.outcomes)]
-    if _any_rose(pairs) or (is_known(after) and after.value > before.value):
+    if _any_rose(pairs, [0.0 if before.metric != LOG_LIKELIHOOD else LEAST_RISE, LEAST_RISE]) or (
+        is_known(after) and after.value > before.value
+    ):
         return LEARNED
-    if _any_rose([(after.outcomes, before.outcomes)]):
+    if _any_rose([(after.outcomes, before.outcomes)], [0.0]):
         return WORSE
     return ALREADY_KNOWN if known or is_known(before) else NOTHING
 
 
-def _any_rose(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> bool:
-    """Return whether, in any of the pairs, the second outcomes are higher than the first beyond chance."""
+def _any_rose(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], margins: Sequence[float]) -> bool:
+    """Return whether, in any of the pairs, the second outcomes are higher than the first by its margin, beyond chance.
+    """  # fmt: skip
     if len(pairs[0][0]) < FEW:
-        return any(sum(second) > sum(first) for first, second in pairs)
-    p_values = [loss_p_value(second, first) for first, second in pairs]
+        differences = (sum(second) - sum(first) for first, second in pairs)
+        return any(d > len(pairs[0][0]) * m for d, m in zip(differences, margins, strict=True))
+    p_values = [loss_p_value(second, first, margin) for (first, second), margin in zip(pairs, margins, strict=True)]
     return min(holm([1.0 if p is None else p for p in p_values], len(pairs))) <= CHANCE
