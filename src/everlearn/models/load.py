@@ -286,7 +286,7 @@ def with_dtype(config: ModelConfig, device: str, tell: Callable[[str], None] | N
 
 def _dtype_of_checkpoint(config: ModelConfig) -> str:
     """Return the name of the checkpoint's dtype; float32 where that is unknown, or none that a model computes in."""
-    settings = _load(config.name, AutoConfig.from_pretrained, _path(config.name), **_source(config))
+    settings = _load(config.name, AutoConfig.from_pretrained, path_of(config.name), **_source(config))
     name = str(settings.dtype).removeprefix("torch.")
     return name if name in DTYPES else "float32"
 
