@@ -75,6 +75,9 @@ class Listener:
     def evaluated(self, done: int, accuracy: float) -> None:
         """An online learner was scored on all held-out problems, after `done` episodes."""
 
+    def inform(self, text: str) -> None:
+        """Something was decided that the user left open; there is nothing to do about it."""
+
     def note(self, text: str) -> None:
         """There is something that the user should know; a listener that shows nothing warns."""
         warnings.warn(text, UserWarning, stacklevel=2)
@@ -186,6 +189,8 @@ class Run:
             n_steps=progress.index,
             n_tokens=int(self.sum(progress.n_tokens)),
             peak_memory_bytes=self._peak_memory_bytes(),
+            learning_rate=progress.learning_rate,
+            batch_size=progress.batch_size,
             n_epochs=progress.epoch,
             best_epoch=progress.best_epoch or None,
             mean_loss=self.sum(progress.loss_sum) / progress.index if progress.index else None,
@@ -218,6 +223,11 @@ class Run:
             self.notes.append(text)
             if self.rank == 0:
                 self.listener.note(text)
+
+    def inform(self, text: str) -> None:
+        """Tell the user what was decided for them."""
+        if self.rank == 0:
+            self.listener.inform(text)
 
     def inspect(self, task: Task) -> dict[str, dict[str, int]]:
         """Tell what is to be said of a task's rows, such as how many are cut; return the counts by role."""

@@ -189,7 +189,11 @@ class EncodedMixture(Dataset):
 
 
 def plan_epoch(
-    mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...], epoch: int = 0
+    mixture: EncodedMixture,
+    plan: BatchPlan,
+    seed_parts: tuple[Any, ...],
+    epoch: int = 0,
+    held: frozenset[int] = frozenset(),
 ) -> list[list[Micro]]:
     """Return an epoch's steps, each a list of micro-batches, each a list of (group, row).
 
@@ -197,10 +201,13 @@ def plan_epoch(
     after the first are dealt out in shuffled passes, `ratio` rows for each row of the first group; what is left of a
     row goes over to the next epoch. Where a data loader of the user's draws the first group's rows, its batches are the
     micro-batches.
+
+    Args:
+        held: rows of the first group that the epoch leaves out.
     """
     seed_parts = (*seed_parts, epoch)
     extra = [(each, endless_rows(each.group, mixture.sizes[each.group], seed_parts)) for each in mixture.mixed_in()]
-    first_group = _first_group(mixture, plan, seed_parts)
+    first_group = _first_group(mixture, plan, seed_parts, held)
     now = epoch * sum(len(own) for micro_batches in first_group for own in micro_batches)
     steps = []
     for micro_batches in first_group:
@@ -274,21 +281,25 @@ def feature_batches(
             yield indices, objective.collate(objective.take(features, indices))
 
 
-def _first_group(mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]) -> list[list[list[int]]]:
+def _first_group(
+    mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...], held: frozenset[int]
+) -> list[list[list[int]]]:
     """Return the first group's rows of each micro-batch of each step of the epoch."""
     if mixture.loader is not None:
         micro_batches = mixture.loader.batches(seed_parts[-1])
         return [micro_batches[low : low + plan.accumulation] for low in range(0, len(micro_batches), plan.accumulation)]
-    steps = _steps_of_rows(mixture, plan, seed_parts)
+    steps = _steps_of_rows(mixture, plan, seed_parts, held)
     if plan.tokens is not None:
         return [list(_cut(step, mixture.lengths, plan.tokens)) for step in steps]
     return [[step[low : low + plan.size] for low in range(0, len(step), plan.size)] for step in steps]
 
 
-def _steps_of_rows(mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]) -> list[list[int]]:
+def _steps_of_rows(
+    mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...], held: frozenset[int] = frozenset()
+) -> list[list[int]]:
     """Return the first group's rows of each step of the epoch."""
     generator = generator_for(*seed_parts, "order")
-    order = torch.randperm(mixture.sizes[0], generator=generator).tolist()
+    order = [row for row in torch.randperm(mixture.sizes[0], generator=generator).tolist() if row not in held]
     sorts, step_size = mixture.sorts(plan), (mixture.rows_of_step(plan) if order else 1)
     steps: list[list[int]] = []
     window = step_size * WINDOW_STEPS if sorts else max(1, len(order))

@@ -24,7 +24,7 @@ from everlearn.models.adapters import Adapters, is_peft
 from everlearn.models.causal import CausalObjective
 from everlearn.models.chat import CHAT, give_template, template_text, wraps
 from everlearn.models.dtypes import CHOICES, DTYPES, fast_dtype, on_gpu, train_in_float32
-from everlearn.models.gguf import converted, gguf_of
+from everlearn.models.gguf import converted, gguf_name, gguf_of
 from everlearn.models.given import Given, check_given, tokenizer_of
 from everlearn.models.heads import install_head
 from everlearn.models.objectives import ClassifyObjective, Objective, TagObjective, TensorObjective
@@ -213,7 +213,7 @@ def load_model(
         return _plain(network, config, tasks, seed)
     if given is not None:
         check_given(given, kind)
-    path = config.name if given is not None else _path(config.name)
+    path = config.name if given is not None else path_of(config.name)
     tokenizer = _tokenizer(config, path) if given is None else tokenizer_of(given)
     auto, missing, marks = AUTO[kind], [], []
     if kind == "causal" and config.chat_template is not None:
@@ -286,7 +286,7 @@ def with_dtype(config: ModelConfig, device: str, tell: Callable[[str], None] | N
 
 def _dtype_of_checkpoint(config: ModelConfig) -> str:
     """Return the name of the checkpoint's dtype; float32 where that is unknown, or none that a model computes in."""
-    settings = _load(config.name, AutoConfig.from_pretrained, _path(config.name), **_source(config))
+    settings = _load(config.name, AutoConfig.from_pretrained, path_of(config.name), **_source(config))
     name = str(settings.dtype).removeprefix("torch.")
     return name if name in DTYPES else "float32"
 
@@ -297,7 +297,7 @@ def load_tokenizer(config: ModelConfig) -> Any:
     Raises:
         ModelError: if there is none, or it can't be loaded.
     """
-    return _tokenizer(config, _path(config.name))
+    return _tokenizer(config, path_of(config.name))
 
 
 def _tokenizer(config: ModelConfig, path: str) -> Any:
@@ -347,7 +347,12 @@ def _add_adapter(
         adapters.do("prefix", length=config.soft_tokens, seed=seed)
 
 
-def _path(name: str) -> str:
+def path_of(name: str) -> str:
+    """Return the folder or hub id that transformers loads for a model's name; a GGUF file is converted first.
+
+    Raises:
+        ModelError: if a GGUF file is missing or can't be read. StateError: if it can't be converted into the cache.
+    """
     if name == POCKET:
         return str(resources.files("everlearn.models") / "pocket")
     file = gguf_of(name)
@@ -375,6 +380,8 @@ def _network(auto: Any, config: ModelConfig, path: str, seed: int) -> tuple[nn.M
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "missing weights"))
         network, info = _load(config.name, auto.from_pretrained, path, output_loading_info=True, **options)
+    if gguf_of(config.name) is not None:  # the base that an adapter names: the folder in the cache is no one else's
+        network.name_or_path = network.config.name_or_path = gguf_name(config.name)
     return network, sorted(info["missing_keys"])
 
 
