@@ -165,19 +165,26 @@ def to_rows(
     empty = [name for name in table.column_names if table.column(name).null_count == len(table)]
     table = table.drop_columns(empty)
     if indices is not None:
-        table = _chosen(table, np.asarray(indices, dtype=np.int64), on_disk=part.n_bytes >= MAPPED_BYTES)
+        table = _chosen(table, np.asarray(indices, dtype=np.int64))
     # without a fingerprint, datasets would pickle the whole table to find one
     dataset = datasets.Dataset(InMemoryTable(table), fingerprint=_fingerprint(table))
     return NestedRows(dataset, frozenset(part.nested)) if part.nested else dataset
 
 
-def _chosen(table: pa.Table, indices: np.ndarray, *, on_disk: bool) -> pa.Table:
-    if not on_disk:
+def _chosen(table: pa.Table, indices: np.ndarray) -> pa.Table:
+    """Return the rows at `indices`, taken from one stretch of a large table after another: `take` copies what it reads.
+
+    They come to lie on disk if they are that many.
+    """
+    if table.nbytes < MAPPED_BYTES:
         return table.take(pa.array(indices))
-    pieces = [indices[low : low + _CHUNK] for low in range(0, len(indices), _CHUNK)]
-    # ascending indices are close together: taken of the whole table, they would copy it each time
-    taken = (table.slice(near.min(), near.max() - near.min() + 1).take(pa.array(near - near.min())) for near in pieces)
-    return pa.concat_tables([mapped(piece) for piece in taken])
+    on_disk = table.nbytes * len(indices) / len(table) >= MAPPED_BYTES
+    pieces = []
+    for near in np.split(indices, np.flatnonzero(np.diff(indices // _CHUNK)) + 1):
+        start = int(near[0]) // _CHUNK * _CHUNK
+        piece = table.slice(start, _CHUNK).take(pa.array(near - start))
+        pieces.append(mapped(piece) if on_disk else piece)
+    return pa.concat_tables(pieces)
 
 
 def _fingerprint(table: pa.Table) -> str:
