@@ -1,14 +1,14 @@
 """LoRA training beside TRL's `SFTTrainer` and a loop by hand: the same rows in the same batches, from the same adapter.
 
-    python benchmarks/sft.py [--peer PYTHON] [--models smollm2,pocket] [--data news,dialogues] [--threads 1,2] [--out FILE]
+    python benchmarks/sft.py [--peer PYTHON] [--models smollm2,pocket] [--data news,dialogues] [--threads 1,2]
 
-PYTHON is the interpreter of another environment that holds TRL (benchmarks/sft_worker.py says how it is made). The rows:
+PYTHON is the interpreter of another environment that holds TRL (benchmarks/sft_worker.py says how it is made). Rows:
 news of AG News (--shared, the folder shared/data) with one word as answer, and dialogues of about 200 tokens made of
 them. Each side is a process of its own; they take blocks of steps in turns, so that noise meets all of them. Rows a
 second are told as ratios over the blocks, memory as the largest resident size of each process.
 
 The batches are those that everlearn makes (rows of like length together), handed to the others as token ids in their
-order. All must begin and end at the same loss, or the comparison is void.
+order. All must begin and end at the same loss, or the comparison is void. benchmarks/gpu.py does the same on a GPU.
 """
 
 import argparse
@@ -16,7 +16,8 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,18 @@ LEARNING_RATE = 5e-4
 BARS = {"trl": {"news": 1.6, "dialogues": 1.1}, "by_hand": {"news": 0.97, "dialogues": 0.97}}
 MEMORY_BAR = 0.8  # of TRL's
 SAME_LOSS = 0.05  # relative: sums in another order drift apart over the steps
+CAN_PACK = "packing" in {field.name for field in fields(SupervisedLearner)}
+
+Rows = list[dict[str, str]]
 
 
-def news(articles: list[dict[str, Any]]) -> Iterator[dict[str, str]]:
+def news(articles: Sequence[dict[str, Any]]) -> Iterator[dict[str, str]]:
     """Yield articles with their topic, one word, as answer."""
     for article in articles:
         yield {"prompt": f"{article['text'].strip()}\nTopic:", "completion": f" {WORDS[article['label_name']]}"}
 
 
-def dialogues(articles: list[dict[str, Any]]) -> Iterator[dict[str, str]]:
+def dialogues(articles: Sequence[dict[str, Any]]) -> Iterator[dict[str, str]]:
     """Yield dialogues of two questions, about 200 tokens, of which the last answer is learned."""
     texts = [" ".join(article["text"].partition("Text:")[2].split()) for article in articles]
     for number in range(0, len(texts) - 2, 3):
@@ -62,7 +66,7 @@ def dialogues(articles: list[dict[str, Any]]) -> Iterator[dict[str, str]]:
         yield {"prompt": prompt, "completion": f" {' '.join(second)}"}
 
 
-ROWS: dict[str, Callable[[list[dict[str, Any]]], Iterator[dict[str, str]]]] = {"news": news, "dialogues": dialogues}
+MADE: dict[str, Callable[[Sequence[dict[str, Any]]], Iterator[dict[str, str]]]] = {"news": news, "dialogues": dialogues}
 
 
 class InTurns(Listener):
@@ -82,29 +86,38 @@ class InTurns(Listener):
         """Say nothing: what is printed is part of the turns."""
 
 
-def load(folder: Path) -> tuple[Task, Model, SupervisedLearner, dict[str, Any]]:
-    """Return what a comparison's folder says is trained, and how."""
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Return a comparison's plan, whose number of threads is used from now on."""
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     torch.set_num_threads(plan["n_threads"])
+    return plan
+
+
+def turns_of(plan: dict[str, Any]) -> Turns:
+    """Return the turns of a side; a block ends when the GPU has done it."""
+    return Turns(plan["block"], torch.cuda.synchronize) if plan["device"] == "cuda" else Turns(plan["block"])
+
+
+def memory(plan: dict[str, Any]) -> dict[str, int]:
+    """Return the largest memory on a GPU, as it is told at the end; nothing on a CPU."""
+    return {"peak_memory_bytes": torch.cuda.max_memory_allocated()} if plan["device"] == "cuda" else {}
+
+
+def load(folder: Path, plan: dict[str, Any]) -> tuple[Task, Model]:
+    """Return the task and the model of a comparison."""
     rows = [json.loads(line) for line in (folder / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
-    task = Task(plan["data"], "prompt", rows, rows[:1])
-    model = load_model(ModelConfig(name=plan["model"], chat="never", adapter=AdapterConfig(rank=16)), [task])
-    learner = SupervisedLearner(
-        epochs=1, batch_size=plan["batch_size"], learning_rate=LEARNING_RATE, precision=plan["precision"],
-        group_by_length=True,
-    )  # fmt: skip
-    return task, model, learner, plan
+    task = Task("rows", "prompt", rows, rows[:1])
+    config = ModelConfig(plan["model"], AdapterConfig(rank=16), dtype=plan["dtype"], chat="never")
+    return task, load_model(config, [task])
 
 
-def prepare(folder: Path, shared: Path, plan: dict[str, Any]) -> dict[str, Any]:
-    """Write a comparison's plan, rows (as texts, and as ids in the order of the batches) and adapter; return its size."""
-    articles = parquet.read_table(shared / "cl15" / "agnews" / "train.parquet").to_pylist()
+def prepare(folder: Path, rows: Rows, plan: dict[str, Any]) -> dict[str, Any]:
+    """Write a comparison's plan, rows (as texts, and as ids in batch order) and adapter; return its size."""
     n_rows = plan["n_steps"] * plan["batch_size"]
-    made = list(ROWS[plan["data"]](articles))
-    rows = [made[number % len(made)] for number in range(n_rows)]
+    rows = [rows[number % len(rows)] for number in range(n_rows)]
     (folder / "plan.json").write_text(json.dumps({**plan, "learning_rate": LEARNING_RATE}), encoding="utf-8")
     (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    task, model, _, _ = load(folder)
+    task, model = load(folder, plan)
     model.network.save_pretrained(folder / "adapter")
     encoded = EncodedMixture(Mixture.of(task), model.objective)
     n_tokens = n_targets = n_padded = 0
@@ -121,30 +134,39 @@ def prepare(folder: Path, shared: Path, plan: dict[str, Any]) -> dict[str, Any]:
     return {name: number / n_rows for name, number in sizes.items()}
 
 
-def ours(folder: Path) -> None:
+def ours(folder: Path, **options: Any) -> None:
     """Train the way users do, in turns."""
-    task, model, learner, plan = load(folder)
-    listener = InTurns(Turns(plan["block"]))
-    accelerator = start_accelerator(precision=learner.precision, device="cpu")
+    plan = read_plan(folder)
+    task, model = load(folder, plan)
+    learner = SupervisedLearner(
+        epochs=1, batch_size=plan["batch_size"], learning_rate=LEARNING_RATE, precision=plan["precision"],
+        group_by_length=True, **options,
+    )  # fmt: skip
+    listener = InTurns(turns_of(plan))
+    accelerator = start_accelerator(precision=learner.precision, device=plan["device"])
     Run(model, learner, [], accelerator, tasks={task.name: task}, listener=listener).learn(task)
-    listener.turns.end(losses=listener.losses)
+    listener.turns.end(losses=listener.losses, **memory(plan))
+
+
+def ours_packed(folder: Path) -> None:
+    """Train with several rows in one sequence."""
+    ours(folder, packing=True)
 
 
 def by_hand(folder: Path) -> None:
     """Train with a plain loop that computes logits where a target is, in turns."""
-    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    torch.set_num_threads(plan["n_threads"])
-    network = AutoPeftModelForCausalLM.from_pretrained(
-        folder / "adapter", is_trainable=True, dtype=torch.float32
-    ).train()
+    plan = read_plan(folder)
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[plan["dtype"]]
+    network = AutoPeftModelForCausalLM.from_pretrained(folder / "adapter", is_trainable=True, dtype=dtype)
+    network = network.to(plan["device"]).train()
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=True)
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
-    losses, turns = [], Turns(plan["block"])
+    losses, turns = [], turns_of(plan)
     turns.begin()
     for start in range(0, len(rows), plan["batch_size"]):
-        ids, wanted, mask = padded(rows[start : start + plan["batch_size"]])
-        with torch.autocast("cpu", torch.bfloat16, enabled=plan["precision"] == "bf16"):
+        ids, wanted, mask = (part.to(plan["device"]) for part in padded(rows[start : start + plan["batch_size"]]))
+        with torch.autocast(plan["device"], torch.bfloat16, enabled=plan["precision"] == "bf16"):
             loss = loss_at_targets(network, ids, wanted, mask)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -152,7 +174,7 @@ def by_hand(folder: Path) -> None:
         optimizer.zero_grad()
         losses.append(loss.item())
         turns.step()
-    turns.end(losses=losses)
+    turns.end(losses=losses, **memory(plan))
 
 
 def padded(rows: list[dict[str, list[int]]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -172,45 +194,50 @@ def loss_at_targets(network: nn.Module, ids: torch.Tensor, wanted: torch.Tensor,
     return F.cross_entropy(logits[counted].float(), ids[:, places + 1][counted])
 
 
-def measure(plan: dict[str, Any], shared: Path, peer: str | None) -> dict[str, Any]:
-    """Return the rows a second of each side, their ratios over blocks in turns, memory and losses."""
+SIDES: dict[str, Callable[[Path], None]] = {"ours": ours, "by_hand": by_hand, "ours_packed": ours_packed}
+
+
+def measure(plan: dict[str, Any], rows: Rows, peer: str | None, sides: Sequence[str]) -> dict[str, Any]:
+    """Return the rows a second of each side, their ratios over blocks in turns, memory and losses.
+
+    Args:
+        plan: model, dtype, precision, device, n_threads, batch_size, block (steps in a turn), n_steps (in all).
+        peer: python with TRL, which then is a side too.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sizes = prepare(folder, shared, plan)
+        sizes = prepare(folder, rows, plan)
         environment = {**os.environ, "OMP_NUM_THREADS": str(plan["n_threads"]), "HF_HUB_OFFLINE": "1"}
-        commands = {side: [sys.executable, __file__, "--side", side, str(folder)] for side in SIDES}
+        commands = {side: [sys.executable, __file__, "--side", side, str(folder)] for side in sides}
         if peer:
             commands["trl"] = [peer, str(Path(__file__).with_name("sft_worker.py")), str(folder)]
-        sides = {side: Worker(command, environment) for side, command in commands.items()}
-        taken: dict[str, list[float]] = {side: [] for side in sides}
-        order = list(sides)
+        workers = {side: Worker(command, environment) for side, command in commands.items()}
+        for worker in workers.values():
+            worker.ready()
+        taken: dict[str, list[float]] = {side: [] for side in workers}
+        order = list(workers)
         for number in range(plan["n_steps"] // plan["block"]):
             order = order[1:] + order[:1]
             for side in order:
-                said = sides[side].turn()
+                said = workers[side].turn()
                 taken[side] += [said["wall_s"]] if number else []  # the first block warms up
-        ends = {side: worker.end() for side, worker in sides.items()}
+        ends = {side: worker.end() for side, worker in workers.items()}
     return {"sizes": sizes, **compare(plan, taken, ends)}
 
 
 def compare(plan: dict[str, Any], taken: dict[str, list[float]], ends: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the numbers of a comparison. taken: seconds a block, by side. ends: losses and memory, by side."""
-    times = {side: np.array(of_side) for side, of_side in taken.items()}
-    n_rows, own = plan["block"] * plan["batch_size"], times["ours"]
-    found: dict[str, Any] = {"rows_per_s": {}, "times_as_fast_as": {}, "memory_of": {}, "loss": {}}
-    for side, seconds in times.items():
-        found["rows_per_s"][side] = float(n_rows / np.median(seconds))
-        found["loss"][side] = {"first": ends[side]["losses"][0], "last": ends[side]["losses"][-1]}
-        found["memory_of"][side] = ends[side]["peak_memory_bytes"]
-        if side != "ours":
-            bar = BARS[side][plan["data"]]
-            ratio = median_with_interval(seconds / own)
-            found["times_as_fast_as"][side] = {**ratio, "bar": bar, "met": ratio["median"] >= bar}
-            check_same(side, found["loss"]["ours"], found["loss"][side])
-    if "trl" in times:
-        share = found["memory_of"]["ours"] / found["memory_of"]["trl"]
-        found["memory_of_trl"] = {"share": share, "bar": MEMORY_BAR, "met": share <= MEMORY_BAR}
-    return found
+    n_rows, times = plan["block"] * plan["batch_size"], {side: np.array(of_side) for side, of_side in taken.items()}
+    losses = {side: {"first": end["losses"][0], "last": end["losses"][-1]} for side, end in ends.items()}
+    others = [side for side in times if side != "ours"]
+    for side in others:
+        check_same(side, losses["ours"], losses[side])
+    return {
+        "rows_per_s": {side: float(n_rows / np.median(seconds)) for side, seconds in times.items()},
+        "times_as_fast_as": {side: median_with_interval(times[side] / times["ours"]) for side in others},
+        "memory_bytes": {side: end["peak_memory_bytes"] for side, end in ends.items()},
+        "loss": losses,
+    }
 
 
 def check_same(side: str, own: dict[str, float], other: dict[str, float]) -> None:
@@ -220,18 +247,24 @@ def check_same(side: str, own: dict[str, float], other: dict[str, float]) -> Non
             raise SystemExit(f"{side}: {place} loss {other[place]:.4f}, ours {own[place]:.4f}: the comparison is void")
 
 
+def judge(found: dict[str, Any], data: str) -> None:
+    """Add the bars to a comparison, and whether they are met."""
+    for side, ratio in found["times_as_fast_as"].items():
+        ratio |= {"bar": BARS[side][data], "met": ratio["median"] >= BARS[side][data]}
+    if "trl" in found["memory_bytes"]:
+        share = found["memory_bytes"]["ours"] / found["memory_bytes"]["trl"]
+        found["memory_of_trl"] = {"share": share, "bar": MEMORY_BAR, "met": share <= MEMORY_BAR}
+
+
 def tell(title: str, found: dict[str, Any]) -> None:
     """Print one comparison."""
-    rates = ", ".join(f"{side} {rate:.2f}" for side, rate in found["rows_per_s"].items())
-    print(f"{title}: rows a second: {rates}")
+    print(f"{title}: rows a second: " + ", ".join(f"{side} {rate:.2f}" for side, rate in found["rows_per_s"].items()))
     for side, ratio in found["times_as_fast_as"].items():
-        interval = f"{ratio['median']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]"
-        print(f"  beside {side}: {interval}, bar {ratio['bar']} ({'met' if ratio['met'] else 'MISSED'})")
-    memory = ", ".join(f"{side} {size / 2**20:,.0f} MiB" for side, size in found["memory_of"].items())
-    print(f"  memory: {memory}; loss: {found['loss']}", flush=True)
-
-
-SIDES = {"ours": ours, "by_hand": by_hand}
+        bar = f", bar {ratio['bar']} ({'met' if ratio['met'] else 'MISSED'})" if "bar" in ratio else ""
+        print(f"  beside {side}: {ratio['median']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}], n {ratio['n']}{bar}")
+    sizes = ", ".join(f"{side} {size / 2**20:,.0f} MiB" for side, size in found["memory_bytes"].items())
+    ends = ", ".join(f"{side} {loss['first']:.4f} to {loss['last']:.4f}" for side, loss in found["loss"].items())
+    print(f"  memory: {sizes}\n  loss: {ends}", flush=True)
 
 
 def main() -> None:
@@ -252,18 +285,21 @@ def main() -> None:
     if arguments.side:
         SIDES[arguments.side[0]](Path(arguments.side[1]))
         return
+    articles = parquet.read_table(arguments.shared / "cl15" / "agnews" / "train.parquet").to_pylist()
     numbers: dict[str, Any] = {}
     for model in arguments.models.split(","):
         for data in arguments.data.split(","):
             for n_threads in map(int, arguments.threads.split(",")):
                 plan = {
-                    "model": model, "data": data, "n_threads": n_threads, "precision": arguments.precision,
-                    "batch_size": BATCH_SIZES[data], "block": arguments.block,
+                    "model": model, "dtype": "float32", "precision": arguments.precision, "device": "cpu",
+                    "n_threads": n_threads, "batch_size": BATCH_SIZES[data], "block": arguments.block,
                     "n_steps": arguments.block * arguments.blocks,
                 }  # fmt: skip
-                title = f"{model}, {data}, {n_threads} threads"
-                numbers[title] = measure(plan, arguments.shared, arguments.peer)
-                tell(title, numbers[title])
+                found = measure(plan, list(MADE[data](articles)), arguments.peer, ("ours", "by_hand"))
+                judge(found, data)
+                title = f"{model}, {data}, {'1 thread' if n_threads == 1 else f'{n_threads} threads'}"
+                numbers[title] = found
+                tell(title, found)
     config = {"batch_sizes": BATCH_SIZES, "learning_rate": LEARNING_RATE, "precision": arguments.precision}
     config |= {"block": arguments.block, "blocks": arguments.blocks, "adapter": "LoRA 16, all linear layers"}
     write(arguments.out, config, numbers)

@@ -3,8 +3,8 @@
     python -m venv PLACE
     PLACE/bin/pip install -c constraints.txt torch==2.13.0 transformers peft accelerate datasets "trl==1.16.*"
 
-It trains on the rows of FOLDER/rows.jsonl as they come, from the adapter in FOLDER/adapter. What costs TRL time and isn't
-the work is off: logs, checkpoints, bars, gradient checkpointing. Its loss looks at the targets' positions alone anyway.
+It trains on the rows of FOLDER/rows.jsonl as they come, from the adapter in FOLDER/adapter. What costs TRL time and
+isn't the work is off: logs, checkpoints, bars, gradient checkpointing. Its loss never holds the whole logits anyway.
 """
 
 import json
@@ -55,11 +55,12 @@ def main() -> None:
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     torch.set_num_threads(plan["n_threads"])
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
-    model = AutoPeftModelForCausalLM.from_pretrained(folder / "adapter", is_trainable=True, dtype=torch.float32)
+    on_gpu, dtype = plan["device"] == "cuda", {"float32": torch.float32, "bfloat16": torch.bfloat16}[plan["dtype"]]
+    model = AutoPeftModelForCausalLM.from_pretrained(folder / "adapter", is_trainable=True, dtype=dtype)
     config = SFTConfig(
         output_dir=str(folder / "trl"), max_steps=plan["n_steps"], per_device_train_batch_size=plan["batch_size"],
         learning_rate=plan["learning_rate"], lr_scheduler_type="constant", weight_decay=0.0, max_grad_norm=1.0,
-        optim="adamw_torch_fused", bf16=plan["precision"] == "bf16", fp16=False, use_cpu=True,
+        optim="adamw_torch_fused", bf16=plan["precision"] == "bf16", fp16=False, use_cpu=not on_gpu,
         train_sampling_strategy="sequential", completion_only_loss=True, packing=False, max_length=None,
         gradient_checkpointing=False, logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True,
         dataloader_pin_memory=False,
@@ -70,10 +71,12 @@ def main() -> None:
         train_dataset=Dataset.from_list(rows),
         processing_class=AutoTokenizer.from_pretrained(model.peft_config["default"].base_model_name_or_path),
     )
-    trainer.losses, turns = [], Turns(plan["block"])
+    trainer.losses = []
+    turns = Turns(plan["block"], torch.cuda.synchronize) if on_gpu else Turns(plan["block"])
     trainer.add_callback(InTurns(turns))
     trainer.train()
-    turns.end(losses=[loss.item() for loss in trainer.losses])
+    memory = {"peak_memory_bytes": torch.cuda.max_memory_allocated()} if on_gpu else {}
+    turns.end(losses=[loss.item() for loss in trainer.losses], **memory)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Programs that work in turns, so that what else the machine does meets all of them: each takes a block of steps when it
-is told to, and tells how long that took. Only the standard library: peers run it in environments of their own."""
+"""Programs that work in turns, so that what else the machine does meets all of them: each takes a block of steps when
+it is told to, and tells how long that took. Only the standard library: peers run it in environments of their own."""
 
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ class Turns:
     """The side of one that works: calls `begin` before its first step, `step` after each, `end` after the last.
 
     It talks by lines on standard input and output, so nothing else may be printed there.
+
+    Args:
+        n_steps: in a block. finish: what a block's time ends with, such as waiting for a GPU.
     """
 
-    def __init__(self, n_steps: int):
-        self.n_steps, self.n_done = n_steps, 0
+    def __init__(self, n_steps: int, finish: Callable[[], None] = lambda: None):
+        self.n_steps, self.n_done, self.finish = n_steps, 0, finish
         self._started = (0.0, 0.0)
 
     def begin(self) -> None:
@@ -28,13 +32,14 @@ class Turns:
         """Count a step. After the last one of a block tell what it took, and wait for the next turn."""
         self.n_done += 1
         if self.n_done % self.n_steps == 0:
+            self.finish()
             wall_s, cpu_s = time.perf_counter() - self._started[0], time.process_time() - self._started[1]
             self._tell({"wall_s": wall_s, "cpu_s": cpu_s})
             self._wait()
 
     def end(self, **facts: Any) -> None:
-        """Tell what there is to tell at the end, and the largest memory this process has had."""
-        self._tell({**facts, "peak_memory_bytes": peak_memory_bytes()})
+        """Tell what there is to tell at the end, and the largest memory this process has had, unless that is told."""
+        self._tell({"peak_memory_bytes": peak_memory_bytes(), **facts})
 
     def _tell(self, said: dict[str, Any]) -> None:
         print(json.dumps(said), file=sys.__stdout__, flush=True)
@@ -51,7 +56,10 @@ class Worker:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment
         )
-        self.heard()  # that it's ready
+
+    def ready(self) -> None:
+        """Wait until it is about to take its first step; it gets there meanwhile, beside others."""
+        self.heard()
 
     def turn(self) -> dict[str, Any]:
         """Let it take a block of steps, and return what it says of it."""
