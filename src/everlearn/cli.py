@@ -146,7 +146,9 @@ def compare(
 @app.command()
 def advise(
     stream: Annotated[list[str], typer.Option(help="A recipe; data files or folders (repeat it); or a stream's name.")],
-    model: Annotated[str | None, typer.Option(help="pocket, a folder, a hub id, mlp (default: pocket).")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="pocket, smollm2, a folder, a GGUF file, a hub id, mlp (default: pocket).")
+    ] = None,
     budget: Annotated[str, typer.Option(help="How long it may take: 90s, 10m, 1h.")] = "10m",
     strategies: Annotated[list[str] | None, typer.Option(help="What to try: replay,ewc,replay+ewc.")] = None,
     out: Out = Path("runs/advise"),

@@ -27,7 +27,9 @@ def add_home_commands(app: typer.Typer) -> None:
 
 def init(
     home: HomeFolder,
-    model: Annotated[str | None, typer.Option(help="pocket, a folder, or a hub id (default: pocket).")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="pocket, smollm2, a folder, a GGUF file, or a hub id (default: pocket).")
+    ] = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML with model:, learner:, strategies:.")] = None,
     adapter: Annotated[str | None, typer.Option(help="lora, or full for all weights.")] = None,
     rank: Annotated[int | None, typer.Option(help="Of the LoRA.")] = None,

@@ -19,7 +19,9 @@ def add_online_command(app: typer.Typer) -> None:
 def online(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe (YAML); the options change it.")] = None,
     out: Annotated[Path, typer.Option(help="Folder that the results go to.")] = Path("runs/online"),
-    model: Annotated[str | None, typer.Option(help="pocket, a folder, a hub id (default: pocket)")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="pocket, smollm2, a folder, a GGUF file, a hub id (default: pocket)")
+    ] = None,
     episodes: Annotated[int | None, typer.Option(help="Problems to learn from (default: 80)")] = None,
     eval_tasks: Annotated[int | None, typer.Option(help="Held-out problems (default: 200)")] = None,
     eval_interval: Annotated[int | None, typer.Option(help="Episodes between two scorings (default: 20)")] = None,

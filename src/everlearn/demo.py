@@ -27,6 +27,7 @@ SETTING: dict[str, Any] = {
         "warmup": 0.1,
         "precision": "bf16",
         "early_stopping": False,
+        "group_by_length": False,
     },
 }
 RUNS: dict[str, list[Any]] = {

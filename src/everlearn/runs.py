@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 class Listener:
     """Is told how a run goes on; the base only passes on notes. `everlearn.report.progress` draws bars."""
 
+    def encoding(self, task: Task, done: int, n_rows: int) -> None:
+        """`done` of the rows that a task will be learned from were turned into tokens."""
+
     def training(self, task: Task, n_steps: int, done: int) -> None:
         """A task of `n_steps` optimizer steps begins; `done` of them are done (after a resume)."""
 
@@ -234,6 +237,12 @@ class Run:
         What it kept of the weights is older than what these tasks made of them, and must not undo it.
         """
         return self.learned[self.took_part.get(strategy.name, 0) :]
+
+    def encoding(self, task: Task, done: int, n_rows: int) -> None:
+        """Tell how many rows were encoded; stop there when a pause was asked for. What is saved lacks nothing then."""
+        self.listener.encoding(task, done, n_rows)
+        if self.pause_requested and self.world_size == 1:  # several processes stop together, after a step
+            raise Paused(str(self.folder))
 
     def after_step(self, task: Task, learner_state: Callable[[], dict[str, Any]]) -> None:
         """Save in mid-task when it is due, or when a pause was asked for; then stop."""

@@ -110,10 +110,10 @@ def save_state(folder: Path, tensors: Mapping[str, torch.Tensor], values: Mappin
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
             save_file(dict(tensors), aside / TENSORS)
-            _fsync_file(aside / TENSORS)
+            fsync_file(aside / TENSORS)
             content = {"sha256": file_sha256(aside / TENSORS), "values": values}
             (aside / VALUES).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-            _fsync_file(aside / VALUES)
+            fsync_file(aside / VALUES)
             fsync_folder(aside)
             os.rename(aside, folder)
             fsync_folder(folder.parent)
@@ -168,7 +168,7 @@ def save_named(folder: Path, suffix: str, write: Callable[[Path], None]) -> str:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write(aside)
-            _fsync_file(aside)
+            fsync_file(aside)
             name = file_sha256(aside) + suffix
             os.replace(aside, folder / name)
             fsync_folder(folder)
@@ -317,7 +317,8 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fsync_file(path: Path) -> None:
+def fsync_file(path: Path) -> None:
+    """Make what is in a file durable."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 

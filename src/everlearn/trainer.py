@@ -68,10 +68,10 @@ class ContinualTrainer:
     """Teaches one model task after task.
 
     Args:
-        model: `pocket`, a folder, a hub id, a ModelConfig or its mapping; or a model that is loaded, trained in place:
-            a plain `nn.Module` (all weights), a model of transformers (as by its name: LoRA) or a peft model (its own
-            adapter). What is frozen in it stays so, and costs no strategy anything; so do submodules in evaluation mode
-            (a frozen BatchNorm), where the module itself is in training mode.
+        model: `pocket`, `smollm2`, a folder, a GGUF file, a hub id, a ModelConfig or its mapping; or a model that is
+            loaded, trained in place: a plain `nn.Module` (all weights), a model of transformers (as by its name: LoRA)
+            or a peft model (its own adapter). What is frozen in it stays so, and costs no strategy anything; so do
+            submodules in evaluation mode (a frozen BatchNorm), where the module itself is in training mode.
         strategies: names, mappings with a name and options, or strategy objects.
         learner: options of the supervised learner, such as {"epochs": 5, "batch_size": 16}.
         config: the same in another spelling: {"optimizer": {"type": "adam", "lr": 0.001},

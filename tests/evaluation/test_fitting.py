@@ -84,7 +84,7 @@ def test_long_text_falls_into_examples_that_together_hold_everything(causal):
     assert IGNORED not in features[0]["labels"]
     examples = objective.in_examples(task)
     assert len(examples.train) == len(features)
-    assert objective.encode(examples.train, examples) == [{**f, "row": i} for i, f in enumerate(features)]
+    assert list(objective.encode(examples.train, examples)) == [{**f, "row": i} for i, f in enumerate(features)]
     assert "".join(row["text"] for row in examples.train[: len(of_long)]) == LONG
     fit = fit_of(causal, task)
     assert fit.counts["train"] == {"n": 2, "n_cut": 0, "n_examples": len(features)}

@@ -12,9 +12,9 @@ from everlearn.evaluation.generate import generate_greedily
 from everlearn.evaluation.score import is_right, metric_names, score_task
 from everlearn.evaluation.stats import jackknife_interval, range_of
 from everlearn.learners.devices import start_accelerator
+from everlearn.models.adapters import language_model
 from everlearn.models.causal import CausalObjective
 from everlearn.models.load import load_model
-from everlearn.models.prompts import language_model
 from everlearn.types import Task, TensorRows
 from support.chat import chat_tokenizer, turns
 from support.runs import make_bench, weights

@@ -37,7 +37,7 @@ def test_changed_base_is_refused(llama: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"is not the one that this home was made with\. Got \['model\.safetensors'\]"):
         check_unchanged(config, fingerprint)
     shutil.rmtree(folder)
-    with pytest.raises(ModelError, match=r"if they moved, write their folder into model\.name"):
+    with pytest.raises(ModelError, match=r"if they moved, write their path into model\.name"):
         check_unchanged(config, fingerprint)
 
 

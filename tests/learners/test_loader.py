@@ -104,7 +104,7 @@ def test_rows_of_like_length_share_a_step():
 
     def spread(by_length):
         steps = rows_of_steps(plan_epoch(encoded, BatchPlan(4, 2, by_length), (0,)))
-        lengths = [[encoded.length_of(*address) for address in step] for step in steps]
+        lengths = [[encoded.lengths[row] for _, row in step] for step in steps]
         return sum(max(step) - min(step) for step in lengths)
 
     assert spread(True) < 0.5 * spread(False)
@@ -170,7 +170,7 @@ def test_worker_processes_draw_by_the_seed():
 class Plain:
     """An objective that hands tensors through."""
 
-    def encode(self, rows, task):
+    def encode(self, rows, task, told=None):
         return rows
 
     def take(self, features, indices):
@@ -233,7 +233,11 @@ def test_rows_on_disk_make_the_same_batches(tmp_path):
     one, other = in_memory.__getitems__(addresses), on_disk.__getitems__(addresses)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert [on_disk.length_of(1, row) for row in range(12)] == [in_memory.length_of(1, row) for row in range(12)]
+    first, second = (
+        EncodedMixture(Mixture((Group((Examples(second, rows),)),)), objective())
+        for rows in (second.train, open_rows(stored, tmp_path))
+    )
+    assert first.lengths.tolist() == second.lengths.tolist()
     ((batch,),) = load_steps(on_disk, [[addresses]], workers=1)
     assert torch.equal(batch["input_ids"], one["input_ids"])
 
@@ -252,3 +256,73 @@ def test_a_loader_s_batches_are_the_micro_batches_and_other_groups_follow_its_ro
     assert (n_task_steps(encoded, plan, 4), plan_epoch(encoded, plan, (0, 7))) == (8, steps)
     (first,), *_ = load_steps(encoded, steps[1:])
     assert torch.equal(first["x"][:2], task.train.x[[5, 9]])
+
+
+def rows_of_lengths(lengths, ratio=0.0):
+    """Return a mixture whose first rows have these lengths in tokens."""
+    rows = [{"prompt": "x" * (length - 3), "completion": "y"} for length in lengths]
+    other = prompt_task(1, n_train=7)
+    own = Group((Examples(replace(other, train=rows), rows),))
+    return EncodedMixture(Mixture((own, Group((Examples(other, other.train),), ratio))), objective())
+
+
+@pytest.mark.parametrize("group_by_length", [False, True, "auto"])
+@pytest.mark.parametrize("ratio", [0.0, 0.3])
+def test_batches_by_tokens_hold_their_budget_each_row_once_and_the_steps_of_any_accumulation(group_by_length, ratio):
+    lengths = [4 + (7 * i) % 50 for i in range(300)]
+    encoded = rows_of_lengths(lengths, ratio)
+    once, split = BatchPlan(16, 1, group_by_length, 256), BatchPlan(16, 4, group_by_length, 64)
+    for epoch in range(2):
+        steps, in_four = (plan_epoch(encoded, plan, (0,), epoch) for plan in (once, split))
+        assert [sorted(own(rows)) for rows in rows_of_steps(steps)] == [sorted(own(r)) for r in rows_of_steps(in_four)]
+        assert sorted(row for rows in rows_of_steps(steps) for row in own(rows)) == list(range(300))
+        for plan, planned in ((once, steps), (split, in_four)):
+            for micro in (own(rows) for step in planned for rows in step):
+                assert len(micro) * max(lengths[row] for row in micro) <= plan.tokens
+        n_mixed = sum(len(rows) - len(own(rows)) for rows in rows_of_steps(steps))
+        assert abs(n_mixed - 300 * ratio) <= 1
+    assert n_task_steps(encoded, once, 2, (0,)) == sum(len(plan_epoch(encoded, once, (0,), e)) for e in range(2))
+    assert plan_epoch(encoded, once, (0,), 1) == steps != plan_epoch(encoded, once, (0,), 0)
+
+
+def own(rows):
+    return [row for group, row in rows if group == 0]
+
+
+def test_rows_longer_than_the_budget_are_alone():
+    encoded = rows_of_lengths([10, 60, 10, 40, 10])
+    micro = [sorted(own(rows)) for step in plan_epoch(encoded, BatchPlan(16, 1, True, 30), (0,)) for rows in step]
+    assert sorted(micro) == [[0, 2, 4], [1], [3]]
+    (step,) = plan_epoch(rows_of_lengths([20, 40, 20]), BatchPlan(16, 4, True, 30), (0,))
+    assert sorted(own(rows) for rows in step) == [[0], [1], [2]], "alone, though a step has room for all"
+
+
+def test_sorted_batches_by_tokens_waste_less():
+    encoded = rows_of_lengths([4 + (7 * i) % 50 for i in range(400)])
+
+    def padding(by_length):
+        steps = plan_epoch(encoded, BatchPlan(16, 1, by_length, 200), (0,))
+        lengths = [[encoded.lengths[row] for _, row in step] for step in rows_of_steps(steps)]
+        return sum(len(step) * max(step) - sum(step) for step in lengths)
+
+    assert padding(True) < 0.3 * padding(False)
+
+
+def test_rows_are_sorted_by_themselves_where_lengths_differ_and_steps_are_many():
+    plan = BatchPlan(4, 2, "auto")
+    unlike, alike = [5 + 30 * (i % 2) for i in range(64)], [20 + i % 2 for i in range(64)]
+    assert rows_of_lengths(unlike).sorts(plan)
+    assert not rows_of_lengths(alike).sorts(plan)
+    assert not rows_of_lengths(unlike[:63]).sorts(plan), "fewer than 8 steps"
+    assert not rows_of_lengths(unlike[:63]).sorts(replace(plan, group_by_length=False))
+    assert rows_of_lengths(alike).sorts(replace(plan, group_by_length=True))
+    assert rows_of_lengths(unlike).sorts(BatchPlan(16, 1, "auto", 160))
+    assert not rows_of_lengths(unlike).sorts(BatchPlan(16, 2, "auto", 160)), "8 rows of 20 tokens and 8 steps, halved"
+    assert not EncodedMixture(Mixture.of(tensor_task(0)), Plain()).sorts(BatchPlan(1, 1, "auto"))
+
+
+def test_encoding_is_told_of_all_parts():
+    first, second, told = prompt_task(0, n_train=5), prompt_task(1, n_train=3), []
+    groups = (Group((Examples(first, first.train),)), Group((Examples(second, second.train),)))
+    EncodedMixture(Mixture(groups), objective(), lambda done, n_rows: told.append((done, n_rows)))
+    assert told == [(5, 8), (8, 8)]

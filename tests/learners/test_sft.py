@@ -255,6 +255,68 @@ def test_a_pause_saves_and_stops_at_the_next_step(plain, tmp_path):
     assert_same(weights(whole), weights(plain.learn(plain.run(folder=tmp_path))))
 
 
+def test_a_pause_while_rows_are_encoded_stops_before_the_task(llama, bert, tmp_path):
+    bench = make_bench("causal_lora", llama, bert)
+    whole = bench.learn(bench.run())
+
+    class Asking(Listener):
+        def encoding(self, task, done, n_rows):
+            assert done == n_rows == len(task.train)
+            run.pause_requested = task is bench.tasks[1]
+
+        def training(self, task, n_steps, done):
+            assert task is bench.tasks[0]
+
+    run = bench.run(folder=tmp_path, listener=Asking())
+    with pytest.raises(Paused):
+        bench.learn(run)
+    assert_same(weights(whole), weights(bench.learn(bench.run(folder=tmp_path))))
+
+
+BY_TOKENS = {"batch_size": 16, "batch_tokens": 60, "group_by_length": True, "epochs": 3, "schedule": "linear"}
+
+
+def test_batches_by_tokens_are_planned_exactly_and_resumed_bit_for_bit(llama, bert, tmp_path):
+    bench, planned = make_bench("causal_lora", llama, bert, dropout=0.3), []
+
+    class Watching(Losses):
+        def training(self, task, n_steps, done):
+            planned.append(n_steps)
+
+    losses = Watching()
+    whole = bench.learn(bench.run(["replay"], listener=losses, **BY_TOKENS))
+    assert sum(planned) == len(losses.taken)
+    for moment in (4, planned[0] + 2):
+        folder = tmp_path / str(moment)
+        with pytest.raises(Stopped):
+            bench.learn(bench.run(["replay"], folder=folder, every_steps=1, listener=StopAfter(moment), **BY_TOKENS))
+        resumed = bench.learn(bench.run(["replay"], folder=folder, every_steps=1, **BY_TOKENS))
+        assert_same(weights(whole), weights(resumed))
+
+
+def test_batches_by_tokens_are_the_same_step_at_any_accumulation(llama, bert):
+    bench = make_bench("causal_lora", llama, bert)
+    options = {**BY_TOKENS, "optimizer": "sgd", "epochs": 1}
+    once = bench.learn(bench.run(**{**options, "batch_tokens": 120}), upto=1)
+    split = bench.learn(bench.run(**options, accumulation=2), upto=1)
+    assert_same(weights(once), weights(split), tolerance=1e-6)
+
+
+def test_rows_longer_than_the_budget_are_told(llama, bert):
+    bench, losses = make_bench("causal_lora", llama, bert), Losses()
+    bench.learn(bench.run(listener=losses, batch_size=16, batch_tokens=5, epochs=1), upto=1)
+    n = len(bench.tasks[0].train)
+    assert len(losses.taken) == n
+    assert any(f"{n} of {n} rows are longer than 5 tokens" in note for note in losses.notes)
+
+
+def test_batches_by_tokens_need_tokens_and_no_size(plain):
+    with pytest.raises(ConfigError, match=r"learner\.batch_size: batch_tokens stands in its place. Got 8"):
+        SupervisedLearner(batch_size=8, batch_tokens=512)
+    with pytest.raises(ConfigError, match=r"learner\.batch_tokens: the rows of task .* are no tokens"):
+        plain.run(batch_size=16, batch_tokens=512).learn(plain.tasks[0])
+
+
 def test_gradient_checkpointing_changes_nothing(llama, bert):
     bench = make_bench("causal_lora", llama, bert)
     assert_same(
@@ -321,7 +383,7 @@ def test_cost_counts_tokens_and_steps(llama, bert):
     ("name", "value"),
     [("epochs", 0), ("batch_size", 0), ("accumulation", 0), ("learning_rate", 0), ("optimizer", "lion"), ("warmup", 2),
      ("schedule", "step"), ("clip", 0), ("precision", "fp8"), ("weight_decay", -1), ("patience", 0), ("momentum", 1.5),
-     ("betas", (0.9, 1.0)), ("delta", -1)],
+     ("betas", (0.9, 1.0)), ("delta", -1), ("batch_tokens", 0), ("group_by_length", "yes")],
 )  # fmt: skip
 def test_options_out_of_range(name, value):
     with pytest.raises(ConfigError, match=rf"learner\.{name}"):

@@ -1,3 +1,4 @@
+import random
 import re
 
 import pytest
@@ -37,6 +38,30 @@ def test_ids_are_those_of_the_template_itself_and_targets_begin_where_it_asks(te
     assert targets == whole[len(asked) :]
     assert ids.count(tokenizer.bos_token_id) <= 1
     assert tokenizer.convert_tokens_to_ids(ENDS[template]) in targets
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_conversation_tokenized_once_has_the_ids_of_its_prompt_and_of_the_whole(template):
+    chat, draw = ChatFormat.of(chat_tokenizer(template)), random.Random(0)
+    pieces = ["a", " b", "\n", "\n\n", "  ", "é", "🙂", "<|im_end|>", "[INST]", "<eos>", "<think>x</think>", "."]
+    contents = ["".join(draw.choices(pieces, k=draw.randint(1, 6))) + "c" for _ in range(160)]
+    texts = [chat.texts(turns(*contents[low : low + 4])) for low in range(0, 160, 4)]
+    for (prompt, answer), told in zip(texts, chat.encode(texts), strict=True):
+        whole, asked = chat.ids(prompt + answer), chat.ids(prompt)
+        wanted = whole if whole[: len(asked)] == asked else asked + chat.ids(answer)
+        assert told.ids[: len(wanted)] == wanted
+        assert told.n_asked == len(asked)
+
+
+def test_of_a_prompt_only_what_follows_its_last_mark_is_tokenized_again():
+    chat, seen = ChatFormat.of(chat_tokenizer("chatml")), []
+    texts = [chat.texts(turns(f"{i}+1?", f"{i + 1}")) for i in range(5)]
+    tokenizer = chat.tokenizer
+    counting = ChatFormat(lambda text, **options: seen.append(text) or tokenizer(text, **options), chat.end_id)
+    vars(counting)["_marks"] = chat._marks
+    vars(counting.tokenizer).update(eos_token_id=tokenizer.eos_token_id)
+    counting.encode(texts)
+    assert seen == [[prompt + answer for prompt, answer in texts], "<|im_start|>assistant\n"]
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

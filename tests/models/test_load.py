@@ -62,7 +62,7 @@ def test_a_module_is_trained_in_place():
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "nobody/no-such-model"])
 def test_a_model_that_is_not_there(name):
-    with pytest.raises(ModelError, match=r"can't be loaded .*a folder with config\.json and safetensors") as caught:
+    with pytest.raises(ModelError, match=r"can't be loaded .*A folder with config\.json and safetensors") as caught:
         load_model(ModelConfig(name), [prompt_task(0)])
     assert "\n" not in str(caught.value)
 

@@ -1,5 +1,5 @@
 from everlearn.models.load import POCKET, ModelConfig
-from everlearn.models.origin import base_folder, differing_files, is_plain, origin_of
+from everlearn.models.origin import differing_files, is_plain, origin_of, place_of
 
 
 def test_a_folder_s_files_are_hashed_and_plain_modules_have_none(llama, monkeypatch):
@@ -7,7 +7,7 @@ def test_a_folder_s_files_are_hashed_and_plain_modules_have_none(llama, monkeypa
     assert {"config.json", "model.safetensors"} <= set(files)
     assert all(len(sha256) == 64 for sha256 in files.values())
     assert origin_of(ModelConfig("mlp")) == origin_of(ModelConfig("package.module:build")) == {}
-    assert base_folder(POCKET).is_dir()
+    assert place_of(POCKET).is_dir()
 
 
 def test_a_folder_with_a_colon_in_its_name_is_no_plain_module(tmp_path):

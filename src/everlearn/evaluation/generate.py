@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, LogitsProcessor
 
+from everlearn.models.adapters import language_model
 from everlearn.models.causal import CausalObjective
-from everlearn.models.prompts import language_model
 
 
 def generate_greedily(

@@ -73,7 +73,7 @@ def _by_hooks(
     try:
         with torch.enable_grad():
             found = scalars(batch, list(range(n_rows)))
-            if any(inputs.shape[0] != n_rows for inputs, _ in tap.calls):
+            if not all(has_rows(inputs, batch) for inputs, _ in tap.calls):
                 return False
             for i, scalar in enumerate(found):
                 scalar.backward(retain_graph=i < len(found) - 1)
@@ -83,6 +83,16 @@ def _by_hooks(
         for parameter in parameters.values():
             parameter.requires_grad_(True)
     return True
+
+
+def has_rows(inputs: torch.Tensor, batch: Batch) -> bool:
+    """Tell whether the first dimension of a layer's inputs is that of the batch, its rows.
+
+    Where every token may be a target a layer of [n, width] reads tokens end to end, were there as many as rows.
+    """
+    if "labels" in batch and "input_ids" in batch and batch["labels"].shape == batch["input_ids"].shape:
+        return inputs.ndim > 2 and len(inputs) == len(batch["labels"])
+    return len(inputs) == len(next(iter(batch.values())))
 
 
 class Tap:

@@ -5,32 +5,35 @@ from dataclasses import replace
 
 from everlearn.errors import ConfigError, ModelError, describe
 from everlearn.models.chat import give_template, wraps
+from everlearn.models.gguf import PACKAGED
 from everlearn.models.load import POCKET, ModelConfig, load_tokenizer, with_template
-from everlearn.models.origin import COMMIT, base_folder, commit_of, differing_files, fingerprint_of, is_plain
+from everlearn.models.origin import COMMIT, commit_of, differing_files, fingerprint_of, is_plain, place_of
 
 
 def settle(config: ModelConfig) -> tuple[ModelConfig, dict[str, str]]:
     """Return the config with the model's place made exact and `chat` decided, and the model's fingerprint.
 
-    A folder's path becomes absolute and its fingerprint is the SHA-256 of each file that a model is loaded from; a hub
-    id is pinned to the commit that its revision stands for now.
+    A path becomes absolute and its fingerprint is the SHA-256 of each file that the model is loaded from (of a GGUF
+    file its own, not those it is converted into); a hub id is pinned to the commit that its revision stands for now.
 
     Raises:
         ModelError: if there is no such model. ConfigError: if it is a plain module.
     Cost: reads a local model once.
     """
-    folder = base_folder(config.name)
-    if folder is None:
+    place = place_of(config.name)
+    if place is None:
         if is_plain(config.name):
             way_out = "Use ContinualTrainer for plain modules"
             raise ConfigError(describe("model.name", "a home keeps language models", config.name, way_out))
         commit = commit_of(config)
         return with_chat_settled(replace(config, revision=commit)), {COMMIT: commit}
-    name = config.name if config.name == POCKET else str(folder.resolve())
-    fingerprint = fingerprint_of(folder)
+    named = config.name == POCKET or config.name in PACKAGED
+    absolute = place.resolve() if place.is_dir() else place.absolute()  # a GGUF file's link may lead to another name
+    name = config.name if named else str(absolute)
+    fingerprint = fingerprint_of(place)
     if not fingerprint:
-        way_out = "Name a folder with config.json and safetensors, a hub id, or pocket"
-        raise ModelError(describe(f"model {config.name!r}", "no model is in the folder", str(folder), way_out))
+        way_out = "Name a folder with config.json and safetensors, a GGUF file, a hub id, smollm2, or pocket"
+        raise ModelError(describe(f"model {config.name!r}", "no model is in the folder", str(place), way_out))
     return with_chat_settled(replace(config, name=name)), fingerprint
 
 
@@ -55,11 +58,11 @@ def check_unchanged(config: ModelConfig, fingerprint: Mapping[str, str]) -> None
     Raises:
         ModelError: if files are missing, new or altered. What a home learned fits only the base it was learned on.
     """
-    folder = base_folder(config.name)
     if COMMIT in fingerprint:
         return  # a commit's content can't change
-    differing = differing_files(fingerprint, fingerprint_of(folder) if folder is not None else {})
+    place = place_of(config.name)
+    differing = differing_files(fingerprint, fingerprint_of(place) if place is not None else {})
     if differing:
         where = f"base model {config.name!r}"
-        way_out = "Put the old files back; if they moved, write their folder into model.name in home.json"
+        way_out = "Put the old files back; if they moved, write their path into model.name in home.json"
         raise ModelError(describe(where, "is not the one that this home was made with", differing[:4], way_out))

@@ -85,7 +85,7 @@ class Home:
         """Make a home for a model in a new folder. Version 0 is the model as it is.
 
         Args:
-            model: `pocket`, a folder, a hub id, a ModelConfig or its mapping.
+            model: `pocket`, `smollm2`, a folder, a GGUF file, a hub id, a ModelConfig or its mapping.
             learner, strategies: the defaults for learning.
             settings: all of that and more, instead of the three.
 

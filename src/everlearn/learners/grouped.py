@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from everlearn.functional.per_example import Tap, linear_layers
+from everlearn.functional.per_example import Tap, has_rows, linear_layers
 from everlearn.learners.gradients import at_loss_scale, to_device
 from everlearn.models.objectives import Batch
 from everlearn.types import Outputs
@@ -78,8 +78,7 @@ def _by_layers(
     try:
         with torch.enable_grad():
             total = total_of(batch)
-            n_rows = max(stop for _, stop in spans.values())
-            if any(inputs.shape[0] != n_rows for inputs, _ in tap.calls):
+            if not all(has_rows(inputs, batch) for inputs, _ in tap.calls):
                 return False
             if total.requires_grad:
                 total.backward()

@@ -1,29 +1,44 @@
 """Batches of a mixture: which rows meet in which step, as a pure function of (seed, task, epoch)."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from everlearn.memory.disk import DiskRows
 from everlearn.models.objectives import Batch, Features, Objective, Samples
+from everlearn.models.tokens import TokenFeatures
 from everlearn.seeds import generator_for
 from everlearn.types import Examples, Loader, Mixture, Rows, Task
 
 WINDOW_STEPS = 50  # rows are sorted by length within windows of so many steps
+LEAST_STEPS = 8  # in an epoch, for rows to be sorted by themselves: sorted, few steps would be the same in each epoch
+UNLIKE = 2.0  # and how much longer than the row at the first decile the one at the last must be
+Micro = list[tuple[int, int]]  # (group, row) of a micro-batch
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How batches are cut. `size`: first-group rows of a micro-batch; `accumulation`: micro-batches in a step."""
+    """How batches are cut.
+
+    Attributes:
+        size: first-group rows of a micro-batch.
+        accumulation: micro-batches in a step.
+        group_by_length: whether rows of like length share a step; "auto": see `EncodedMixture.sorts`.
+        tokens: first-group tokens of a micro-batch, padding included, in place of `size`. A step then has the rows that
+            fit `tokens` times `accumulation`, in as many micro-batches as they need; longer rows are alone.
+    """
 
     size: int
     accumulation: int
-    group_by_length: bool
+    group_by_length: bool | str
+    tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,13 +100,15 @@ class MixedIn:
 class EncodedMixture(Dataset):
     """The features of a mixture, addressed by (group, row)."""
 
-    def __init__(self, mixture: Mixture, objective: Objective):
+    def __init__(self, mixture: Mixture, objective: Objective, told: Callable[[int, int], None] | None = None):
+        """Encode the rows. told: is called now and then with the number of rows done, and of all that are to be."""
         self.objective = objective
         self.ratios = [group.ratio for group in mixture.groups]
         self.loader = next((group.loader for group in mixture.groups[:1]), None)
         self.by_row = frozenset(number for number, group in enumerate(mixture.groups) if group.by_row)
+        told = _counted(mixture, told)
         self.parts: list[list[Features]] = [
-            [_features(objective, part) for part in group.parts if len(part)] for group in mixture.groups
+            [_features(objective, part, told) for part in group.parts if len(part)] for group in mixture.groups
         ]
         if self.loader is not None:
             self.parts[0] = [LoaderFeatures(self.loader)]
@@ -107,11 +124,30 @@ class EncodedMixture(Dataset):
         starts = [(i + 0.5) / len(found) if len(found) > 1 else 0.0 for i in range(len(found))]
         return [MixedIn(group, self.ratios[group], start) for group, start in zip(found, starts, strict=True)]
 
-    def length_of(self, group: int, row: int) -> int:
-        """Return the number of tokens of a row, 1 for tensors."""
-        part, row = self._place(group, row)
-        features = self.parts[group][part][row]
-        return len(features["input_ids"]) if isinstance(features, dict) and "input_ids" in features else 1
+    @cached_property
+    def lengths(self) -> np.ndarray | None:
+        """How many tokens each row of the first group has [n_rows], int64; None where rows aren't tokens."""
+        parts = [_lengths(features) for features in self.parts[0]]
+        return None if any(part is None for part in parts) else np.concatenate([np.zeros(0, np.int64), *parts])
+
+    def sorts(self, plan: BatchPlan) -> bool:
+        """Return whether rows of like length are to share a step.
+
+        `auto`: where rows are tokens, the longest tenth is more than twice as long as the shortest, and there are
+        enough steps.
+        """
+        if plan.group_by_length != "auto" or not self.sizes[0]:
+            return plan.group_by_length is True
+        if self.lengths is None or self.sizes[0] < LEAST_STEPS * self.rows_of_step(plan):
+            return False
+        shortest, longest = np.quantile(self.lengths, (0.1, 0.9))
+        return bool(longest > UNLIKE * shortest)
+
+    def rows_of_step(self, plan: BatchPlan) -> int:
+        """Return how many rows of the first group a step has; about how many, where they are counted by tokens."""
+        if plan.tokens is None:
+            return plan.size * plan.accumulation
+        return max(1, round(plan.tokens * plan.accumulation / self.lengths.mean()))
 
     def __getitems__(self, addresses: list[tuple[int, int]]) -> Batch:
         """Fetch and collate the rows at (group, row); DataLoader calls this once a batch."""
@@ -142,21 +178,22 @@ class EncodedMixture(Dataset):
 
 def plan_epoch(
     mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...], epoch: int = 0
-) -> list[list[list[tuple[int, int]]]]:
+) -> list[list[Micro]]:
     """Return an epoch's steps, each a list of micro-batches, each a list of (group, row).
 
-    The rows of step k are the same for 4 micro-batches of 2 and 1 of 8. Groups after the first are dealt out in
-    shuffled passes, `ratio` rows for each row of the first group; what is left of a row goes over to the next epoch.
-    Where a data loader of the user's draws the first group's rows, its batches are the micro-batches.
+    The rows of step k are the same for 4 micro-batches of 2 and 1 of 8, and for 4 of 256 tokens and 1 of 1024. Groups
+    after the first are dealt out in shuffled passes, `ratio` rows for each row of the first group; what is left of a
+    row goes over to the next epoch. Where a data loader of the user's draws the first group's rows, its batches are the
+    micro-batches.
     """
     seed_parts = (*seed_parts, epoch)
-    micro_batches = _first_group(mixture, plan, seed_parts)
     extra = [(each, endless_rows(each.group, mixture.sizes[each.group], seed_parts)) for each in mixture.mixed_in()]
-    now = epoch * sum(map(len, micro_batches))
+    first_group = _first_group(mixture, plan, seed_parts)
+    now = epoch * sum(len(own) for micro_batches in first_group for own in micro_batches)
     steps = []
-    for start in range(0, len(micro_batches), plan.accumulation):
+    for micro_batches in first_group:
         step = []
-        for own in micro_batches[start : start + plan.accumulation]:
+        for own in micro_batches:
             rows = [(0, row) for row in own]
             done, now = now, now + len(rows)
             for each, rows_of_group in extra:
@@ -166,16 +203,21 @@ def plan_epoch(
     return steps
 
 
-def n_task_steps(mixture: EncodedMixture, plan: BatchPlan, n_epochs: int) -> int:
-    """Return the number of optimizer steps in all epochs."""
+def n_task_steps(mixture: EncodedMixture, plan: BatchPlan, n_epochs: int, seed_parts: tuple[Any, ...] = ()) -> int:
+    """Return the number of optimizer steps in all epochs.
+
+    Cost: of batches by tokens about 1 second per million rows and epoch, for each epoch is cut to be counted.
+    """
     if mixture.loader is not None:
         return sum(-(-len(mixture.loader.batches(epoch)) // plan.accumulation) for epoch in range(n_epochs))
+    if plan.tokens is not None:
+        return sum(len(_steps_of_rows(mixture, plan, (*seed_parts, epoch))) for epoch in range(n_epochs))
     return -(-mixture.sizes[0] // (plan.size * plan.accumulation)) * n_epochs
 
 
 def load_steps(
     mixture: EncodedMixture,
-    steps: list[list[list[tuple[int, int]]]],
+    steps: list[list[Micro]],
     *,
     rank: int = 0,
     world_size: int = 1,
@@ -220,28 +262,52 @@ def feature_batches(
             yield indices, objective.collate(objective.take(features, indices))
 
 
-def _first_group(mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]) -> list[list[int]]:
-    """Return the first group's rows of each micro-batch of the epoch."""
+def _first_group(mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]) -> list[list[list[int]]]:
+    """Return the first group's rows of each micro-batch of each step of the epoch."""
     if mixture.loader is not None:
-        return mixture.loader.batches(seed_parts[-1])
-    order = _epoch_order(mixture, plan, seed_parts)
-    return [order[low : low + plan.size] for low in range(0, len(order), plan.size)]
+        micro_batches = mixture.loader.batches(seed_parts[-1])
+        return [micro_batches[low : low + plan.accumulation] for low in range(0, len(micro_batches), plan.accumulation)]
+    steps = _steps_of_rows(mixture, plan, seed_parts)
+    if plan.tokens is not None:
+        return [list(_cut(step, mixture.lengths, plan.tokens)) for step in steps]
+    return [[step[low : low + plan.size] for low in range(0, len(step), plan.size)] for step in steps]
 
 
-def _epoch_order(mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]) -> list[int]:
+def _steps_of_rows(mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]) -> list[list[int]]:
+    """Return the first group's rows of each step of the epoch."""
     generator = generator_for(*seed_parts, "order")
     order = torch.randperm(mixture.sizes[0], generator=generator).tolist()
-    if not plan.group_by_length:
-        return order
-    step_size = plan.size * plan.accumulation
-    window = step_size * WINDOW_STEPS
-    blocks = []
+    sorts, step_size = mixture.sorts(plan), (mixture.rows_of_step(plan) if order else 1)
+    steps: list[list[int]] = []
+    window = step_size * WINDOW_STEPS if sorts else max(1, len(order))
     for start in range(0, len(order), window):
-        rows = sorted(order[start : start + window], key=lambda row: mixture.length_of(0, row))
-        blocks += [rows[low : low + step_size] for low in range(0, len(rows), step_size)]
-    whole, rest = [b for b in blocks if len(b) == step_size], [b for b in blocks if len(b) < step_size]
-    shuffled = [whole[i] for i in torch.randperm(len(whole), generator=generator).tolist()]
-    return [row for block in shuffled + rest for row in block]
+        rows = order[start : start + window]
+        if sorts and mixture.lengths is not None:
+            rows = [rows[i] for i in np.argsort(mixture.lengths[rows], kind="stable").tolist()]
+        if plan.tokens is not None:
+            steps += _cut(rows, mixture.lengths, plan.tokens * plan.accumulation)
+        else:
+            steps += [rows[low : low + step_size] for low in range(0, len(rows), step_size)]
+    if not sorts:
+        return steps
+    # where rows are counted, the steps that a window's end leaves short come last, so that the others stay whole
+    short = [step for step in steps if len(step) < step_size] if plan.tokens is None else []
+    whole = [step for step in steps if len(step) == step_size] if plan.tokens is None else steps
+    return [whole[i] for i in torch.randperm(len(whole), generator=generator).tolist()] + short
+
+
+def _cut(rows: list[int], lengths: np.ndarray, n_tokens: int) -> Iterator[list[int]]:
+    """Cut rows, in their order, into lists that padded have at most `n_tokens`; a row that is longer is alone."""
+    taken: list[int] = []
+    longest = 0
+    for row, length in zip(rows, lengths[rows].tolist(), strict=True):
+        if taken and (len(taken) + 1) * max(longest, length) > n_tokens:
+            yield taken
+            taken, longest = [], 0
+        taken.append(row)
+        longest = max(longest, length)
+    if taken:
+        yield taken
 
 
 def endless_rows(group: int, size: int, seed_parts: tuple[Any, ...]) -> Iterator[tuple[int, int]]:
@@ -252,10 +318,38 @@ def endless_rows(group: int, size: int, seed_parts: tuple[Any, ...]) -> Iterator
             yield group, row
 
 
-def _features(objective: Objective, part: Examples) -> Features:
+def _features(objective: Objective, part: Examples, told: Callable[[int], None] | None) -> Features:
     if isinstance(part.rows, DiskRows):
         return LazyFeatures(objective, part.rows, part.task)
-    return objective.encode(part.rows, part.task)
+    return objective.encode(part.rows, part.task, told)
+
+
+def _counted(mixture: Mixture, told: Callable[[int, int], None] | None) -> Callable[[int], None] | None:
+    """Return what is to be called with the number of rows that were encoded since it was called last."""
+    if told is None:
+        return None
+    parts = [part for group in mixture.groups for part in group.parts]
+    n_rows, done = sum(len(part) for part in parts if not isinstance(part.rows, DiskRows)), 0
+
+    def count(n_more: int) -> None:
+        nonlocal done
+        done += n_more
+        told(done, n_rows)
+
+    return count
+
+
+def _lengths(features: Features) -> np.ndarray | None:
+    """Return how many tokens each example has, None where examples aren't tokens."""
+    if isinstance(features, TokenFeatures):
+        return features.lengths
+    if isinstance(features, LazyFeatures):
+        return _lengths(features.objective.encode(features.rows, features.task))
+    if isinstance(features, LoaderFeatures):
+        return None
+    if not isinstance(features[0], dict) or "input_ids" not in features[0]:
+        return None
+    return np.array([len(feature["input_ids"]) for feature in features])
 
 
 def _as_is(batch: Batch) -> Batch:

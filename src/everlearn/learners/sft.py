@@ -3,6 +3,7 @@
 import time
 import warnings
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -57,6 +58,8 @@ class SupervisedLearner:
     Args:
         epochs: passes over the task's rows, at most.
         batch_size: rows in a micro-batch, over all processes; replayed rows come on top.
+        batch_tokens: in its place, tokens in a micro-batch, padding included (rows times the longest of them), over all
+            processes; replayed rows come on top. A row that is longer is a micro-batch of its own.
         accumulation: micro-batches in an optimizer step. 4 of 2 rows give the gradient of 1 of 8: targets weigh alike.
         learning_rate: at its peak; `schedule` (constant, linear or cosine to 0) follows `warmup`, a share of the steps.
         backbone_scale: learning rate of all but the output layer, as a share of `learning_rate`; a slow backbone under
@@ -64,6 +67,9 @@ class SupervisedLearner:
         optimizer: adamw, adam (weight decay in the gradient) or sgd (with `momentum`).
         clip: largest gradient norm, or null.
         precision: no (the weights' own), bf16 or fp16 (mixed).
+        group_by_length: whether rows of like length share a step, which saves padding; auto: where they differ by more
+            than 2x (the last decile of their lengths over the first) and an epoch has 8 steps or more. Rows are sorted
+            within windows of 50 steps, the steps come in random order.
         train_on: of a conversation: last, the last answer, or all, every turn of the assistant.
         early_stopping: stop when the score on the task's validation rows hasn't risen by `delta` for `patience` epochs,
             not before `min_epochs`, and go back to the weights of the best epoch, also where all epochs were run. While
@@ -86,13 +92,14 @@ class SupervisedLearner:
     clip: float | None = 1.0
     precision: str = "no"
     gradient_checkpointing: bool = False
-    group_by_length: bool = False
+    group_by_length: bool | str = "auto"
     early_stopping: bool = True
     patience: int = 3
     min_epochs: int = 1
     delta: float = 0.001
     workers: int = 0
     train_on: str = "last"
+    batch_tokens: int | None = None
 
     traits: ClassVar[tuple[str, ...]] = ()  # what a method may be unsuited for, beside the model's
 
@@ -103,6 +110,15 @@ class SupervisedLearner:
         check_choice("learner.train_on", self.train_on, TRAIN_ON)
         for name in ("epochs", "batch_size", "accumulation", "patience", "min_epochs"):
             check_number(f"learner.{name}", getattr(self, name), low=1)
+        if not isinstance(self.group_by_length, bool):
+            check_choice("learner.group_by_length", self.group_by_length, ("auto",))
+        if self.batch_tokens is not None:
+            check_number("learner.batch_tokens", self.batch_tokens, low=1)
+            if self.batch_size != SupervisedLearner.batch_size:
+                way_out = "Leave one of the two out"
+                raise ConfigError(
+                    describe("learner.batch_size", "batch_tokens stands in its place", self.batch_size, way_out)
+                )
         check_number("learner.learning_rate", self.learning_rate, above=0)
         check_number("learner.backbone_scale", self.backbone_scale, low=0)
         for name, high in (("warmup", 1), ("momentum", 1), ("weight_decay", float("inf")), ("delta", float("inf"))):
@@ -120,9 +136,9 @@ class SupervisedLearner:
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Train `run.model` on the mixture, from the start or from what `run.checkpoint` saved in mid-task."""
         with seeded(seed_for(run.seed, run.position, task.name, "rows")):  # a resumed run reads the same ones
-            encoded = EncodedMixture(mixture, run.model.objective)
-        plan = BatchPlan(self.batch_size, self.accumulation, self.group_by_length)
-        n_steps = n_task_steps(encoded, plan, self.epochs)
+            encoded = EncodedMixture(mixture, run.model.objective, partial(run.encoding, task))
+        plan, seed_parts = self._plan(run, task, encoded), (run.seed, run.position, task.name)
+        n_steps = n_task_steps(encoded, plan, self.epochs, seed_parts)
         step = Step(run, task, run.model.adapters.trainable(), n_steps=n_steps, by_row=encoded.by_row)
         optimizer = self._optimizer(run, list(step.params.values()))
         scheduler = get_scheduler(SCHEDULES[self.schedule], optimizer, int(self.warmup * n_steps), max(1, n_steps))
@@ -140,7 +156,6 @@ class SupervisedLearner:
         hooks = Hooks.of(run)
         run.listener.training(task, n_steps, progress.index)
         while progress.epoch < self.epochs and not progress.stopped and n_steps:
-            seed_parts = (run.seed, run.position, task.name)
             steps = plan_epoch(encoded, plan, seed_parts, progress.epoch)[progress.done :]
             batches = load_steps(
                 encoded, steps, rank=run.rank, world_size=run.world_size, workers=self.workers, pin_memory=run.on_gpu,
@@ -166,6 +181,22 @@ class SupervisedLearner:
             progress.stopped = self._should_stop(run, task, progress, best)
         go_back(run, task, progress, best, self.epochs)
         return progress
+
+    def _plan(self, run: "Run", task: Task, encoded: EncodedMixture) -> BatchPlan:
+        plan = BatchPlan(self.batch_size, self.accumulation, self.group_by_length, self.batch_tokens)
+        if plan.tokens is None:
+            return plan
+        if encoded.lengths is None:
+            way_out = "Use learner.batch_size"
+            where = "learner.batch_tokens"
+            raise ConfigError(describe(where, f"the rows of task {task.name!r} are no tokens", plan.tokens, way_out))
+        n_longer = int((encoded.lengths > plan.tokens).sum())
+        if n_longer:
+            run.note(
+                f"Task {task.name!r}: {n_longer} of {len(encoded.lengths)} rows are longer than {plan.tokens} tokens "
+                "and are each a batch of their own (learner.batch_tokens)."
+            )
+        return plan
 
     def _optimizer(self, run: "Run", parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         fused = parameters[0].device.type in ("cpu", "cuda")

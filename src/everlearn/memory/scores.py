@@ -12,13 +12,15 @@ from torch.nn import functional as F
 from everlearn.errors import ModelError, describe
 from everlearn.learners.gradients import at_loss_scale, to_device
 from everlearn.memory.selection import entropies, margins
-from everlearn.models.adapters import is_peft
+from everlearn.models.adapters import language_model
 from everlearn.models.objectives import IGNORED, Batch, item_losses, mean_loss
+from everlearn.models.positions import at_wanted, positions_to_keep
 from everlearn.seeds import seed_for
 from everlearn.streams.sampling import select_rows
 from everlearn.types import Outputs, Rows, Task
 
 if TYPE_CHECKING:
+    from everlearn.models.load import Model
     from everlearn.runs import Run
 
 SKETCH_WIDTH = 1024  # of longer gradients; a cosine is then off by about 1 / sqrt(1024) = 0.03
@@ -51,7 +53,7 @@ def row_embeddings(run: "Run", task: Task, rows: Rows, batch_size: int) -> torch
 
         def measure(batch: Batch, n: int) -> torch.Tensor:
             run.model.objective.forward(run.model.network, batch)
-            return F.normalize(_pooled(seen.pop().float(), batch, run.model.kind), dim=1)
+            return F.normalize(_pooled(run.model, seen.pop().float(), batch), dim=1)
 
         with torch.no_grad():
             return _over_batches(run, task, rows, batch_size, measure)
@@ -145,8 +147,7 @@ def _output_layer(run: "Run") -> nn.Module:
     if run.model.adapters.head is not None:
         return run.model.adapters.head
     if run.model.kind == "causal":
-        base = network.get_base_model() if is_peft(network) else network
-        found = base.get_output_embeddings()
+        found = language_model(network).get_output_embeddings()
     else:
         linear = [m for name, m in network.named_modules() if isinstance(m, nn.Linear) and ".lora_" not in name]
         found = linear[-1] if linear else None
@@ -167,11 +168,13 @@ def _watching(layer: nn.Module) -> Iterator[list[torch.Tensor]]:
         handle.remove()
 
 
-def _pooled(features: torch.Tensor, batch: Batch, kind: str) -> torch.Tensor:
-    if kind == "tensor" or features.ndim == 2:
+def _pooled(model: "Model", features: torch.Tensor, batch: Batch) -> torch.Tensor:
+    if model.kind == "causal":
+        wanted = model.objective.wanted(batch)
+        features = at_wanted(features, wanted, positions_to_keep(model.network, wanted))
+        sums = features.new_zeros(len(wanted), features.shape[1]).index_add_(0, wanted.nonzero()[:, 0], features)
+        return sums / wanted.sum(1, keepdim=True).clamp(min=1)
+    if model.kind == "tensor" or features.ndim == 2:
         return features.flatten(1)
-    labels = batch["labels"]
-    if kind == "causal":  # a position predicts the next one
-        features, labels = features[:, :-1], labels[:, 1:]
-    used = (labels != IGNORED).unsqueeze(-1)
+    used = (batch["labels"] != IGNORED).unsqueeze(-1)
     return (features * used).sum(1) / used.sum(1).clamp(min=1)

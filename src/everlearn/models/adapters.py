@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
+from transformers import PreTrainedModel
 
 from everlearn.errors import ConfigError, ModelError, describe, nearest
 from everlearn.models.heads import GrowingHead
@@ -275,3 +276,8 @@ def last_linear(network: nn.Module) -> nn.Linear | None:
 def is_peft(network: nn.Module) -> bool:
     """Tell whether the network carries peft adapters."""
     return isinstance(network, PeftModel)
+
+
+def language_model(network: nn.Module) -> PreTrainedModel:
+    """Return the transformers model, within peft's wrapper if there is one."""
+    return network.get_base_model() if is_peft(network) else network

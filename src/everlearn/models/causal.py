@@ -1,20 +1,50 @@
 """Next-token prediction: from prompts, conversations or running text to a loss at the positions with a target."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from everlearn.errors import ConfigError, StreamError, describe
 from everlearn.models.chat import NO_TEMPLATE, ChatFormat, TemplateRefusal, as_messages
-from everlearn.models.objectives import Batch, Features, at_targets, padded
+from everlearn.models.objectives import Batch, Features, padded
+from everlearn.models.positions import at_wanted, positions_to_keep
 from everlearn.models.special import padding_id, special_ids
+from everlearn.models.tokens import Span, TokenFeatures, TokenWriter
+from everlearn.streams.rows import in_chunks
 from everlearn.types import IGNORED, Outputs, Row, Rows, Task
 
 LEAST_ROOM = 32  # tokens that an answer may always have
 TEXT_TOKENS = 1024  # in an example of running text, at most
+CHUNK = 1000  # rows that go through the tokenizer together
+
+Encoded = tuple[int, list[int], list[Span]]  # row number, token ids, where the targets stand in them
+
+
+@dataclass(frozen=True, eq=False)
+class TextExamples(Sequence):
+    """The examples that long texts fall into, as rows with their text and tokens, made when one is taken."""
+
+    rows: Rows
+    features: TokenFeatures
+    tokenizer: Any
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        ids = self.features[index]["input_ids"]
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return {**self.rows[int(self.features.rows[index])], "text": text, "input_ids": ids}
 
 
 class CausalObjective:
@@ -41,36 +71,39 @@ class CausalObjective:
         self.pad_id = padding_id(tokenizer)
         self.before_forward: Callable[[Batch], None] | None = None  # is shown each batch: inputs alone hide the labels
 
-    def encode(self, rows: Rows, task: Task) -> list[dict[str, Any]]:
-        """Turn rows into features. A text that is longer than an example becomes several, one after another."""
-        return [self._feature(*pair, place) for place, pair in self._encoded(rows, task, self.train_on)]
+    def encode(self, rows: Rows, task: Task, told: Callable[[int], None] | None = None) -> TokenFeatures:
+        """Turn rows into features. A text that is longer than an example becomes several, one after another.
 
-    def encode_answers(self, rows: Rows, task: Task) -> list[dict[str, Any]]:
+        Args:
+            told: is called now and then with the number of rows done since.
+        Raises:
+            StreamError: if the chat template refuses a row.
+        """
+        return self._features(rows, task, self.train_on, told)
+
+    def encode_answers(self, rows: Rows, task: Task) -> TokenFeatures:
         """Turn rows into features to score: of a conversation the last answer alone is a target."""
-        return [self._feature(*pair, place) for place, pair in self._encoded(rows, task, "last")]
+        return self._features(rows, task, "last")
 
     def in_examples(self, task: Task) -> Task:
         """Return the task with a training row for each example: those of long texts carry their tokens, `input_ids`."""
         if task.kind != "text":
             return task
-        rows = []
-        for feature in self.encode(task.train, task):
-            row, ids = task.train[feature["row"]], feature["input_ids"]
-            rows.append({**row, "text": self.tokenizer.decode(ids, skip_special_tokens=True), "input_ids": ids})
-        return replace(task, train=rows) if len(rows) > len(task.train) else task
+        features = self.encode(task.train, task)
+        if len(features) <= len(task.train):
+            return task
+        return replace(task, train=TextExamples(task.train, features, self.tokenizer))
 
     def lengths(self, rows: Rows, task: Task) -> list[tuple[int, int]]:
         """Return how many tokens the prompt and the completion of each row have, before anything is cut."""
-        pairs = (pair for _, pair in self._encoded(rows, task, "last"))
-        return [(len(ids) - sum(targets), sum(targets)) for ids, targets in pairs]
+        encoded = ((ids, spans) for chunk in self._encoded(rows, task, "last") for _, ids, spans in chunk)
+        return [(len(ids) - n, n) for ids, spans in encoded for n in (sum(end - start for start, end in spans),)]
 
     def answer_ids(self, rows: Rows, task: Task) -> list[list[int]]:
         """Return the tokens of each row's answer, up to the one that ends it."""
-        answers = []
-        for _, (ids, targets) in self._encoded(rows, task, "last"):
-            completion = [token for token, wanted in zip(ids, targets, strict=True) if wanted]
-            answers.append(completion[: self.end_of(completion)])
-        return answers
+        encoded = ((ids, spans) for chunk in self._encoded(rows, task, "last") for _, ids, spans in chunk)
+        answers = [[token for start, end in spans for token in ids[start:end]] for ids, spans in encoded]
+        return [answer[: self.end_of(answer)] for answer in answers]
 
     def prompt_and_completion(self, row: Row) -> tuple[str, str]:
         """Return a row's two texts; those of a conversation as the tokenizer's chat template writes them."""
@@ -124,26 +157,36 @@ class CausalObjective:
         return min(max(LEAST_ROOM, longest + longest // 4), self.max_length - 1)
 
     def take(self, features: Features, indices: list[int]) -> list[dict[str, Any]]:
+        if isinstance(features, TokenFeatures):
+            return features.take(indices)
         return [features[i] for i in indices]
 
     def collate(self, picked: list[dict[str, Any]]) -> Batch:
-        lengths = [len(feature["input_ids"]) for feature in picked]
+        lengths = np.array([len(feature["input_ids"]) for feature in picked])
         batch = {
             "input_ids": padded([feature["input_ids"] for feature in picked], self.pad_id),
             "labels": padded([feature["labels"] for feature in picked], IGNORED),
         }
-        if min(lengths) < max(lengths):
-            batch["attention_mask"] = padded([[1] * length for length in lengths], 0)
+        if lengths.min() < lengths.max():
+            mask = np.arange(lengths.max()) < lengths[:, None]
+            batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
         return batch
 
     def forward(self, network: nn.Module, batch: Batch, past: Sequence[str] = ()) -> Outputs:
         if self.before_forward is not None:
             self.before_forward(batch)
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        logits = network(**inputs, use_cache=False).logits[:, :-1]
-        outputs = at_targets(logits, batch["labels"][:, 1:])
-        outputs.past = [outputs.logits] if past else []
-        return outputs
+        wanted = self.wanted(batch)
+        kept = positions_to_keep(network, wanted)
+        if kept is not None:
+            inputs["logits_to_keep"] = kept
+        logits = at_wanted(network(**inputs, use_cache=False).logits, wanted, kept)
+        owners, places = wanted.nonzero(as_tuple=True)
+        return Outputs(logits, batch["labels"][owners, places + 1], owners, [logits] if past else [])
+
+    def wanted(self, batch: Batch) -> torch.Tensor:
+        """Return the positions whose next token is a target: bool [batch, sequence]."""
+        return F.pad(batch["labels"][:, 1:] != IGNORED, (0, 1))
 
     def n_items(self, batch: Batch) -> int:
         return int(self.items_of_rows(batch).sum())
@@ -158,26 +201,43 @@ class CausalObjective:
     def _ids(self, texts: list[str]) -> list[list[int]]:
         return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
 
-    def _encoded(self, rows: Rows, task: Task, train_on: str) -> Iterator[tuple[int, tuple[list[int], list[bool]]]]:
-        """Yield (row number, (ids, whether each is a target)); a long text comes in several pieces."""
-        if task.kind == "text":
-            yield from self._texts(rows)
-        elif any(self.is_chat(row) for row in rows):
-            for place, row in enumerate(rows):
-                yield place, self._conversation(row, f"task {task.name!r}, row {place + 1}", train_on)
-        elif len(rows):
-            prompts, completions = (self._ids([row[name] for row in rows]) for name in ("prompt", "completion"))
-            for place, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-                prompt, completion = self.prefix + prompt, self._ended(completion)
-                yield place, (prompt + completion, [False] * len(prompt) + [True] * len(completion))
+    @cached_property
+    def _id_type(self) -> type[np.integer]:
+        return np.uint16 if max(self.tokenizer.get_vocab().values()) < 2**16 else np.int32
 
-    def _texts(self, rows: Rows) -> Iterator[tuple[int, tuple[list[int], list[bool]]]]:
-        plain = self._ids([row["text"] for row in rows if "input_ids" not in row])
-        others = iter(plain)
-        for place, row in enumerate(rows):
-            pieces = [row["input_ids"]] if "input_ids" in row else self._pieces(next(others))
-            for piece in pieces:
-                yield place, (list(piece), [True] * len(piece))
+    def _features(
+        self, rows: Rows, task: Task, train_on: str, told: Callable[[int], None] | None = None
+    ) -> TokenFeatures:
+        writer = TokenWriter(self._id_type)
+        for chunk in self._encoded(rows, task, train_on):
+            writer.add([(row, *self._fitted(ids, spans)) for row, ids, spans in chunk])
+            if told is not None:
+                told(chunk[-1][0] - chunk[0][0] + 1)
+        return writer.close()
+
+    def _encoded(self, rows: Rows, task: Task, train_on: str) -> Iterator[list[Encoded]]:
+        """Yield the encoded rows of one chunk after another; a long text comes in several pieces."""
+        for number, chunk in enumerate(in_chunks(rows, CHUNK)):
+            placed = list(enumerate(chunk, start=number * CHUNK))
+            if task.kind == "text":
+                yield list(self._texts(placed))
+            else:
+                chats, plain = (
+                    [(place, row) for place, row in placed if self.is_chat(row) == wanted] for wanted in (True, False)
+                )
+                yield sorted([*self._conversations(chats, task, train_on), *self._pairs(plain)], key=itemgetter(0))
+
+    def _pairs(self, placed: list[tuple[int, Row]]) -> Iterator[Encoded]:
+        prompts, completions = (self._ids([row[name] for _, row in placed]) for name in ("prompt", "completion"))
+        for (place, _), prompt, completion in zip(placed, prompts, completions, strict=True):
+            ids = self.prefix + prompt + self._ended(completion)
+            yield place, ids, [(len(self.prefix) + len(prompt), len(ids))]
+
+    def _texts(self, placed: list[tuple[int, Row]]) -> Iterator[Encoded]:
+        others = iter(self._ids([row["text"] for _, row in placed if "input_ids" not in row]))
+        for place, row in placed:
+            for piece in [row["input_ids"]] if "input_ids" in row else self._pieces(next(others)):
+                yield place, list(piece), [(0, len(piece))]
 
     def _pieces(self, ids: list[int]) -> list[list[int]]:
         """Cut a text into examples that together hold each of its tokens once as a target.
@@ -194,9 +254,26 @@ class CausalObjective:
             done += size - len(begin)
         return pieces
 
-    def _conversation(self, row: Row, where: str, train_on: str) -> tuple[list[int], list[bool]]:
+    def _conversations(self, placed: list[tuple[int, Row]], task: Task, train_on: str) -> list[Encoded]:
+        texts = []
+        for place, row in placed:
+            with self._naming(task, place, row) as chat:
+                texts.append(chat.texts(as_messages(row), row.get("tools")))
+        encoded = []
+        for (place, row), told in zip(placed, self.format.encode(texts) if texts else (), strict=True):
+            spans = [(told.n_asked, len(told.ids))]
+            if train_on == "all":
+                with self._naming(task, place, row) as chat:
+                    spans = [*chat.earlier_spans(as_messages(row), row.get("tools"), told), *spans]
+            encoded.append((place, told.ids, spans))
+        return encoded
+
+    @contextmanager
+    def _naming(self, task: Task, place: int, row: Row) -> Iterator[ChatFormat]:
+        """Give the chat format; say which row it refuses."""
+        where = f"task {task.name!r}, row {place + 1}"
         try:
-            return self._format(row, where).encode(as_messages(row), row.get("tools"), train_on)
+            yield self._format(row, where)
         except TemplateRefusal as error:
             way_out = "Mend the messages, or use a model whose template takes them"
             what = f"the model's chat template refuses it ({error})"
@@ -218,13 +295,12 @@ class CausalObjective:
         begin = self.prefix if prompt[: len(self.prefix)] == self.prefix and length > len(self.prefix) else []
         return begin + prompt[len(prompt) - length + len(begin) :]
 
-    def _feature(self, ids: list[int], targets: list[bool], row: int) -> dict[str, Any]:
+    def _fitted(self, ids: list[int], spans: list[Span]) -> tuple[list[int], list[Span]]:
         """Return an example of at most `max_length` tokens: too long, it loses the prompt's start, then its own end."""
-        if len(ids) > self.max_length:
-            first = targets.index(True)
-            n_prompt = max(self.max_length - (len(ids) - first), min(first, len(self.prefix) + 1))
-            kept = [*self._cut(ids[:first], n_prompt), *ids[first:]]
-            targets = [*targets[first - n_prompt : first], *targets[first:]]
-            ids, targets = kept[: self.max_length], targets[: self.max_length]
-        labels = [token if wanted else IGNORED for token, wanted in zip(ids, targets, strict=True)]
-        return {"input_ids": ids, "labels": labels, "row": row}
+        if len(ids) <= self.max_length:
+            return ids, spans
+        first = spans[0][0]
+        n_prompt = max(self.max_length - (len(ids) - first), min(first, len(self.prefix) + 1))
+        kept = [*self._cut(ids[:first], n_prompt), *ids[first:]][: self.max_length]
+        moved = ((start - first + n_prompt, min(end - first + n_prompt, self.max_length)) for start, end in spans)
+        return kept, [(start, end) for start, end in moved if start < end]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ CHATML = (
 )
 _MARK = re.compile(r"<\|[^<>|\s]+\|>|<(?:start|end)_of_turn>")
 _THOUGHT_ENDS = "</think>"
+_MOST_TAILS = 100  # ends of prompts whose ids are kept
 _PROBE = "xyzzy"  # a content that no template writes by itself
 
 Message = Mapping[str, Any]
@@ -88,29 +90,39 @@ class ChatFormat:
             raise TemplateRefusal("the answer can't be found in what it writes, so it can't be told from the prompt")
         return prompt, whole[place:]
 
-    def encode(self, messages: Sequence[Message], tools: Any, train_on: str) -> tuple[list[int], list[bool]]:
-        """Return the ids of a conversation, and which of them the assistant is to write.
+    def encode(self, texts: Sequence[tuple[str, str]]) -> list["Told"]:
+        """Return the ids of conversations, given as `texts` returns them: what is asked, and what is to be written.
 
         The ids are those of `apply_chat_template(messages)`; where the prompt that is served is no beginning of them,
         those of that prompt and of the answer after it.
 
-        Raises:
-            TemplateRefusal: if the template refuses the messages, or with `all` writes earlier turns in another way
-                once there are later ones.
+        Cost: each conversation goes through a fast tokenizer once, and so do the few distinct words that stand between
+        the last mark of a prompt and the answer; without marks, or with a slow tokenizer, its prompt once more.
         """
-        prompt, answer = self.texts(messages, tools)
-        asked = self.ids(prompt)
-        ids = self.ids(prompt + answer)
-        if ids[: len(asked)] != asked:
-            ids = asked + self.ids(answer)
-        if self.end_id is None and self.tokenizer.eos_token_id is not None and ids[-1] != self.tokenizer.eos_token_id:
-            ids = [*ids, self.tokenizer.eos_token_id]  # else nothing would teach when to stop
-        written = [place >= len(asked) for place in range(len(ids))]
-        for turn in range(1, len(messages) - 1) if train_on == "all" else ():
-            if messages[turn]["role"] == "assistant":
-                start, end = self._span(messages, tools, turn, ids)
-                written[start:end] = [True] * (end - start)
-        return ids, written
+        wholes = [prompt + answer for prompt, answer in texts]
+        encoded = self.tokenizer(wholes, add_special_tokens=False, verbose=False)
+        encodings = encoded.encodings or [None] * len(wholes)
+        found = []
+        for (prompt, answer), ids, encoding in zip(texts, encoded["input_ids"], encodings, strict=True):
+            n_asked = self._n_asked(prompt, ids, encoding)
+            if n_asked is None:
+                asked, encoding = self.ids(prompt), None
+                ids, n_asked = asked + self.ids(answer), len(asked)
+            eos = self.tokenizer.eos_token_id
+            if self.end_id is None and eos is not None and ids[-1] != eos:
+                ids = [*ids, eos]  # else nothing would teach when to stop
+            found.append(Told(prompt + answer, ids, n_asked, encoding))
+        return found
+
+    def earlier_spans(self, messages: Sequence[Message], tools: Any, told: "Told") -> list[tuple[int, int]]:
+        """Return where the assistant's turns before the last one stand in the ids.
+
+        Raises:
+            TemplateRefusal: if the template refuses the messages, or writes earlier turns in another way once there are
+                later ones.
+        """
+        turns = range(1, len(messages) - 1)
+        return [self._span(messages, tools, turn, told) for turn in turns if messages[turn]["role"] == "assistant"]
 
     def ids(self, text: str) -> list[int]:
         """Return the ids of a text that the template wrote: its special tokens stand in it already."""
@@ -125,19 +137,80 @@ class ChatFormat:
             text = text.removeprefix(self.before).strip()
         return text.removesuffix(self.after).strip() if self.after else text
 
-    def _span(self, messages: Sequence[Message], tools: Any, turn: int, ids: list[int]) -> tuple[int, int]:
+    def _span(self, messages: Sequence[Message], tools: Any, turn: int, told: "Told") -> tuple[int, int]:
         """Return where the ids of an earlier turn of the assistant begin and end."""
-        asked = self.ids(self.render(messages[:turn], tools, asks=True))
-        if ids[: len(asked)] == asked:
-            if self.end_id is not None and self.end_id in ids[len(asked) :]:
-                return len(asked), ids.index(self.end_id, len(asked)) + 1
-            answered = self.ids(self.render(messages[: turn + 1], tools))
-            if ids[: len(answered)] == answered:
-                return len(asked), len(answered)
+        asked = self._n_asked_of(self.render(messages[:turn], tools, asks=True), told)
+        if asked is not None:
+            if self.end_id is not None and self.end_id in told.ids[asked:]:
+                return asked, told.ids.index(self.end_id, asked) + 1
+            answered = self._n_asked_of(self.render(messages[: turn + 1], tools), told)
+            if answered is not None:
+                return asked, answered
         raise TemplateRefusal(
             f"it writes message {turn + 1} otherwise than it did when that was the answer; train on the last answers "
             "only, learner.train_on: last"
         )
+
+    def _n_asked_of(self, prompt: str, told: "Told") -> int | None:
+        return self._n_asked(prompt, told.ids, told.encoding if told.text.startswith(prompt) else None)
+
+    def _n_asked(self, prompt: str, ids: list[int], encoding: Any) -> int | None:
+        """Return how many ids of a conversation are those of a prompt, None if it doesn't begin with the prompt's.
+
+        A mark parts a text: what stands before it has the same ids whatever follows. So of a prompt only what it has
+        from its last mark on is encoded anew, mostly the same words in all rows.
+
+        Args:
+            encoding: of the whole text, which begins with the prompt's; None where it isn't known.
+        """
+        mark = None if encoding is None else self._last_mark(prompt, ids, encoding)
+        if mark is not None:
+            place, start = mark
+            tail = self._tail(prompt[start:])
+            if ids[place : place + len(tail)] == tail:
+                return place + len(tail)
+        asked = self.ids(prompt)
+        return len(asked) if ids[: len(asked)] == asked else None
+
+    def _last_mark(self, prompt: str, ids: list[int], encoding: Any) -> tuple[int, int] | None:
+        """Return the place of a prompt's last mark among the ids, and where its characters begin; None without one."""
+        characters = range(len(prompt) - 1, -1, -1)
+        last = next((at for at in map(encoding.char_to_token, characters) if at is not None), -1)
+        for place in range(last, -1, -1):
+            if ids[place] in self._marks:
+                start, end = encoding.token_to_chars(place)
+                return (place, start) if end <= len(prompt) else None
+        return None
+
+    def _tail(self, text: str) -> list[int]:
+        if text not in self._tails:
+            if len(self._tails) >= _MOST_TAILS:
+                self._tails.clear()
+            self._tails[text] = self.ids(text)
+        return self._tails[text]
+
+    @cached_property
+    def _marks(self) -> frozenset[int]:
+        """The ids that are found in a text before anything else is done to it."""
+        return frozenset(token for token, mark in self.tokenizer.added_tokens_decoder.items() if not mark.normalized)
+
+    @cached_property
+    def _tails(self) -> dict[str, list[int]]:
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """A conversation as tokens.
+
+    n_asked: how many of the ids are what the model is asked; the rest is its answer. encoding: the tokenizer's own,
+    which knows the characters of each token, None where the ids were put together of two texts.
+    """
+
+    text: str
+    ids: list[int]
+    n_asked: int
+    encoding: Any
 
 
 def as_messages(row: Row) -> list[Message]:

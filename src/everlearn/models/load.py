@@ -17,7 +17,6 @@ from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
 )
-from transformers.utils import logging as hf_logging
 
 from everlearn.errors import ConfigError, ModelError, check_choice, check_number, describe
 from everlearn.models.adapters import Adapters, is_peft
@@ -29,6 +28,7 @@ from everlearn.models.heads import install_head
 from everlearn.models.objectives import ClassifyObjective, Objective, TagObjective, TensorObjective
 from everlearn.models.plain import build_plain
 from everlearn.models.prompts import prompts_of
+from everlearn.models.quiet import quiet
 from everlearn.models.soft import SOFT
 from everlearn.models.special import check_together, padding_id
 from everlearn.seeds import seed_for
@@ -85,7 +85,8 @@ class ModelConfig:
     """Which model, and how it is loaded.
 
     Args:
-        name: `pocket`, a local folder, a hub id; `mlp`, or `package.module:function` for a plain module.
+        name: `pocket`, `smollm2`, a local folder, a GGUF file, a hub id; `mlp`, or `package.module:function` for a
+            plain module.
         head: for classification: task (a head per task) or shared (one head that grows with new labels).
         dtype: of the loaded weights. quantization: 4bit or 8bit through bitsandbytes, on a GPU.
         safetensors_only: refuse checkpoints that are pickles. trust_remote_code: run code that comes with the model.
@@ -201,12 +202,13 @@ def load_model(config: ModelConfig | Given | nn.Module, tasks: Sequence[Task], s
         return _plain(network, config, tasks, seed)
     if given is not None:
         check_given(given, kind)
-    tokenizer = load_tokenizer(config) if given is None else tokenizer_of(given)
+    path = config.name if given is not None else _path(config.name)
+    tokenizer = _tokenizer(config, path) if given is None else tokenizer_of(given)
     auto, missing, marks = AUTO[kind], [], []
     if kind == "causal" and config.chat_template is not None:
         marks = give_template(tokenizer, config.chat_template)
     if given is None:
-        network, missing = _network(auto, config, _path(config.name), seed)
+        network, missing = _network(auto, config, path, seed)
     else:
         network = given.network
     new_tokens = tokenizer.convert_tokens_to_ids(marks)
@@ -224,7 +226,7 @@ def load_model(config: ModelConfig | Given | nn.Module, tasks: Sequence[Task], s
         adapters = Adapters(network, head, config.head, fresh)
         objective = (ClassifyObjective if kind == "classify" else TagObjective)(tokenizer, adapters, max_length)
     own = "full" if is_peft(network) else "lora"  # of a peft model its own adapter: all that it left trainable
-    _add_adapter(adapters, config.adapter or AdapterConfig(own), kind, _path(config.name), seed, new_tokens)
+    _add_adapter(adapters, config.adapter or AdapterConfig(own), kind, path, seed, new_tokens)
     return Model(config.name, kind, adapters, objective, tokenizer)
 
 
@@ -255,11 +257,14 @@ def load_tokenizer(config: ModelConfig) -> Any:
     Raises:
         ModelError: if there is none, or it can't be loaded.
     """
-    path = _path(config.name)
+    return _tokenizer(config, _path(config.name))
+
+
+def _tokenizer(config: ModelConfig, path: str) -> Any:
     tokenizer = _load(config.name, AutoTokenizer.from_pretrained, path, **_source(config))
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes where there are no files of one
         way_out = "Save the model's tokenizer beside its weights"
-        raise ModelError(describe(f"model {config.name!r}", "has no tokenizer", str(path), way_out))
+        raise ModelError(describe(f"model {config.name!r}", "has no tokenizer", path, way_out))
     return tokenizer
 
 
@@ -350,25 +355,12 @@ def _load(name: str, loader: Callable[..., Any], path: str, **options: Any) -> A
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         known = (
-            "a folder with config.json and safetensors, a hub id (needs a network; HF_TOKEN for a gated one), or pocket"
+            "A folder with config.json and safetensors, a GGUF file, a hub id (needs a network; HF_TOKEN for a gated "
+            "one), smollm2, or pocket"
         )
         if Path(path).exists():
             known = "See the reason; a checkpoint of pickles needs model.safetensors_only: false"
         raise ModelError(describe(f"model {name!r}", f"can't be loaded ({reason})", path, known)) from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' bars, and its report on missing heads: the heads are everlearn's own."""
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()
 
 
 def _make_room(network: nn.Module, new_tokens: list[int], seed: int) -> None:

@@ -51,8 +51,11 @@ Features = Sequence[Any]
 class Objective(Protocol):
     """How one kind of network learns from rows."""
 
-    def encode(self, rows: Rows, task: Task) -> Features:
-        """Turn rows into features: token ids and labels as lists of int, or tensors."""
+    def encode(self, rows: Rows, task: Task, told: Callable[[int], None] | None = None) -> Features:
+        """Turn rows into features: token ids and labels, or tensors.
+
+        told: where it takes long, is called now and then with the number of rows done since.
+        """
         ...
 
     def encode_answers(self, rows: Rows, task: Task) -> Features:
@@ -189,7 +192,7 @@ class _LabelledObjective:
 class ClassifyObjective(_LabelledObjective):
     """One label for a text, or for a pair of texts."""
 
-    def encode(self, rows: Rows, task: Task) -> list[dict[str, Any]]:
+    def encode(self, rows: Rows, task: Task, told: Callable[[int], None] | None = None) -> list[dict[str, Any]]:
         encoded, ids = self._tokens(rows, truncation=True, max_length=self.max_length), self._label_ids(task)
         return [
             {
@@ -212,7 +215,7 @@ class TagObjective(_LabelledObjective):
     A feature's `read` holds the words that have a target within the context; the others are never answered.
     """
 
-    def encode(self, rows: Rows, task: Task) -> list[dict[str, Any]]:
+    def encode(self, rows: Rows, task: Task, told: Callable[[int], None] | None = None) -> list[dict[str, Any]]:
         encoded, ids = self._tokens(rows, truncation=True, max_length=self.max_length), self._label_ids(task)
         features = []
         for i, row in enumerate(rows):
@@ -243,7 +246,7 @@ class TensorObjective:
     def __init__(self, adapters: Adapters):
         self.adapters = adapters
 
-    def encode(self, rows: Rows, task: Task) -> Features:
+    def encode(self, rows: Rows, task: Task, told: Callable[[int], None] | None = None) -> Features:
         if not isinstance(rows, TensorRows):
             return [Samples([(row["x"], row["y"])], task.loader.collate) for row in rows]
         x, y = rows.x, rows.y

@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers.utils.hub import cached_file
 
 from everlearn.errors import ModelError, describe
+from everlearn.models.gguf import gguf_of, source_files
 from everlearn.models.load import POCKET, ModelConfig
 from everlearn.state import file_sha256
 
@@ -18,39 +19,45 @@ _FILES = (
 
 
 def origin_of(config: ModelConfig) -> dict[str, str]:
-    """Return the fingerprint of a model: of a folder's files, a hub id's commit, or nothing for a plain module.
+    """Return the fingerprint of a model: of its files, a hub id's commit, or nothing for a plain module.
 
     Raises:
-        ModelError: if a hub id can't be found.
+        ModelError: if it can't be found.
     Cost: reads a local model once.
     """
     if is_plain(config.name):
         return {}
-    folder = base_folder(config.name)
-    return {COMMIT: commit_of(config)} if folder is None else fingerprint_of(folder)
+    place = place_of(config.name)
+    return {COMMIT: commit_of(config)} if place is None else fingerprint_of(place)
 
 
 def is_plain(name: str) -> bool:
     """Tell whether a model's name stands for a plain module."""
-    return name == "mlp" or (":" in name and not Path(name).expanduser().is_dir())
+    return name == "mlp" or (":" in name and not Path(name).expanduser().exists())
 
 
-def base_folder(name: str) -> Path | None:
-    """Return the folder of the pocket model or of a local one, or None for a hub id."""
+def place_of(name: str) -> Path | None:
+    """Return the folder of the pocket model or of a local one, the GGUF file that a name stands for, None for a hub id.
+
+    Raises:
+        ModelError: if a GGUF file, or the package that holds it, is missing.
+    """
     if name == POCKET:
         return Path(str(resources.files("everlearn.models"))) / POCKET
     folder = Path(name).expanduser()
-    return folder if folder.is_dir() else None
+    return gguf_of(name) or (folder if folder.is_dir() else None)
 
 
-def fingerprint_of(folder: Path) -> dict[str, str]:
-    """Return {file name: SHA-256} of the files that a model is loaded from.
+def fingerprint_of(place: Path) -> dict[str, str]:
+    """Return {file name: SHA-256} of the files that a model is loaded from: those of a folder, or a GGUF file.
 
     Raises:
         ModelError: if one can't be read.
     """
-    names = sorted({path.name for pattern in _FILES for path in folder.glob(pattern) if path.is_file()})
-    return {name: _sha256_of(folder / name) for name in names if not name.endswith(".py")}
+    if not place.is_dir():
+        return {path.name: _sha256_of(path) for path in source_files(place)}
+    names = sorted({path.name for pattern in _FILES for path in place.glob(pattern) if path.is_file()})
+    return {name: _sha256_of(place / name) for name in names if not name.endswith(".py")}
 
 
 def differing_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

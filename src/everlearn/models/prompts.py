@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from everlearn.errors import ConfigError, describe
-from everlearn.models.adapters import Adapters, is_peft
+from everlearn.models.adapters import Adapters, language_model
 from everlearn.models.causal import CausalObjective
 from everlearn.models.objectives import Batch
 
@@ -125,11 +125,6 @@ def own_prompts(network: nn.Module, kind: type[AnyPrompts]) -> AnyPrompts | None
         way_out = "Go on with the method that put them in, or begin anew"
         raise ConfigError(describe("model", "has prompts of another kind already", type(found).__name__, way_out))
     return found
-
-
-def language_model(network: nn.Module) -> PreTrainedModel:
-    """Return the transformers model, within peft's wrapper if there is one."""
-    return network.get_base_model() if is_peft(network) else network
 
 
 def place_of(kind: str) -> int:

@@ -13,7 +13,8 @@ from torch import nn
 from everlearn.errors import ModelError, describe
 from everlearn.learners.gradients import to_device
 from everlearn.models.adapters import is_peft, quiet_peft
-from everlearn.models.load import AUTO, Model, quiet
+from everlearn.models.load import AUTO, Model
+from everlearn.models.quiet import quiet
 from everlearn.seeds import seeded
 from everlearn.types import Task
 

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from everlearn.models.adapters import Adapters
-from everlearn.models.prompts import Prompts, language_model, prompts_of
+from everlearn.models.adapters import Adapters, language_model
+from everlearn.models.prompts import Prompts, prompts_of
 from everlearn.registry import register
 from everlearn.seeds import seed_for
 

@@ -30,6 +30,7 @@ class ProgressBars(Listener):
             transient=True,
         )
         self._bar: int | None = None
+        self._reads = False  # whether the bar is of rows that are encoded
         self._loss: float | None = None
         self._name = ""
         self._started = 0.0
@@ -42,6 +43,17 @@ class ProgressBars(Listener):
     def __exit__(self, *error: object) -> None:
         self._flush()
         self._bars.stop()
+
+    def encoding(self, task: Task, done: int, n_rows: int) -> None:
+        if done < n_rows and not self._reads:
+            self._flush()
+            self._drop()
+            self._bar, self._reads = (
+                self._bars.add_task(f"{self.title}reading {task.name}", total=n_rows, loss="–"),
+                True,
+            )
+        if self._reads:
+            self._bars.update(self._bar, completed=done)
 
     def training(self, task: Task, n_steps: int, done: int) -> None:
         self._flush()
@@ -81,7 +93,7 @@ class ProgressBars(Listener):
     def _drop(self) -> None:
         if self._bar is not None:
             self._bars.remove_task(self._bar)
-            self._bar = None
+            self._bar, self._reads = None, False
 
 
 class OnlineBar(Listener):

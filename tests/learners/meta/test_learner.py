@@ -229,11 +229,9 @@ def test_second_order_through_attention_equals_plain_autograd(llama):
     (episode,) = TaskEpisodes(tasks, other.model.objective, other.config, 0).at(0)
 
     def loss(weights, batch):
-        def call(**inputs):
-            return functional_call(other.model.network, weights, (), inputs)
-
-        outputs = other.model.objective.forward(call, batch)
-        return F.cross_entropy(outputs.logits, outputs.targets)
+        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        logits = functional_call(other.model.network, weights, (), inputs).logits[:, :-1]
+        return F.cross_entropy(logits.transpose(1, 2), batch["labels"][:, 1:])
 
     weights = {n: w.clone().requires_grad_() for n, w in start.items()}
     with other.training():

@@ -42,8 +42,8 @@ class MetaLearner:
     of the adapted weights, MER the algorithm of its paper.
 
     Args:
-        model: `pocket`, a folder, a hub id, a ModelConfig or its mapping: a causal LM with LoRA, or all its weights;
-            or a plain `nn.Module`, trained in place.
+        model: `pocket`, `smollm2`, a folder, a GGUF file, a hub id, a ModelConfig or its mapping: a causal LM with
+            LoRA, or all its weights; or a plain `nn.Module`, trained in place.
         inner_lr, outer_lr, adaptation_steps, algorithm, options: see `MetaConfig`, whose other fields `options` gives.
         seed: of adapters and of which rows are drawn.
         device: auto, cpu or cuda.
@@ -264,12 +264,8 @@ class MetaLearner:
 
     def _loss(self, weights: Weights, batch: Batch) -> torch.Tensor:
         """The mean loss of a batch's targets, as a function of the trainable weights."""
-        network = self.model.network
-
-        def call(*inputs: torch.Tensor, **named: Any) -> Any:
-            return functional_call(network, weights, inputs, named)
-
-        return mean_loss(self.model.objective.forward(call, batch))
+        loss = _Loss(self.model)
+        return functional_call(loss, {f"network.{name}": tensor for name, tensor in weights.items()}, (batch,))
 
     def _weights(self) -> Weights:
         return {name: p.detach() for name, p in self.model.adapters.trainable().items()}
@@ -307,6 +303,18 @@ class MetaLearner:
             way_out = "Lower learner.inner_lr or learner.outer_lr, or set learner.clip; the weights of before are kept"
             got = {"loss": value.item(), "norm": size.item()}
             raise TrainingError(describe(f"outer step {self.n_steps + 1}", "the step is not finite", got, way_out))
+
+
+class _Loss(nn.Module):
+    """The mean loss of a batch's targets as a module, whose weights `functional_call` can exchange."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.network = model.network
+        self._objective = model.objective
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return mean_loss(self._objective.forward(self.network, batch))
 
 
 def _model_config(model: str | nn.Module | ModelConfig | Mapping[str, Any]) -> ModelConfig | nn.Module:
