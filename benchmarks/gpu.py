@@ -1,4 +1,4 @@
-"""What a GPU gives, in the minutes that one is lent for: LoRA training, batched scoring, and the pocket model made anew.
+"""What a GPU gives in the minutes that one is lent for: LoRA training, batched scoring, the pocket model made anew.
 
     python benchmarks/gpu.py --out FOLDER [--minutes 8] [--peer PYTHON] [--device cpu --tiny]
 
@@ -14,7 +14,6 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,8 @@ from everlearn.models.pocket.recipe import PocketRecipe, load_pocket_recipe
 from everlearn.models.pocket.scoring import score_families
 from everlearn.models.pocket.tokenizer import train_tokenizer
 from everlearn.models.pocket.training import Position, train_step
-from everlearn.registry import find
 from everlearn.seeds import generator_for, seed_for
-from everlearn.state import read_json, write_file
+from everlearn.state import write_file
 from everlearn.streams.arena import ArenaStream
 from everlearn.types import Task
 
@@ -153,7 +151,7 @@ def scoring(folder: Path, shape: PretrainedConfig, sizes: Sizes, device: str) ->
 
 
 def affordable_tokens(recipe: PocketRecipe, seconds: float, n_processes: int, device: str, n_tried: int) -> int:
-    """Return how many tokens pretraining can take in a time, by what its steps and its windows take in a short trial."""
+    """Return how many tokens pretraining can take in a time, by a short trial of its steps and its windows."""
     tokenizer = train_tokenizer(recipe.vocabulary_size, min(recipe.tokenizer_documents, 2000), recipe.seed)
     model = build_network(recipe, tokenizer).to(device)
     optimizers = build_optimizers(recipe, model)
