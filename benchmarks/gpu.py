@@ -176,7 +176,7 @@ def pocket(out: Path, seconds: float, device: str, sizes: Sizes) -> dict[str, An
     """Make the pocket model with as many tokens as there is time for; return how and how good it is."""
     tiny = sizes is TINY
     recipe = PocketRecipe(**TINY_POCKET) if tiny else load_pocket_recipe(POCKET)
-    n_processes = 1 if tiny else max(1, (os.cpu_count() or 2) - 3)
+    n_processes = 0 if tiny else max(1, (os.cpu_count() or 2) - 3)
     n_tokens = 1000 if tiny else affordable_tokens(recipe, seconds, n_processes, device, sizes.n_tried)
     recipe = replace(recipe, total_tokens=n_tokens)
     file = out / "pocket.yaml"

@@ -41,7 +41,7 @@ def seeds_of(suite: Mapping[str, Any], method: str) -> Sequence[int]:
 
 def join_seeds(folder: Path) -> None:
     """Write the logs of a method's finished seeds into one beside them, as of a run over all these seeds."""
-    seeds = sorted(seed for seed in folder.glob("seed-*") if is_finished(seed))
+    seeds = sorted(filter(is_finished, folder.glob("seed-*")), key=lambda seed: int(seed.name.removeprefix("seed-")))
     logs = [(seed / RESULTS_LOG).read_text(encoding="utf-8").splitlines() for seed in seeds]
     headers = [json.loads(log[0]) for log in logs]
     tasks = {seed: names for header in headers for seed, names in header["tasks"].items()}
@@ -65,7 +65,7 @@ def numbers_of(folder: Path, strategies: list[Any]) -> dict[str, Any]:
 
 
 def write_numbers(name: str, suite: Mapping[str, Any], seeds: str | None, done: Mapping[str, Path]) -> None:
-    """Write the numbers of all methods that are done, beside those that were measured before."""
+    """Write the numbers of all methods that are done, beside those that were measured before with the same config."""
     shared = {key: suite[key] for key in ("recipe", "set", "set_for", "seeds_for") if key in suite}
     config = {"suite": name, **shared, "seeds": seeds or ",".join(map(str, suite.get("seeds", SEEDS)))}
     path = results_path(f"methods_{name}")
