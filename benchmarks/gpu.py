@@ -29,6 +29,7 @@ from everlearn.evaluation.score import score_task
 from everlearn.learners.devices import start_accelerator
 from everlearn.models.load import AdapterConfig, ModelConfig, load_model
 from everlearn.models.pocket.batches import window
+from everlearn.models.pocket.corpus import OPENING
 from everlearn.models.pocket.network import build_network, build_optimizers
 from everlearn.models.pocket.pretrain import pretrain
 from everlearn.models.pocket.recipe import PocketRecipe, load_pocket_recipe
@@ -156,8 +157,7 @@ def affordable_tokens(recipe: PocketRecipe, seconds: float, n_processes: int, de
     model = build_network(recipe, tokenizer).to(device)
     optimizers = build_optimizers(recipe, model)
     seconds_a_token = 0.0
-    opening = 0.09
-    for share, progress in ((opening, 0.0), (1 - opening, 1.0)):
+    for share, progress in ((OPENING, 0.0), (1 - OPENING, 1.0)):
         started = time.perf_counter()
         batches = window(tokenizer, recipe, 0, progress)
         drawing_s = (time.perf_counter() - started) / max(1, n_processes) / sum(batch.n_tokens for batch in batches)
