@@ -5,15 +5,20 @@
 Random weights of the shapes of Qwen2.5-0.5B and Llama-3.2-1B, bfloat16, LoRA 16, rows of random words: tokens a second
 and memory of training beside a loop by hand, beside TRL where PYTHON has it, and with several rows packed in a
 sequence; answers a second of scoring beside `generate` called batch by batch. What is left of the minutes goes into
-recipes/pocket_gpu.yaml. Writes FOLDER/gpu.json and gpu.md after each part, and FOLDER/pocket/model.
+recipes/pocket_gpu.yaml. Writes FOLDER/gpu.json and gpu.md after each part, and FOLDER/pocket.tar with the model. A part
+that fails is told there, the others go on, and the exit code is 1.
 
 benchmarks/gpu.sh calls it after the tests that need a GPU. With --tiny everything is small enough for a test.
 """
 
 import argparse
 import os
+import sys
+import tarfile
 import tempfile
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +46,7 @@ from everlearn.state import write_file
 from everlearn.streams.arena import ArenaStream
 from everlearn.types import Task
 
+LEAST_S = 60.0  # that make a pocket model worth beginning
 POCKET = Path(__file__).parents[1] / "recipes" / "pocket_gpu.yaml"
 
 
@@ -175,17 +181,21 @@ def affordable_tokens(recipe: PocketRecipe, seconds: float, n_processes: int, de
 def pocket(out: Path, seconds: float, device: str, sizes: Sizes) -> dict[str, Any]:
     """Make the pocket model with as many tokens as there is time for; return how and how good it is."""
     tiny = sizes is TINY
+    if seconds < LEAST_S and not tiny:
+        raise RuntimeError(f"{seconds:.0f} s are left, fewer than {LEAST_S:.0f}")
     recipe = PocketRecipe(**TINY_POCKET) if tiny else load_pocket_recipe(POCKET)
     n_processes = 0 if tiny else max(1, (os.cpu_count() or 2) - 3)
     n_tokens = 1000 if tiny else affordable_tokens(recipe, seconds, n_processes, device, sizes.n_tried)
     recipe = replace(recipe, total_tokens=n_tokens)
-    file = out / "pocket.yaml"
     settings = {**vars(recipe), "learning_rates": [list(point) for point in recipe.learning_rates]}
-    write_file(file, yaml.safe_dump(settings, sort_keys=False).encode())
-    started = time.monotonic()
-    folder = pretrain(file, out / "pocket", quiet=True, processes=n_processes)
-    taken = time.monotonic() - started
-    model = load_model(ModelConfig(str(folder), chat="never"), [Task("any", "prompt", [], [])])
+    write_file(out / "pocket.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
+    with tempfile.TemporaryDirectory() as place:
+        started = time.monotonic()
+        folder = pretrain(out / "pocket.yaml", Path(place), quiet=True, processes=n_processes)
+        taken = time.monotonic() - started
+        with tarfile.open(out / "pocket.tar", "w") as packed:
+            packed.add(folder, "pocket")
+        model = load_model(ModelConfig(str(folder), chat="never"), [Task("any", "prompt", [], [])])
     model.network.to(device)
     families = score_families(model.network, model.tokenizer, 1 if tiny else 100)
     found = {"n_tokens": n_tokens, "train_s": taken, "tokens_per_s": n_tokens / taken, "families": families}
@@ -212,10 +222,11 @@ def markdown(numbers: dict[str, Any]) -> str:
         made = numbers["pocket"]
         scores = [f"{name} {value:.2f}" for name, value in {**made["families"], **made["arena"]}.items()]
         lines += ["", f"pocket: {made['n_tokens']:,} tokens in {made['train_s']:.0f} s; {', '.join(scores)}"]
+    lines += [f"\nFAILED: {part}: {reason}" for part, reason in numbers["failed"].items()]
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def main() -> int:
     """Measure part by part; write what there is after each."""
     started = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -229,22 +240,28 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     sizes, shapes = (TINY, TINY_SHAPES) if arguments.tiny else (FULL, SHAPES)
     config = {**vars(sizes), "device": device, "learning_rate": LEARNING_RATE}
-    numbers: dict[str, Any] = {"training": {}, "scoring": {}}
+    numbers: dict[str, Any] = {"training": {}, "scoring": {}, "failed": {}}
 
-    def note() -> None:
+    def part(place: dict[str, Any], name: str, measured: Callable[..., dict[str, Any]], *options: Any) -> None:
+        try:
+            place[name] = measured(*options)
+        except (RuntimeError, OSError, ValueError, SystemExit) as error:
+            traceback.print_exc()
+            numbers["failed"][name] = f"{type(error).__name__}: {error}"
         write(out / "gpu.json", config, numbers)
         write_file(out / "gpu.md", markdown(numbers).encode())
 
     for name, shape in shapes.items():
         with tempfile.TemporaryDirectory() as folder:
-            write_model(shape, Path(folder), device)
-            numbers["training"][name] = training(Path(folder), shape, sizes, device, arguments.peer)
-            numbers["scoring"][name] = scoring(Path(folder), shape, sizes, device)
-        note()
-    numbers["pocket"] = pocket(out, 60 * arguments.minutes - (time.monotonic() - started), device, sizes)
-    note()
+            model = Path(folder)
+            write_model(shape, model, device)
+            part(numbers["training"], name, training, model, shape, sizes, device, arguments.peer)
+            part(numbers["scoring"], name, scoring, model, shape, sizes, device)
+    left_s = 60 * arguments.minutes - (time.monotonic() - started)
+    part(numbers, "pocket", pocket, out, left_s, device, sizes)
     print(markdown(numbers))
+    return 1 if numbers["failed"] else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,7 +7,7 @@
 # WHEELS holds the packages that the machine lacks; with a network elsewhere, for Python 3.12:
 #   python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 -d FOLDER \
 #     datasets dill multiprocess river seqeval typer trl
-# OUT (runs/gpu) gets tests.log, gpu.json, gpu.md and pocket/model.
+# OUT (runs/gpu) gets tests.log, gpu.json, gpu.md, pocket.yaml and pocket.tar, the model.
 set -euo pipefail
 started=$SECONDS
 cd "$(dirname "$0")/.."

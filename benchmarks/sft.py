@@ -212,17 +212,26 @@ def measure(plan: dict[str, Any], rows: Rows, peer: str | None, sides: Sequence[
         if peer:
             commands["trl"] = [peer, str(Path(__file__).with_name("sft_worker.py")), str(folder)]
         workers = {side: Worker(command, environment) for side, command in commands.items()}
-        for worker in workers.values():
-            worker.ready()
-        taken: dict[str, list[float]] = {side: [] for side in workers}
-        order = list(workers)
-        for number in range(plan["n_steps"] // plan["block"]):
-            order = order[1:] + order[:1]
-            for side in order:
-                said = workers[side].turn()
-                taken[side] += [said["wall_s"]] if number else []  # the first block warms up
-        ends = {side: worker.end() for side, worker in workers.items()}
+        try:
+            taken, ends = in_turns(workers, plan["n_steps"] // plan["block"])
+        finally:
+            for worker in workers.values():
+                worker.stop()
     return {"sizes": sizes, **compare(plan, taken, ends)}
+
+
+def in_turns(workers: dict[str, Worker], n_blocks: int) -> tuple[dict[str, list[float]], dict[str, dict[str, Any]]]:
+    """Return the seconds of each side's blocks without the first, which warms up, and what each tells at its end."""
+    for worker in workers.values():
+        worker.ready()
+    taken: dict[str, list[float]] = {side: [] for side in workers}
+    order = list(workers)
+    for number in range(n_blocks):
+        order = order[1:] + order[:1]
+        for side in order:
+            said = workers[side].turn()
+            taken[side] += [said["wall_s"]] if number else []
+    return taken, {side: worker.end() for side, worker in workers.items()}
 
 
 def compare(plan: dict[str, Any], taken: dict[str, list[float]], ends: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -72,6 +72,11 @@ class Worker:
         self.process.communicate()
         return found
 
+    def stop(self) -> None:
+        """End it, wherever it is."""
+        self.process.kill()
+        self.process.communicate()
+
     def heard(self) -> dict[str, Any]:
         """Return the next thing it says.
 

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -18,5 +19,7 @@ def test_the_script_runs_small_on_a_cpu(tmp_path):
     assert all(rate > 0 for rate in trained["tokens_per_s"].values())
     assert numbers["scoring"]["tiny"]["answers_per_s"]["ours"] > 0
     assert numbers["pocket"]["n_tokens"] == 1000
-    assert (tmp_path / "pocket" / "model" / "model.safetensors").exists()
+    assert not numbers["failed"]
+    with tarfile.open(tmp_path / "pocket.tar") as packed:
+        assert "pocket/model.safetensors" in packed.getnames()
     assert "| tiny | by_hand |" in (tmp_path / "gpu.md").read_text()
