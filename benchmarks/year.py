@@ -119,7 +119,7 @@ def draw(numbers: dict[str, Any], path: Path) -> None:
             weight = "bold" if here else "normal"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=9, fontweight=weight)
         if here and months[column]["status"] == "refused":
-            axes.text(column, row, "×", ha="center", va="center", color="#D55E00", fontsize=26, alpha=0.8)
+            axes.text(column + 0.33, row - 0.24, "×", ha="center", va="center", color="#D55E00", fontsize=18)
     axes.set_xticks(range(len(months)), [month["month"][:3] for month in months])
     axes.set_yticks(range(len(tasks)), tasks)
     axes.tick_params(length=0)
