@@ -40,7 +40,7 @@ WRONG = {
     "sttream": (1, r"^sttream: is unknown.*Did you mean 'stream'"),
     "learner.epohcs": (1, r"^learner\.epohcs: is unknown.*Did you mean 'epochs'"),
     "learner.epochs": (1.5, r"^learner\.epochs: has the wrong type. Got 1\.5. Give int"),
-    "learner.learning_rate": ("1e-4", r"^learner\.learning_rate: .*Give float, without quotes"),
+    "learner.learning_rate": ("1e-4", r"^learner\.learning_rate: .*Give float . auto, without quotes"),
     "learner.batch_size": (0, r"^learner\.batch_size: is out of range. Got 0. .*at least 1"),
     "learner.betas": ([0.9], r"^learner\.betas: has the wrong type"),
     "learner.optimizer": ("adamv", r"^learner\.optimizer: is unknown. Got 'adamv'. Did you mean 'adam"),

@@ -72,12 +72,14 @@ def test_the_same_seed_gives_the_same_weights_whatever_the_global_generator():
     assert torch.equal(*weights)
 
 
+@pytest.mark.filterwarnings("ignore:Task .* nothing was learned")
 def test_a_language_model_on_files(llama, tmp_path):
     for name, start in (("billing", 0), ("returns", 20)):
         rows = [{"prompt": f"{n}+1=", "completion": str(n + 1)} for n in range(start, start + 12)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows[:9])) + "\n")
         (tmp_path / f"{name}_eval.jsonl").write_text("\n".join(map(json.dumps, rows[9:])) + "\n")
-    trainer = ContinualTrainer(model=str(llama), strategies=["replay", {"name": "ewc", "strength": 100}])
+    methods = ["replay", {"name": "ewc", "strength": 100}]
+    trainer = ContinualTrainer(model=str(llama), strategies=methods, learner={"max_epochs": 2})
     trainer.train_task("billing", train=tmp_path / "billing.jsonl", evaluate=tmp_path / "billing_eval.jsonl")
     trainer.train_task("returns", train=tmp_path / "returns.jsonl", evaluate=tmp_path / "returns_eval.jsonl")
     scores = trainer.evaluate_all_tasks()
@@ -205,6 +207,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Task .* nothing was learned")
 def test_a_task_that_does_not_fit_is_refused_and_changes_nothing(bert):
     trainer = ContinualTrainer(str(bert), learner={"epochs": 1})
     trainer.train_task("mood", WORDS[:8], WORDS[8:])
@@ -284,7 +287,7 @@ def test_tensors_are_kept_apart_by_their_bytes():
 
 
 def test_rows_set_aside_are_told_and_validation_rows_only_where_they_are_used(llama):
-    trainer = ContinualTrainer(str(llama), learner={"epochs": 1})
+    trainer = ContinualTrainer(str(llama), learner={"epochs": 1, "learning_rate": 1e-3})
     with pytest.warns(UserWarning, match="of 30 rows, .* are held out for evaluation.$"):
         trainer.train_task("a", sums(0, 30))
     assert trainer.run.tasks["a"].validation is None
@@ -306,3 +309,11 @@ def test_targets_that_mark_none_are_refused():
     loader = DataLoader(TensorDataset(x, torch.tensor([0, 1, -100, 1])), batch_size=2)
     with pytest.raises(StreamError, match=r"targets are no class of the model\. Got \[-100\].*take rows"):
         ContinualTrainer(model=nn.Linear(2, 2)).train_task("a", train_loader=loader)
+
+
+def test_where_nothing_was_learned_it_is_said():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(48, 6, generator=generator), torch.randint(0, 2, (48,), generator=generator)
+    trainer = ContinualTrainer(nn.Linear(6, 2), learner={"epochs": 1, "learning_rate": 1e-9})
+    with pytest.warns(UserWarning, match=r"Task 'a': nothing was learned. .* after 1 epochs at learning rate 1e-09"):
+        trainer.train_task("a", train_loader=[(x[:24], y[:24])], val_loader=[(x[24:], y[24:])])

@@ -64,6 +64,8 @@ def all_recipes(llama: Path, folder: Path) -> dict[str, dict]:
     for name, strategies in {**METHODS, **LANGUAGE_METHODS}.items():
         recipe = language_recipe(strategies, llama, folder, learner={**SGD, "batch_size": 3, "accumulation": 2})
         recipes[f"language_{name}"] = recipe
+    auto = {**SGD, "epochs": "auto", "learning_rate": "auto", "max_minutes": 100.0}
+    recipes["auto"] = plain_recipe(["replay"], learner=auto)
     return recipes
 
 
@@ -87,7 +89,7 @@ def folders(llama, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", [*METHODS, *PLAIN_METHODS, *(f"language_{name}" for name in (*METHODS, *LANGUAGE_METHODS))]
+    "name", ["auto", *METHODS, *PLAIN_METHODS, *(f"language_{name}" for name in (*METHODS, *LANGUAGE_METHODS))]
 )
 def test_two_processes_equal_one(name, folders):
     one, two = (folder / name for folder in folders)

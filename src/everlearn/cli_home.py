@@ -11,7 +11,7 @@ from everlearn.errors import ConfigError, StateError, describe
 REFUSED = 2  # exit code
 
 HomeFolder = Annotated[Path, typer.Argument(metavar="HOME", help="Folder of the home.")]
-VALIDATION = "For early stopping; else, where it can act (more epochs than patience), a tenth, if --eval isn't given."
+VALIDATION = "Rows to judge epochs by; without them some training rows are held out, and given back at the end."
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Any other value: learner.clip=0.5.")]
 Pairs = Annotated[list[str] | None, typer.Option("--column", help="Our column = the file's: prompt=question.")]
 Names = Annotated[list[str] | None, typer.Option("--strategy", help="replay,ewc; or repeated; none: plain training.")]
@@ -34,7 +34,7 @@ def init(
     adapter: Annotated[str | None, typer.Option(help="lora, or full for all weights.")] = None,
     rank: Annotated[int | None, typer.Option(help="Of the LoRA.")] = None,
     head: Annotated[str | None, typer.Option(help="For classifiers: task (a head per task) or shared.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, fast, float32, bfloat16 or float16.")] = None,
     strategy: Names = None,
     seed: Annotated[int | None, typer.Option(help="Of adapters, heads and the order of rows.")] = None,
     settings: Sets = None,
@@ -47,7 +47,11 @@ def init(
     chosen = {"model.name": model, "model.head": head, "model.dtype": dtype, "seed": seed}
     chosen |= {"model.adapter.name": adapter, "model.adapter.rank": rank, "strategies": _strategies(strategy)}
     made = Home.create(home, settings=settings_from(_with(content, chosen, settings)))
-    console.print(f"Home {home}: {made.settings.model.name}, version 0.", highlight=False, markup=False)
+    console.print(
+        f"Home {home}: {made.settings.model.name} in {made.settings.model.dtype}, version 0.",
+        highlight=False,
+        markup=False,
+    )
     console.print(f"Teach it: everlearn learn {home} --task NAME --train FILE", highlight=False, markup=False)
 
 
@@ -60,7 +64,7 @@ def learn(
     strategy: Names = None,
     gate: Annotated[float, typer.Option(help="Largest loss on an earlier task.")] = 0.02,
     gate_rule: Annotated[str, typer.Option(help="point, confident or safe.")] = "point",
-    force: Annotated[bool, typer.Option("--force", help="Promote even if the gate refuses; logged.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Promote even what would be refused; logged.")] = False,
     epochs: Annotated[int | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option()] = None,
     learning_rate: Annotated[float | None, typer.Option()] = None,
@@ -70,7 +74,7 @@ def learn(
     settings: Sets = None,
     discard_pending: Annotated[bool, typer.Option("--discard-pending", help="Drop one that was not finished.")] = False,
 ) -> None:
-    """Teach the home's model a task. Exit code 2: the gate refused the new version."""
+    """Teach the home's model a task. Exit code 2: the new version is refused, by the gate or as nothing was learned."""
     from everlearn.config import CheckpointConfig, from_mapping
     from everlearn.home import Gate, Home
 
@@ -195,7 +199,10 @@ def _tell(report: Any, home: Path, told: list[str]) -> None:
     """Show what came of a learning; `told` was shown while it went on."""
     from everlearn.home.views import change_notes, changes_table, gate_sentences, gate_table, outcome_sentence
 
-    console.print(changes_table("the task that was learned, before and after", [report.gained]))
+    own = [report.gained]
+    if report.likelihood is not None and report.likelihood.metric != report.gained.metric:
+        own.append(report.likelihood)
+    console.print(changes_table("the task that was learned, before and after", own))
     if report.gate.verdicts:
         console.print(gate_table(report.gate))
     notes = [note for note in report.notes if note not in told]

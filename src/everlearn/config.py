@@ -303,11 +303,20 @@ def _fits(hint: Any, value: Any) -> bool:
 
 
 def _wrong_type(hint: Any, value: Any, path: str) -> ConfigError:
-    expected = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-    way_out = f"Give {expected.replace('typing.', '').replace('NoneType', 'null').replace('None', 'null')}"
+    way_out = f"Give {_in_words(hint)}"
     if isinstance(value, str) and _looks_like_number(value):
         way_out += ", without quotes"
     return ConfigError(describe(path, "has the wrong type", value, way_out))
+
+
+def _in_words(hint: Any) -> str:
+    """Return an annotated type as it is written in a recipe: float or auto; int or null."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " | ".join(map(_in_words, typing.get_args(hint)))
+    if typing.get_origin(hint) is typing.Literal:
+        return " | ".join(map(str, typing.get_args(hint)))
+    name = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+    return name.replace("typing.", "").replace("NoneType", "null").replace("None", "null")
 
 
 def _looks_like_number(text: str) -> bool:

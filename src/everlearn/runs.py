@@ -21,7 +21,8 @@ from everlearn.evaluation.fitting import fit_of
 from everlearn.evaluation.score import metric_names, score_task
 from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.models.causal import CausalObjective
-from everlearn.models.load import Model, load_model, with_template
+from everlearn.models.dtypes import half_trained
+from everlearn.models.load import Model, load_model, with_dtype, with_template
 from everlearn.provenance import Provenance, read_begun
 from everlearn.record import Recorder, environment
 from everlearn.report.results import write_results
@@ -73,6 +74,9 @@ class Listener:
 
     def evaluated(self, done: int, accuracy: float) -> None:
         """An online learner was scored on all held-out problems, after `done` episodes."""
+
+    def inform(self, text: str) -> None:
+        """Something was decided that the user left open; there is nothing to do about it."""
 
     def note(self, text: str) -> None:
         """There is something that the user should know; a listener that shows nothing warns."""
@@ -166,6 +170,9 @@ class Run:
                     strategy.adapt_model(self, task)
                 for strategy in self.strategies:
                     strategy.begin_task(self, task)
+            in_half = half_trained(self.model.adapters.trainable().values())
+            if in_half is not None:
+                self.note(in_half)
             mixture = Mixture.of(task)
             for strategy in self.strategies:
                 mixture = strategy.train_data(mixture, self)
@@ -182,6 +189,8 @@ class Run:
             n_steps=progress.index,
             n_tokens=int(self.sum(progress.n_tokens)),
             peak_memory_bytes=self._peak_memory_bytes(),
+            learning_rate=progress.learning_rate,
+            batch_size=progress.batch_size,
             n_epochs=progress.epoch,
             best_epoch=progress.best_epoch or None,
             mean_loss=self.sum(progress.loss_sum) / progress.index if progress.index else None,
@@ -214,6 +223,11 @@ class Run:
             self.notes.append(text)
             if self.rank == 0:
                 self.listener.note(text)
+
+    def inform(self, text: str) -> None:
+        """Tell the user what was decided for them."""
+        if self.rank == 0:
+            self.listener.inform(text)
 
     def inspect(self, task: Task) -> dict[str, dict[str, int]]:
         """Tell what is to be said of a task's rows, such as how many are cut; return the counts by role."""
@@ -372,10 +386,12 @@ def run(
         Paused: after SIGINT, the state saved; `resume` goes on.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    recipe = replace(recipe, model=with_template(recipe.model))
+    listener = listener or Listener()
+    model = with_dtype(with_template(recipe.model), recipe.device, listener.note)
+    recipe = replace(recipe, model=model)
     out = Path(out)
     with beginning_in(out):
-        return _go(recipe, out, listener or Listener())
+        return _go(recipe, out, listener)
 
 
 def resume(out: str | Path, listener: Listener | None = None) -> dict[str, Any]:

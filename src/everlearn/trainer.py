@@ -14,7 +14,9 @@ from transformers import PreTrainedModel
 
 from everlearn.config import build, build_strategies, from_mapping
 from everlearn.errors import ConfigError, EverlearnError, StreamError, describe, nearest
+from everlearn.evaluation.gain import NOTHING, WORSE, answer_likelihood, is_known, verdict_on
 from everlearn.evaluation.score import metric_names
+from everlearn.learners.budget import AUTO
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.models.given import Given, check_options
@@ -73,7 +75,8 @@ class ContinualTrainer:
             or a peft model (its own adapter). What is frozen in it stays so, and costs no strategy anything; so do
             submodules in evaluation mode (a frozen BatchNorm), where the module itself is in training mode.
         strategies: names, mappings with a name and options, or strategy objects.
-        learner: options of the supervised learner, such as {"epochs": 5, "batch_size": 16}.
+        learner: options of the supervised learner, such as {"epochs": 5, "batch_size": 16}. Without epochs a task is
+            learned for as many as its rows need.
         config: the same in another spelling: {"optimizer": {"type": "adam", "lr": 0.001},
             "continual_strategy": {"ewc": {"enabled": True, "lambda": 100.0}}, "training": {learner options}}.
         tokenizer: of a loaded model; without one, that of the folder or hub id that it came from.
@@ -99,7 +102,7 @@ class ContinualTrainer:
         device: str = "auto",
         listener: Listener | None = None,
     ):
-        options = {**_learner_options(config or {}), **(learner or {})}
+        options = {"epochs": AUTO, **_learner_options(config or {}), **(learner or {})}
         self._learner: SupervisedLearner = build("learner", {"name": "sft", **options}, "learner")
         self._strategies = build_strategies([*strategies, *_strategies_of(config or {})])
         self._model_config = _model_config(model, tokenizer, model_options)
@@ -133,6 +136,8 @@ class ContinualTrainer:
         options: Mapping[str, Any] | None = None,
     ) -> Score | None:
         """Learn one task and score it. A task that doesn't fit is refused before anything is trained.
+
+        Where the right answers to the evaluation rows are no likelier than before, a note says so.
 
         Args:
             name, task_name: what to call it; without one, `task_<task_id>`, by default the number of tasks before it.
@@ -168,7 +173,7 @@ class ContinualTrainer:
         chosen: TaskOptions = from_mapping(TaskOptions, dict(options or {}), "options")
         chosen = replace(chosen, wants_validation=learner.uses_validation)
         if train_loader is not None:
-            task, batch_size = self._from_loaders(name, train_loader, val_loader, learner.epochs)
+            task, batch_size = self._from_loaders(name, train_loader, val_loader, learner.most_epochs)
             task = replace(task, allow_overlap=chosen.allow_overlap)
         elif train is not None:
             task = build_task(name, train, evaluate, validation, chosen)
@@ -185,15 +190,24 @@ class ContinualTrainer:
         run.tasks[task.name] = task
         try:
             run.inspect(task)
-            run.learn(task)
+            before = answer_likelihood(run, task) if len(task.evaluation) else None
+            cost = run.learn(task)
         except EverlearnError:
             run.tasks, run.current = known, None
             raise
         self._apart = apart
-        if len(task.evaluation) == 0:
+        if before is None:
             return None
-        self._learned_scores[name] = run.score(task)
-        return self._learned_scores[name]
+        score = self._learned_scores[name] = run.score(task)
+        after = answer_likelihood(run, task)
+        verdict = verdict_on(before, after, before, after, known=name in known)
+        if verdict in (NOTHING, WORSE) and not is_known(score):
+            run.note(
+                f"Task {name!r}: nothing was learned. The log-likelihood of the right answers to its evaluation rows "
+                f"was {before.value:.3g} nats each, and is {after.value:.3g}, after {cost.n_epochs} epochs at learning "
+                f"rate {cost.learning_rate:g}. Try another rate, more epochs, or more rows."
+            )
+        return score
 
     def evaluate_all_tasks(self) -> TaskScores:
         """Score the model as it is now on the evaluation items of every task learned."""
@@ -225,7 +239,7 @@ class ContinualTrainer:
             way_out = "Teach it to another ContinualTrainer, with a model of its own"
             raise StreamError(describe(f"task {task.name!r}", what, model.name, way_out))
         if model is None:
-            model = load_model(self._model_config, [task], self._seed)
+            model = load_model(self._model_config, [task], self._seed, self._device)
         known = model.adapters.task_labels.get(task.name)
         if known is not None:
             task = with_labels(task, known)

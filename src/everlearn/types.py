@@ -155,6 +155,7 @@ class TaskResult:
 class Cost:
     """What learning one task took. Times in seconds, tokens as fed to the model (padding aside), memory in bytes.
 
+    learning_rate, batch_size: of a step, numbers also where the recipe says auto; the rate is that at its peak.
     n_epochs: passes over the rows; fewer than planned where learning stopped early. best_epoch: the one, from 1, whose
     weights were kept, None where validation rows didn't choose. mean_loss: over the optimizer steps, penalties
     included, nats; None where there was no step. strategy_facts: what each strategy tells of its state after the task,
@@ -166,6 +167,8 @@ class Cost:
     n_steps: int = 0
     n_tokens: int = 0
     peak_memory_bytes: int = 0
+    learning_rate: float = 0.0
+    batch_size: int = 0
     n_epochs: int = 0
     best_epoch: int | None = None
     mean_loss: float | None = None

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from everlearn.errors import ConfigError
+from everlearn.evaluation.losses import loss_p_value
 from everlearn.evaluation.stats import items_needed, paired_difference
 from everlearn.home.gate import (
     Comparison,
@@ -16,7 +17,6 @@ from everlearn.home.gate import (
     report_from,
     report_values,
 )
-from everlearn.home.losses import loss_p_value
 from everlearn.types import Score
 
 

@@ -19,6 +19,7 @@ from everlearn.home import Gate, Home
 from everlearn.home.comparing import find_problems
 from everlearn.home.learning import report_of, settle_published
 from everlearn.home.store import Store
+from everlearn.home.views import outcome_sentence
 from everlearn.runs import Listener
 from everlearn.types import Score, Task
 from support.home import end_of, rows
@@ -263,3 +264,30 @@ def test_learning_more_of_a_task_keeps_its_items_and_gates_it(home: Home) -> Non
     assert home.versions()[3].learned == ("colours", "animals")
     assert len(list((home.path / "tasks" / "colours").glob("evaluation-*.jsonl"))) == 2
     assert home.diff(1, 3).changes[1].n == 16
+
+
+def test_where_nothing_was_learned_the_current_version_stays(home: Home) -> None:
+    """Labels at random over a tenth of a step: neither the score nor the likelihood rises beyond chance."""
+    train, measured = rows(("one", "one"), 16), rows(("one", "one"), 24, 20)
+    mixed = [{**row, "label": ("one", "two")[i // 2 % 2]} for i, row in enumerate(measured)]
+    both = [{**row, "label": ("one", "two")[i % 2]} for i, row in enumerate(train)]
+    learner = {"learning_rate": 1e-9, "epochs": 1}
+    report = home.learn("guess", both, mixed, learner=learner, gate=Gate(1.0))
+    assert (report.status, report.verdict, report.promoted) == ("refused", "nothing", False)
+    assert home.current == 2
+    assert home.log()[-1]["verdict"] == "nothing"
+    kept = home.versions()[-1]
+    assert (kept.verdict, kept.likelihood["n"], kept.cost["learning_rate"]) == ("nothing", 24, 1e-9)
+    sentence = outcome_sentence(report, "h")
+    assert sentence.startswith("Refused: nothing was learned; the current version stays. It took 1 epochs, 2 steps, at")
+    assert "--force" in sentence
+    forced = home.learn("guess", both, mixed, learner=learner, gate=Gate(1.0), force=True)
+    assert (forced.status, home.current) == ("forced", forced.version)
+    assert outcome_sentence(forced, "h") == f"Version {forced.version} is current by force, though nothing was learned."
+
+
+def test_a_task_that_is_known_already_is_guarded_from_now_on(home: Home) -> None:
+    more = [{**row, "text": f"it {row['text']}"} for row in rows(("red", "green"), 12)]
+    report = home.learn("colours", more, learner={"learning_rate": 1e-9, "epochs": 1}, gate=Gate(1.0))
+    assert (report.status, report.verdict) == ("promoted", "known")
+    assert "colours was known already" in outcome_sentence(report, "h")

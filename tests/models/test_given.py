@@ -50,6 +50,13 @@ def test_a_transformers_model_learns_as_one_loaded_by_its_name(llama):
         assert torch.equal(mine, theirs)
 
 
+def test_a_network_that_holds_a_gguf_file_s_blocks_is_refused(gguf_file, llama, capfd):
+    network = AutoModelForCausalLM.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name)
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    with pytest.raises(ModelError, match=r"holds the blocks of a GGUF file.*Give the GGUF file's name instead"):
+        learned(network, [SUMS], tokenizer=tokenizer)
+
+
 def test_all_weights_of_a_transformers_model_but_those_that_are_frozen(llama):
     network = causal(llama)
     network.model.embed_tokens.requires_grad_(False)
@@ -59,6 +66,7 @@ def test_all_weights_of_a_transformers_model_but_those_that_are_frozen(llama):
     assert moved == set(before) - {"model.embed_tokens.weight"} == set(model.adapters.trainable())
 
 
+@pytest.mark.filterwarnings("ignore:Task .* nothing was learned")
 @pytest.mark.parametrize("strategy", ["ewc", "replay", "gpm", "lwf", "merge", "inclora", "olora"])
 def test_of_a_peft_model_its_own_adapter_is_trained(llama, strategy):
     network = peft_model(llama)
@@ -78,6 +86,7 @@ def test_a_model_that_was_given_is_exported(llama, tmp_path, make, merged):
     assert export_model(run.model, tmp_path / "out", run.tasks["task_0"], merged=merged).difference < 1e-4
 
 
+@pytest.mark.filterwarnings("ignore:Task .* nothing was learned")
 def test_a_classifier(bert):
     model = learned(AutoModelForSequenceClassification.from_pretrained(bert), [WORDS]).run.model
     assert model.traits == ("classify", "lora", "task_head")
@@ -155,6 +164,7 @@ def test_what_is_frozen_stays_so_and_costs_no_strategy_anything(strategy):
     assert kept_for <= set(trainer.run.model.adapters.trainable())
 
 
+@pytest.mark.filterwarnings("ignore:Task .* nothing was learned")
 @pytest.mark.filterwarnings("ignore:task .* data loaders hold them")
 def test_a_norm_that_is_laid_still_stays_so():
     network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.BatchNorm1d(8), nn.Linear(8, 4))

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from everlearn.errors import check_choice, check_number
+from everlearn.evaluation.gain import LOG_LIKELIHOOD, WITHOUT_FLOOR
+from everlearn.evaluation.losses import CHANCE, holm, loss_p_value
 from everlearn.evaluation.stats import items_needed, paired_difference
-from everlearn.home.losses import CHANCE, holm, loss_p_value
 from everlearn.types import Score
 
 RULES = ("point", "confident", "safe")
-LOG_LIKELIHOOD = "token_log_likelihood"
-WITHOUT_FLOOR = (LOG_LIKELIHOOD, "negative_mse")  # metrics that can always fall further
 # metric -> what is compared item by item where the metric itself is no mean over items
 COMPARED = {
     "entity_f1": "each sentence's own entity F1",

@@ -36,8 +36,9 @@ from everlearn.home.tasks import (
     tasks_with_own,
 )
 from everlearn.home.versions import Versions
+from everlearn.learners.budget import AUTO
 from everlearn.models.export import export_model
-from everlearn.models.load import ModelConfig
+from everlearn.models.load import ModelConfig, with_dtype
 from everlearn.models.reloaded import Exported
 from everlearn.runs import Listener
 from everlearn.state import read_json
@@ -100,8 +101,8 @@ class Home:
         if settings is None:
             config = {"name": model} if isinstance(model, str) else model
             config = config if isinstance(config, ModelConfig) else from_mapping(ModelConfig, config, "model")
-            settings = Settings(config, {"name": "sft", **(learner or {})}, list(strategies))
-        config, fingerprint = settle(settings.model)
+            settings = Settings(config, {"name": "sft", "epochs": AUTO, **(learner or {})}, list(strategies))
+        config, fingerprint = settle(with_dtype(settings.model, settings.device))
         settings = replace(settings, model=config)
         make_home(path, settings, fingerprint)
         return cls(path, settings, fingerprint, listener or Listener())
@@ -162,7 +163,7 @@ class Home:
                 can act (more epochs than its patience).
             options: of `everlearn.streams.loading.TaskOptions`, such as {"columns": {"prompt": "question"}}.
             strategies, learner, seed, checkpoint: instead of the home's; learner options not named stay the home's.
-            force: promote even if the gate refuses; logged.
+            force: promote even if the gate refuses, or nothing was learned; logged.
             discard_pending: drop a learning that was begun and not finished.
 
         Raises:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from everlearn.errors import Paused
+from everlearn.evaluation.gain import NOTHING, WORSE, answer_likelihood, by_log_likelihood, verdict_on
 from everlearn.home.files import write_sealed
 from everlearn.home.gate import (
     Change,
@@ -24,8 +25,10 @@ from everlearn.home.pending import (
     Plan,
     clear_failure,
     keep_before,
+    keep_likelihood,
     keep_references,
     read_before,
+    read_likelihood,
     read_plan,
     read_references,
     read_task,
@@ -34,7 +37,7 @@ from everlearn.home.reading import trained_key
 from everlearn.home.references import References, comparisons_of, find_references, has_stand_in
 from everlearn.home.store import VERSION_FILE, Store, Version, event_of, files_in, now, remove
 from everlearn.home.tasks import add_items, item_of, keep_own, task_before
-from everlearn.home.versions import Versions, by_log_likelihood, finite_score
+from everlearn.home.versions import Versions, finite_score
 from everlearn.record import environment
 from everlearn.runs import Run, pause_on_interrupt
 from everlearn.state import checkpoints, pack, save_state, write_json
@@ -45,7 +48,12 @@ USUAL = Gate().tolerance  # of the learnings to come, which may be gated otherwi
 
 @dataclass(frozen=True)
 class LearnReport:
-    """What came of a learning. gained: how the learned task itself changed. gate: how the earlier tasks did."""
+    """What came of a learning.
+
+    gate: how the earlier tasks changed. gained, likelihood: how the learned task itself did, by its metric and by the
+    log-likelihood of its right answers. verdict: learned, known, nothing or worse (see
+    `everlearn.evaluation.gain.verdict_on`); empty for versions made before it was asked.
+    """
 
     version: int
     task: str
@@ -55,6 +63,8 @@ class LearnReport:
     gate: GateReport
     cost: dict[str, Any]
     notes: tuple[str, ...] = ()
+    likelihood: Change | None = None
+    verdict: str = ""
 
     @property
     def promoted(self) -> bool:
@@ -70,7 +80,14 @@ class _Measured:
     stand_ins: Mapping[str, Score]
     gate: GateReport
     gained: Change
+    likelihood: Change
+    verdict: str
     notes: tuple[str, ...]
+
+    @property
+    def refused(self) -> bool:
+        """Whether an earlier task lost too much, or the task itself gained nothing."""
+        return self.gate.refused or self.verdict in (NOTHING, WORSE)
 
 
 def carry_out(versions: Versions) -> LearnReport:
@@ -96,6 +113,7 @@ def carry_out(versions: Versions) -> LearnReport:
     )
     run.inspect(task)
     with pause_on_interrupt(run):
+        likelihood = _likelihood_before(store, run, task)
         _learn(run, task, plan.number)
         after = {name: _score_unless_paused(run, run.tasks[name]) for name in before}
         stand_ins = {
@@ -103,12 +121,16 @@ def carry_out(versions: Versions) -> LearnReport:
             for name, score in after.items()
             if has_stand_in(run.tasks[name]) and not all(can_guard(score, t) for t in (plan.gate.tolerance, USUAL))
         }
+        likelihood_after = answer_likelihood(run, task)
+    known = task.name in store.version(plan.parent).learned
     comparisons = comparisons_of(plan.gate, references, after, stand_ins)
     measured = _Measured(
         after=after,
         stand_ins=stand_ins,
         gate=judge_all(plan.gate, comparisons, sum(one.n_tests for one in references.values())),
         gained=compare_scores(before[task.name], after[task.name]),
+        likelihood=compare_scores(likelihood, likelihood_after),
+        verdict=verdict_on(before[task.name], after[task.name], likelihood, likelihood_after, known=known),
         notes=tuple(note for one in references.values() for note in one.notes),
     )
     _stage(versions, plan, run, measured)
@@ -133,6 +155,7 @@ def settle_published(store: Store) -> bool:
         add_items(store.tasks / plan.card.name, known, read_task(store, plan, [])[1], plan.number)
     lost = report_from(record.gate).lost
     details = {"task": record.task, "status": record.status, "parent": record.parent, "lost": list(lost)}
+    details |= {"verdict": record.verdict} if record.verdict else {}
     if lost:
         details["against"] = {name: [verdict.version for verdict in verdicts] for name, verdicts in lost.items()}
     event = {**event_of("learn", record.number, details), "time": record.time}
@@ -150,7 +173,11 @@ def report_of(store: Store, number: int) -> LearnReport:
     record = store.version(number)
     score = store.learned_score(number, record.task)
     gate, gained = report_from(record.gate), Change(**record.gained)
-    return LearnReport(number, record.task, record.status, score, gained, gate, record.cost, tuple(record.notes))
+    likelihood = None if record.likelihood is None else Change(**record.likelihood)
+    return LearnReport(
+        number, record.task, record.status, score, gained, gate, record.cost, tuple(record.notes), likelihood,
+        record.verdict,
+    )  # fmt: skip
 
 
 def _measure_before(versions: Versions, plan: Plan) -> tuple[dict[str, Score], dict[str, References]]:
@@ -167,6 +194,15 @@ def _measure_before(versions: Versions, plan: Plan) -> tuple[dict[str, Score], d
         references = find_references(versions, plan.gate, plan.parent, before)
         keep_references(store, references)
     return before, references
+
+
+def _likelihood_before(store: Store, run: Run, task: Task) -> Score:
+    """Return the log-likelihood of the task's right answers before the learning; from pending/ if it was found."""
+    found = read_likelihood(store)
+    if found is None:
+        found = answer_likelihood(run, task)
+        keep_likelihood(store, found)
+    return found
 
 
 def _learn(run: Run, task: Task, number: int) -> None:
@@ -202,7 +238,7 @@ def _stage(versions: Versions, plan: Plan, run: Run, measured: _Measured) -> Non
     keep_own(staged, plan.card, read_task(store, plan, [])[1])
     rows = run.tasks[plan.card.name].train
     write_json(staged / "trained.json", sorted({trained_key(row) for row in rows}))
-    status = "promoted" if not measured.gate.refused else "forced" if plan.force else "refused"
+    status = "promoted" if not measured.refused else "forced" if plan.force else "refused"
     notes = [*plan.notes, *run.notes, *measured.notes, *_told_of_guard(plan.card.name, measured)]
     record = Version(
         number=plan.number,
@@ -216,6 +252,8 @@ def _stage(versions: Versions, plan: Plan, run: Run, measured: _Measured) -> Non
         strategies=plan.strategies,
         gate=report_values(measured.gate),
         gained=dict(vars(measured.gained)),
+        likelihood=dict(vars(measured.likelihood)),
+        verdict=measured.verdict,
         cost=run.context["cost"],
         data=plan.data,
         env=environment(run.accelerator.device),

@@ -1,7 +1,7 @@
 """A learning in progress: all that is needed to carry it out, or to go on after a crash, stands in the home's pending/.
 
-pending/plan.json  train.jsonl  validation.jsonl  evaluation.jsonl  before.json  references.json  checkpoints/
-version/  failed.json
+pending/plan.json  train.jsonl  validation.jsonl  evaluation.jsonl  before.json  references.json  likelihood.json
+checkpoints/  version/  failed.json
 """
 
 import os
@@ -124,6 +124,18 @@ def read_references(store: Store) -> dict[str, References] | None:
     return references_from(read_sealed(_references(store))) if _references(store).exists() else None
 
 
+def keep_likelihood(store: Store, likelihood: Score) -> None:
+    """Write down the likelihood of the task's right answers before the learning."""
+    write_sealed(_likelihood(store), asdict(likelihood))
+
+
+def read_likelihood(store: Store) -> Score | None:
+    """Return what `keep_likelihood` wrote, or None if the learning did not come so far."""
+    if not _likelihood(store).exists():
+        return None
+    return from_mapping(Score, read_sealed(_likelihood(store)), "pending/likelihood.json")
+
+
 def note_failure(store: Store, error: BaseException) -> None:
     """Write down why the learning in pending/ could not go on."""
     text = " ".join(str(error).split())
@@ -197,6 +209,10 @@ def _before(store: Store) -> Path:
 
 def _references(store: Store) -> Path:
     return store.pending / "references.json"
+
+
+def _likelihood(store: Store) -> Path:
+    return store.pending / "likelihood.json"
 
 
 def _failed(store: Store) -> Path:

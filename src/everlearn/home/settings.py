@@ -6,6 +6,7 @@ from typing import Any
 
 from everlearn.config import CheckpointConfig, EvaluationConfig, build, build_strategies, from_mapping
 from everlearn.errors import ConfigError, describe
+from everlearn.learners.budget import AUTO
 from everlearn.models.load import ModelConfig
 from everlearn.strategy import Strategy
 
@@ -21,7 +22,7 @@ class Settings:
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    learner: dict[str, Any] = field(default_factory=lambda: {"name": "sft"})
+    learner: dict[str, Any] = field(default_factory=lambda: {"name": "sft", "epochs": AUTO})
     strategies: list[str | dict[str, Any]] = field(default_factory=lambda: ["replay", "ewc"])
     seed: int = 0
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -33,8 +34,8 @@ class Settings:
         self.build_strategies()
 
     def build_learner(self) -> Any:
-        """Return the learner."""
-        return build("learner", {"name": "sft", **self.learner}, "learner")
+        """Return the learner; without a number of epochs it takes as many as a task needs."""
+        return build("learner", {"name": "sft", "epochs": AUTO, **self.learner}, "learner")
 
     def build_strategies(self) -> list[Strategy]:
         """Return new strategies.

@@ -41,8 +41,10 @@ _MEMORY = "../../memory/"  # from a version's folder
 
 @dataclass(frozen=True)
 class Version:
-    """One version. status: initial, promoted, refused, or forced (the gate said no, the user yes).
+    """One version. status: initial, promoted, refused, or forced (refused, but the user said yes).
 
+    gained, likelihood: how its own task changed, by its metric and by the log-likelihood of the right answers; verdict:
+    what that says (`everlearn.evaluation.gain`); empty in versions made before it was asked.
     learned: the tasks that it has learned, in order. files: SHA-256 of each file of the version but this one.
     """
 
@@ -56,7 +58,9 @@ class Version:
     learner: dict[str, Any] = field(default_factory=dict)
     strategies: list[Any] = field(default_factory=list)
     gate: dict[str, Any] | None = None
-    gained: dict[str, Any] | None = None  # the change of the learned task itself
+    gained: dict[str, Any] | None = None
+    likelihood: dict[str, Any] | None = None
+    verdict: str = ""
     cost: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     env: dict[str, Any] = field(default_factory=dict)

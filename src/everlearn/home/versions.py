@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from everlearn.config import CheckpointConfig, build_strategies
 from everlearn.errors import StateError, TrainingError, describe
-from everlearn.home.gate import LOG_LIKELIHOOD
+from everlearn.evaluation.gain import by_log_likelihood
 from everlearn.home.settings import Settings
 from everlearn.home.store import Store
 from everlearn.home.tasks import item_of
@@ -128,11 +128,6 @@ class Versions:
         precision = precision or self.settings.build_learner().precision
         libraries = (f"{name} {metadata.version(name)}" for name in ("everlearn", "torch", "transformers"))
         return ", ".join([device, f"precision {precision}", f"batch {self.settings.evaluation.batch_size}", *libraries])
-
-
-def by_log_likelihood(task: Task) -> Task:
-    """Return the task, scored by the log-likelihood of its answers."""
-    return replace(task, metrics=(LOG_LIKELIHOOD,))
 
 
 def finite_score(run: Run, task: Task) -> Score:

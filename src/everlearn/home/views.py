@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from everlearn.evaluation.gain import ALREADY_KNOWN, NOTHING, WORSE
 from everlearn.home.comparing import CheckReport, Diff, Flip
 from everlearn.home.gate import LOG_LIKELIHOOD, Change, GateReport, Verdict
 from everlearn.home.learning import LearnReport
@@ -68,12 +69,28 @@ def gate_sentences(report: GateReport) -> list[str]:
 def outcome_sentence(report: LearnReport, home: str) -> str:
     """Return what became of a learning."""
     lost = ", ".join(f"{task} {_all_against(verdicts)}" for task, verdicts in report.gate.lost.items())
+    if not lost and report.status != "promoted":
+        what = "nothing was learned" if report.verdict == NOTHING else f"{report.task} is answered worse than before"
+        if report.status == "forced":
+            return f"Version {report.version} is current by force, though {what}."
+        return f"Refused: {what}; the current version stays. {_what_to_change(report)}."
     if report.status == "refused":
         more = f"See it: everlearn diff {home} CURRENT {report.version}; take it all the same: learn with --force"
         return f"Refused: version {report.version} did not pass the gate on {lost}; the current version stays. {more}."
     if report.status == "forced":
         return f"Version {report.version} is current by force, though it did not pass the gate on {lost}."
+    if report.verdict == ALREADY_KNOWN:
+        known = f"{report.task} was known already ({report.gained.before:.2f} before, {report.gained.after:.2f} now)"
+        return f"{known}; from now on the gate guards it. Version {report.version} is current."
     return f"Version {report.version} is current."
+
+
+def _what_to_change(report: LearnReport) -> str:
+    """Return what can be done where nothing was learned."""
+    cost = report.cost
+    used = f"It took {cost['n_epochs']} epochs, {cost['n_steps']} steps, at learning rate {cost['learning_rate']:g}"
+    ways = "another --learning-rate, more --epochs or time (--set learner.max_minutes=60), more rows"
+    return f"{used}. Try {ways}; see that an answer follows from its question; or take it all the same: --force"
 
 
 def log_table(events: Sequence[Mapping[str, Any]], current: int | None) -> Table:
@@ -157,7 +174,8 @@ def _event_note(event: Mapping[str, Any]) -> str:
         return f"{counts}; {event['items']} items left"
     parent, against = event.get("parent"), event.get("against", {})
     if not event.get("lost"):
-        return ""
+        verdicts = {NOTHING: "nothing was learned", WORSE: "answered worse than before", ALREADY_KNOWN: "known already"}
+        return verdicts.get(event.get("verdict", ""), "")
 
     def beside(task: str) -> str:
         words = [f"version {n} ({'current then' if n == parent else 'the best before'})" for n in against.get(task, ())]

@@ -100,9 +100,21 @@ class MixedIn:
 class EncodedMixture(Dataset):
     """The features of a mixture, addressed by (group, row)."""
 
-    def __init__(self, mixture: Mixture, objective: Objective, told: Callable[[int, int], None] | None = None):
-        """Encode the rows. told: is called now and then with the number of rows done, and of all that are to be."""
+    def __init__(
+        self,
+        mixture: Mixture,
+        objective: Objective,
+        told: Callable[[int, int], None] | None = None,
+        collate: Callable[[list[Any]], Batch] | None = None,
+    ):
+        """Encode the rows.
+
+        Args:
+            told: is called now and then with the number of rows done, and of all that are to be.
+            collate: makes a batch of features; by default as the objective does.
+        """
         self.objective = objective
+        self.collate = collate or objective.collate
         self.ratios = [group.ratio for group in mixture.groups]
         self.loader = next((group.loader for group in mixture.groups[:1]), None)
         self.by_row = frozenset(number for number, group in enumerate(mixture.groups) if group.by_row)
@@ -160,7 +172,7 @@ class EncodedMixture(Dataset):
             features = self.parts[group][part]
             lazy = isinstance(features, LazyFeatures | LoaderFeatures)
             picked += features.take(rows) if lazy else self.objective.take(features, rows)
-        return self.objective.collate(picked)
+        return self.collate(picked)
 
     def in_batch_order(self, addresses: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Return addresses in the order in which `__getitems__` lays their rows: those of one part together."""
@@ -177,7 +189,11 @@ class EncodedMixture(Dataset):
 
 
 def plan_epoch(
-    mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...], epoch: int = 0
+    mixture: EncodedMixture,
+    plan: BatchPlan,
+    seed_parts: tuple[Any, ...],
+    epoch: int = 0,
+    held: frozenset[int] = frozenset(),
 ) -> list[list[Micro]]:
     """Return an epoch's steps, each a list of micro-batches, each a list of (group, row).
 
@@ -185,10 +201,13 @@ def plan_epoch(
     after the first are dealt out in shuffled passes, `ratio` rows for each row of the first group; what is left of a
     row goes over to the next epoch. Where a data loader of the user's draws the first group's rows, its batches are the
     micro-batches.
+
+    Args:
+        held: rows of the first group that the epoch leaves out.
     """
     seed_parts = (*seed_parts, epoch)
     extra = [(each, endless_rows(each.group, mixture.sizes[each.group], seed_parts)) for each in mixture.mixed_in()]
-    first_group = _first_group(mixture, plan, seed_parts)
+    first_group = _first_group(mixture, plan, seed_parts, held)
     now = epoch * sum(len(own) for micro_batches in first_group for own in micro_batches)
     steps = []
     for micro_batches in first_group:
@@ -262,21 +281,25 @@ def feature_batches(
             yield indices, objective.collate(objective.take(features, indices))
 
 
-def _first_group(mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]) -> list[list[list[int]]]:
+def _first_group(
+    mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...], held: frozenset[int]
+) -> list[list[list[int]]]:
     """Return the first group's rows of each micro-batch of each step of the epoch."""
     if mixture.loader is not None:
         micro_batches = mixture.loader.batches(seed_parts[-1])
         return [micro_batches[low : low + plan.accumulation] for low in range(0, len(micro_batches), plan.accumulation)]
-    steps = _steps_of_rows(mixture, plan, seed_parts)
+    steps = _steps_of_rows(mixture, plan, seed_parts, held)
     if plan.tokens is not None:
         return [list(_cut(step, mixture.lengths, plan.tokens)) for step in steps]
     return [[step[low : low + plan.size] for low in range(0, len(step), plan.size)] for step in steps]
 
 
-def _steps_of_rows(mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...]) -> list[list[int]]:
+def _steps_of_rows(
+    mixture: EncodedMixture, plan: BatchPlan, seed_parts: tuple[Any, ...], held: frozenset[int] = frozenset()
+) -> list[list[int]]:
     """Return the first group's rows of each step of the epoch."""
     generator = generator_for(*seed_parts, "order")
-    order = torch.randperm(mixture.sizes[0], generator=generator).tolist()
+    order = [row for row in torch.randperm(mixture.sizes[0], generator=generator).tolist() if row not in held]
     sorts, step_size = mixture.sorts(plan), (mixture.rows_of_step(plan) if order else 1)
     steps: list[list[int]] = []
     window = step_size * WINDOW_STEPS if sorts else max(1, len(order))

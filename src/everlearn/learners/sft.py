@@ -2,9 +2,10 @@
 
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from peft import PeftModel
@@ -12,13 +13,17 @@ from torch import nn
 from transformers import PreTrainedModel, get_scheduler
 
 from everlearn.errors import ConfigError, TrainingError, check_choice, check_number, describe
+from everlearn.learners.budget import AUTO, course_of, fitting
 from everlearn.learners.devices import PRECISIONS
 from everlearn.learners.gradients import SharedBuffers, all_finite, sum_over_processes, to_device
 from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_task_steps, plan_epoch
-from everlearn.learners.stopping import Weights, go_back, judge_epoch
+from everlearn.learners.rates import learning_rate_for
+from everlearn.learners.stopping import Weights
 from everlearn.learners.weighing import row_weights
 from everlearn.models.chat import TRAIN_ON
+from everlearn.models.load import Model
 from everlearn.models.objectives import Batch, mean_loss
+from everlearn.models.packing import check_packing, collate_packed, takes_all_in_one
 from everlearn.registry import register
 from everlearn.seeds import seed_for, seeded
 from everlearn.state import rng_state, set_rng_state
@@ -42,11 +47,16 @@ class Progress:
     index: int = 0  # optimizer steps done in this task
     n_tokens: int = 0
     loss_sum: float = 0.0  # of the steps' losses, this process's shares
-    best_epoch: int = 0  # from 1, by the validation rows; 0: none was judged
+    learning_rate: float = 0.0  # at its peak
+    batch_size: int = 0  # the task's own rows in an optimizer step
+    best_epoch: int = 0  # from 1, by the validation rows, or those held out; 0: none was judged
     best_score: float | None = None
-    best_loss: float | None = None  # where the score is 0
+    best_loss: float | None = None  # where the score is 0, or doesn't tell
+    best_known: float = 0.0  # share of training rows that are right, where those held out can't be
     bad_epochs: int = 0  # since the best one
     stopped: bool = False
+    last_from: int | None = None  # epochs done before the last `n_last`, over all rows
+    n_last: int = 0
     elapsed_s: float = 0.0  # training time up to here, over all the times the run was resumed
 
 
@@ -56,12 +66,16 @@ class SupervisedLearner:
     """Learn from rows with right answers.
 
     Args:
-        epochs: passes over the task's rows, at most.
-        batch_size: rows in a micro-batch, over all processes; replayed rows come on top.
+        epochs: passes over the task's rows, at most; auto: as many as they need (`everlearn.learners.budget`), until
+            the loss on validation rows, or on a tenth of the rows that is given back for the last epochs, stops
+            falling; at least 30 steps, at most `max_epochs`, and none is begun that `max_minutes` don't suffice for.
+        batch_size: rows in a micro-batch, over all processes; replayed rows come on top. Where epochs is auto and rows
+            are few, it is smaller, for 8 steps an epoch.
         batch_tokens: in its place, tokens in a micro-batch, padding included (rows times the longest of them), over all
             processes; replayed rows come on top. A row that is longer is a micro-batch of its own.
         accumulation: micro-batches in an optimizer step. 4 of 2 rows give the gradient of 1 of 8: targets weigh alike.
-        learning_rate: at its peak; `schedule` (constant, linear or cosine to 0) follows `warmup`, a share of the steps.
+        learning_rate: at its peak, auto: by the model's kind and width, and the batch (`everlearn.learners.rates`);
+            `schedule` (constant, linear or cosine to 0) follows `warmup`, a share of the steps.
         backbone_scale: learning rate of all but the output layer, as a share of `learning_rate`; a slow backbone under
             a fast head is SLCA's remedy (Zhang et al. 2023, arXiv 2303.05118).
         optimizer: adamw, adam (weight decay in the gradient) or sgd (with `momentum`).
@@ -75,13 +89,15 @@ class SupervisedLearner:
             not before `min_epochs`, and go back to the weights of the best epoch, also where all epochs were run. While
             the score is 0, epochs are judged by the rows' loss. What strategies learned meanwhile is not taken back.
             Tasks without validation rows run all epochs, as do all where epochs can't exceed `patience`.
+        packing: several rows in one sequence where they fit, kept apart by their positions; for language models that
+            write and whose attention can do it, which is tried first. With it `group_by_length: auto` is false.
         workers: processes that prepare batches, 0 for none.
     """
 
-    epochs: int = 3
+    epochs: int | Literal["auto"] = 3
     batch_size: int = 16
     accumulation: int = 1
-    learning_rate: float = 1e-3
+    learning_rate: float | Literal["auto"] = AUTO
     backbone_scale: float = 1.0
     optimizer: str = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
@@ -97,19 +113,21 @@ class SupervisedLearner:
     patience: int = 3
     min_epochs: int = 1
     delta: float = 0.001
+    max_epochs: int = 30
+    max_minutes: float = 8.0
     workers: int = 0
     train_on: str = "last"
     batch_tokens: int | None = None
-
-    traits: ClassVar[tuple[str, ...]] = ()  # what a method may be unsuited for, beside the model's
+    packing: bool = False
 
     def __post_init__(self) -> None:
         check_choice("learner.optimizer", self.optimizer, OPTIMIZERS)
         check_choice("learner.schedule", self.schedule, SCHEDULES)
         check_choice("learner.precision", self.precision, PRECISIONS)
         check_choice("learner.train_on", self.train_on, TRAIN_ON)
-        for name in ("epochs", "batch_size", "accumulation", "patience", "min_epochs"):
-            check_number(f"learner.{name}", getattr(self, name), low=1)
+        for name in ("epochs", "batch_size", "accumulation", "patience", "min_epochs", "max_epochs"):
+            if name != "epochs" or self.epochs != AUTO:
+                check_number(f"learner.{name}", getattr(self, name), low=1)
         if not isinstance(self.group_by_length, bool):
             check_choice("learner.group_by_length", self.group_by_length, ("auto",))
         if self.batch_tokens is not None:
@@ -119,7 +137,9 @@ class SupervisedLearner:
                 raise ConfigError(
                     describe("learner.batch_size", "batch_tokens stands in its place", self.batch_size, way_out)
                 )
-        check_number("learner.learning_rate", self.learning_rate, above=0)
+        if self.learning_rate != AUTO:
+            check_number("learner.learning_rate", self.learning_rate, above=0)
+        check_number("learner.max_minutes", self.max_minutes, above=0)
         check_number("learner.backbone_scale", self.backbone_scale, low=0)
         for name, high in (("warmup", 1), ("momentum", 1), ("weight_decay", float("inf")), ("delta", float("inf"))):
             check_number(f"learner.{name}", getattr(self, name), low=0, high=high)
@@ -129,24 +149,38 @@ class SupervisedLearner:
             check_number("learner.clip", self.clip, above=0)
 
     @property
+    def traits(self) -> tuple[str, ...]:
+        """What a method may be unsuited for, beside the model's traits: packing."""
+        return ("packing",) if self.packing else ()
+
+    @property
     def uses_validation(self) -> bool:
-        """Whether validation rows are looked at: early stopping is on, and can save an epoch."""
-        return self.early_stopping and self.epochs > max(self.patience, self.min_epochs)
+        """Whether validation rows are to be held out: early stopping is on, and can save an epoch; auto sees to it."""
+        return self.early_stopping and self.epochs != AUTO and self.epochs > max(self.patience, self.min_epochs)
+
+    @property
+    def most_epochs(self) -> int:
+        """The largest number of epochs."""
+        return self.max_epochs if self.epochs == AUTO else self.epochs
 
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Train `run.model` on the mixture, from the start or from what `run.checkpoint` saved in mid-task."""
         with seeded(seed_for(run.seed, run.position, task.name, "rows")):  # a resumed run reads the same ones
-            encoded = EncodedMixture(mixture, run.model.objective, partial(run.encoding, task))
+            encoded = EncodedMixture(
+                mixture, run.model.objective, partial(run.encoding, task), self._collate(run.model)
+            )
         plan, seed_parts = self._plan(run, task, encoded), (run.seed, run.position, task.name)
-        n_steps = n_task_steps(encoded, plan, self.epochs, seed_parts)
-        step = Step(run, task, run.model.adapters.trainable(), n_steps=n_steps, by_row=encoded.by_row)
-        optimizer = self._optimizer(run, list(step.params.values()))
-        scheduler = get_scheduler(SCHEDULES[self.schedule], optimizer, int(self.warmup * n_steps), max(1, n_steps))
-        progress, best, started = Progress(), {}, time.perf_counter()
+        course = course_of(self, run, task, encoded, plan)
+        n_steps = n_task_steps(encoded, plan, course.most, seed_parts)
+        progress, best, started = self._begin(run, task, encoded, plan), {}, time.perf_counter()
         if saved is not None:
             own = {name: saved[name][run.rank] for name in OWN if name in saved}
-            progress, best = Progress(**{**saved["progress"], **own}), saved.get("best", {})
+            progress, best = Progress(**{**vars(progress), **saved["progress"], **own}), saved.get("best", {})
             started -= progress.elapsed_s
+        step = Step(run, task, run.model.adapters.trainable(), n_steps=n_steps, by_row=encoded.by_row)
+        optimizer = self._optimizer(run, list(step.params.values()), progress.learning_rate)
+        scheduler = get_scheduler(SCHEDULES[self.schedule], optimizer, int(self.warmup * n_steps), max(1, n_steps))
+        if saved is not None:
             optimizer.load_state_dict(saved["optimizer"])
             scheduler.load_state_dict(saved["scheduler"])
             if run.accelerator.scaler:
@@ -155,8 +189,9 @@ class SupervisedLearner:
         run.model.train()
         hooks = Hooks.of(run)
         run.listener.training(task, n_steps, progress.index)
-        while progress.epoch < self.epochs and not progress.stopped and n_steps:
-            steps = plan_epoch(encoded, plan, seed_parts, progress.epoch)[progress.done :]
+        while course.goes_on(progress) and n_steps:
+            steps = plan_epoch(encoded, plan, seed_parts, progress.epoch, course.held(progress))
+            n_epoch_steps, steps = len(steps), steps[progress.done :]
             batches = load_steps(
                 encoded, steps, rank=run.rank, world_size=run.world_size, workers=self.workers, pin_memory=run.on_gpu,
                 seed=seed_for(*seed_parts, progress.epoch, run.rank, "workers"),
@@ -173,17 +208,39 @@ class SupervisedLearner:
                 progress.n_tokens += sum(n_tokens(batch) for batch in micro_batches)
                 progress.index += 1
                 progress.done += 1
+                _scale_rate(optimizer, scheduler, course.rate_share(progress, n_epoch_steps))
                 progress.elapsed_s = time.perf_counter() - started
                 run.listener.step(progress.index, loss)
                 run.after_step(task, lambda: self._state(run, progress, best, optimizer, scheduler))
             progress.epoch += 1
             progress.done = 0
-            progress.stopped = self._should_stop(run, task, progress, best)
-        go_back(run, task, progress, best, self.epochs)
+            course.judge(progress, best)
+            progress.elapsed_s = time.perf_counter() - started
+        course.finish(progress, best)
         return progress
 
+    def _collate(self, model: Model) -> Callable[[list[Any]], Batch]:
+        if not self.packing:
+            return model.objective.collate
+        check_packing(model)
+        return partial(collate_packed, model.objective, in_one=takes_all_in_one(model.network))
+
+    def _begin(self, run: "Run", task: Task, encoded: EncodedMixture, plan: BatchPlan) -> Progress:
+        """Return the start of a task, with numbers for what is auto; these are told."""
+        batch_size = encoded.rows_of_step(plan) if encoded.sizes[0] else 0
+        if encoded.loader is not None:
+            batch_size = max(map(len, encoded.loader.batches(0)), default=0) * plan.accumulation
+        batch_size = max(1, min(batch_size, encoded.sizes[0]))
+        if self.learning_rate != AUTO:
+            return Progress(learning_rate=self.learning_rate, batch_size=batch_size)
+        rate = float(f"{learning_rate_for(run.model, batch_size):.2g}")
+        run.inform(f"{task.name}: learning rate {rate:g}, {batch_size} rows a step.")
+        return Progress(learning_rate=rate, batch_size=batch_size)
+
     def _plan(self, run: "Run", task: Task, encoded: EncodedMixture) -> BatchPlan:
-        plan = BatchPlan(self.batch_size, self.accumulation, self.group_by_length, self.batch_tokens)
+        sorts = False if self.packing and self.group_by_length == "auto" else self.group_by_length
+        plan = BatchPlan(self.batch_size, self.accumulation, sorts, self.batch_tokens)
+        plan = fitting(plan, self, task, encoded)
         if plan.tokens is None:
             return plan
         if encoded.lengths is None:
@@ -198,9 +255,9 @@ class SupervisedLearner:
             )
         return plan
 
-    def _optimizer(self, run: "Run", parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    def _optimizer(self, run: "Run", parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
         fused = parameters[0].device.type in ("cpu", "cuda")
-        shared = {"lr": self.learning_rate, "weight_decay": self.weight_decay, "fused": fused}
+        shared = {"lr": learning_rate, "weight_decay": self.weight_decay, "fused": fused}
         groups = [{"params": parameters}]
         if self.backbone_scale != 1:
             heads = run.model.adapters.output_parameters()
@@ -208,7 +265,7 @@ class SupervisedLearner:
                 {"params": [p for p in parameters if id(p) in heads]},
                 {
                     "params": [p for p in parameters if id(p) not in heads],
-                    "lr": self.learning_rate * self.backbone_scale,
+                    "lr": learning_rate * self.backbone_scale,
                 },
             ]
         if self.optimizer == "sgd":
@@ -228,13 +285,6 @@ class SupervisedLearner:
             warnings.simplefilter("ignore", FutureWarning)
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
-    def _should_stop(self, run: "Run", task: Task, progress: Progress, best: Weights) -> bool:
-        """Judge an epoch, and tell whether the validation score has stopped rising; only where that can save epochs."""
-        if not self.uses_validation or not task.validation:
-            return False
-        judge_epoch(run, task, progress, best, self.delta)
-        return progress.epoch >= self.min_epochs and progress.bad_epochs >= self.patience
-
     def _state(self, run: "Run", progress: Progress, best: Weights, optimizer: Any, scheduler: Any) -> dict[str, Any]:
         """Return what `train` needs to go on from here, bit for bit."""
         return {
@@ -246,6 +296,13 @@ class SupervisedLearner:
             "scaler": run.accelerator.scaler.state_dict() if run.accelerator.scaler else None,
             "rng": run.gather(rng_state()),
         }
+
+
+def _scale_rate(optimizer: torch.optim.Optimizer, scheduler: Any, share: float) -> None:
+    """Let the next step be taken at a share of the peak rate, where that is less."""
+    if share < 1:
+        for group, rate in zip(optimizer.param_groups, scheduler.base_lrs, strict=True):
+            group["lr"] = rate * share
 
 
 def take_step(
@@ -336,6 +393,8 @@ def _shares(run: "Run", micro_batches: list[Batch]) -> list[float]:
 
 def n_tokens(batch: Batch) -> int:
     """Return the number of tokens in a batch, padding aside; of rows, where there are none."""
+    if "rows" in batch:
+        return int((batch["rows"] >= 0).sum())
     if "attention_mask" in batch:
         return int(batch["attention_mask"].sum())
     return batch["input_ids"].numel() if "input_ids" in batch else len(batch.get("y", ()))

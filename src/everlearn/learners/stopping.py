@@ -31,7 +31,7 @@ def judge_epoch(run: "Run", task: Task, progress: "Progress", best: Weights, del
     if _is_better(score, loss, progress, delta):
         progress.best_epoch, progress.best_score, progress.best_loss = progress.epoch, score, loss
         progress.bad_epochs = 0
-        best.update({name: tensor.detach().clone() for name, tensor in _moving(run).items()})
+        keep_weights(run, best)
     else:
         progress.bad_epochs += 1
 
@@ -46,14 +46,27 @@ def go_back(run: "Run", task: Task, progress: "Progress", best: Weights, n_epoch
     """
     if not best or progress.best_epoch == progress.epoch:
         return
-    present = run.model.adapters.tensors()
-    with torch.no_grad():
-        for name, tensor in best.items():
-            present[name].copy_(tensor)
+    bring_back(run, best)
     stopped = progress.epoch < n_epochs
     when = f"stopped after {progress.epoch} of {n_epochs} epochs" if stopped else f"after all {n_epochs} epochs"
     why = "" if progress.best_loss is None else ", judged by loss, for the validation score was 0"
     run.note(f"Task {task.name!r}: {when}, went back to the weights of epoch {progress.best_epoch}{why}.")
+
+
+def keep_weights(run: "Run", best: Weights) -> None:
+    """Put what a task's training can change into `best`: the trainable weights and the buffers."""
+    trainable = run.model.adapters.trainable()
+    tensors = run.model.adapters.tensors().items()
+    moving = {name: tensor for name, tensor in tensors if name in trainable or name.startswith("buffer:")}
+    best.update({name: tensor.detach().clone() for name, tensor in moving.items()})
+
+
+def bring_back(run: "Run", best: Weights) -> None:
+    """Give the model the weights that `keep_weights` kept."""
+    present = run.model.adapters.tensors()
+    with torch.no_grad():
+        for name, tensor in best.items():
+            present[name].copy_(tensor)
 
 
 def _is_better(score: float, loss: float | None, progress: "Progress", delta: float) -> bool:
@@ -62,10 +75,3 @@ def _is_better(score: float, loss: float | None, progress: "Progress", delta: fl
     if loss is not None and progress.best_loss is not None:
         return loss < progress.best_loss - delta
     return score > progress.best_score + delta
-
-
-def _moving(run: "Run") -> Weights:
-    """Return what a task's training can change: the trainable weights and the buffers."""
-    trainable = run.model.adapters.trainable()
-    tensors = run.model.adapters.tensors().items()
-    return {name: tensor for name, tensor in tensors if name in trainable or name.startswith("buffer:")}

@@ -175,14 +175,18 @@ class CausalObjective:
     def forward(self, network: nn.Module, batch: Batch, past: Sequence[str] = ()) -> Outputs:
         if self.before_forward is not None:
             self.before_forward(batch)
-        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "rows")}
         wanted = self.wanted(batch)
         kept = positions_to_keep(network, wanted)
         if kept is not None:
             inputs["logits_to_keep"] = kept
         logits = at_wanted(network(**inputs, use_cache=False).logits, wanted, kept)
         owners, places = wanted.nonzero(as_tuple=True)
-        return Outputs(logits, batch["labels"][owners, places + 1], owners, [logits] if past else [])
+        targets = batch["labels"][owners, places + 1]
+        if "rows" in batch:  # several rows in a sequence
+            owners, order = batch["rows"][owners, places].sort(stable=True)
+            logits, targets = logits[order], targets[order]
+        return Outputs(logits, targets, owners, [logits] if past else [])
 
     def wanted(self, batch: Batch) -> torch.Tensor:
         """Return the positions whose next token is a target: bool [batch, sequence]."""
@@ -192,6 +196,9 @@ class CausalObjective:
         return int(self.items_of_rows(batch).sum())
 
     def items_of_rows(self, batch: Batch) -> torch.Tensor:
+        if "rows" in batch:
+            owners = batch["rows"][batch["labels"] != IGNORED]
+            return torch.bincount(owners, minlength=int(batch["rows"].max()) + 1)
         return (batch["labels"][:, 1:] != IGNORED).sum(1)
 
     def end_of(self, ids: Sequence[int]) -> int:

@@ -78,6 +78,9 @@ class ProgressBars(Listener):
         unit = " nats/token" if score.metric == "token_log_likelihood" else ""
         self._scores.append(f"{score.task} {score.value:.2f}{unit}")
 
+    def inform(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False)
+
     def note(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False)
 

@@ -182,6 +182,8 @@ def _read_cost(line: _Line, seed: int, after: int) -> StepCost:
         n_steps=line.take("n_steps", (int,), 0),
         n_tokens=line.take("n_tokens", (int,), 0),
         peak_memory_bytes=line.take("peak_memory_bytes", (int,), 0),
+        learning_rate=float(line.number("learning_rate", 0.0)),
+        batch_size=line.take("batch_size", (int,), 0),
         n_epochs=line.take("n_epochs", (int,), 0),
         best_epoch=line.take("best_epoch", (int,), None),
         mean_loss=line.number("mean_loss", None),

@@ -85,7 +85,9 @@ def _seed_entry(matrix: SeedMatrix, found: Mapping[str, Interval | None], costs:
 
 
 def _passes(step: StepCost) -> dict[str, Any]:
-    return {name: vars(step.cost)[name] for name in ("mean_loss", "n_epochs", "best_epoch")}
+    return {
+        name: vars(step.cost)[name] for name in ("mean_loss", "n_epochs", "best_epoch", "learning_rate", "batch_size")
+    }
 
 
 def plain(value: Any) -> Any:

@@ -88,6 +88,7 @@ class AFLoRA(Strategy):
     mean_: dict = learned(dict)  # name of a matrix that still learns -> I
     spread_: dict = learned(dict)  # the same -> U
 
+    plans_steps: ClassVar[bool] = True
     conflicts: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("inclora", "olora", "inflora"), _REASON),
         **dict.fromkeys(("packnet", "pnn", "hat"), "both decide which matrices of the LoRA a task learns"),

@@ -62,6 +62,7 @@ class HAT(Strategy):
 
     masks_: dict = learned(dict)  # task name -> {gate: bool tensor, the units that the task uses}
 
+    plans_steps: ClassVar[bool] = True
     isolates: ClassVar[bool] = True
     unsuited: ClassVar[dict[str, str]] = {
         "prompt": NO_LAYERS,

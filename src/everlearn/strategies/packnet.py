@@ -73,6 +73,7 @@ class PackNet(Strategy):
     learned_: list = learned(list)  # names of tasks, in order; number k is the k-th
     pruned_: bool = learned(bool)  # whether the task in training has chosen its weights
 
+    plans_steps: ClassVar[bool] = True
     isolates: ClassVar[bool] = True
     unsuited: ClassVar[dict[str, str]] = {
         "shared_head": "later tasks add classes to the head that all tasks answer by",

@@ -43,6 +43,7 @@ class SeqStar(Strategy):
 
     columns_: dict = learned(dict)  # task name -> outputs of the classes that its rows have
 
+    plans_steps: ClassVar[bool] = True
     unsuited: ClassVar[dict[str, str]] = {
         "causal": "it works on classifiers, and a language model has none",
         "tensor+lora": "LoRA leaves a plain module no output layer to train",

@@ -6,8 +6,8 @@ import math
 import pytest
 from scipy import stats
 
+from everlearn.evaluation.losses import holm, loss_p_value
 from everlearn.evaluation.stats import paired_difference
-from everlearn.home.losses import holm, loss_p_value
 
 
 def outcomes(n_lost: int, n_gained: int, n: int) -> tuple[list[float], list[float]]:
