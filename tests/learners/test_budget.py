@@ -18,7 +18,7 @@ from everlearn.types import Mixture, TensorRows
 from support.runs import StopAfter, Stopped, assert_same, make_bench, weights
 from support.tasks import tensor_task
 
-OPTIONS = {"epochs": AUTO, "batch_size": 16, "learning_rate": 0.02, "early_stopping": True}
+OPTIONS = {"epochs": AUTO, "max_epochs": 30, "batch_size": 16, "learning_rate": 0.02, "early_stopping": True}
 
 
 @dataclass
@@ -154,8 +154,10 @@ def test_it_ends_in_time_and_says_so_where_the_loss_still_falls(plain):
 
 
 def test_max_epochs_counts_the_last_ones(plain):
-    cost = plain.run(**OPTIONS, max_epochs=6).learn(plain.tasks[0])
-    assert cost.n_epochs <= 6
+    listening = Listening()
+    cost = plain.run(listener=listening, **{**OPTIONS, "learning_rate": 1e-3, "max_epochs": 6}).learn(plain.tasks[0])
+    assert cost.n_epochs == 6
+    assert listening.said[-1].endswith("over all rows; the loss was still falling (learner.max_epochs).")
 
 
 @pytest.mark.parametrize("options", [{"schedule": "linear"}, {"warmup": 0.1}, {"strategies": ["packnet"]}])

@@ -164,6 +164,8 @@ class AutoEpochs:
             how += f"; after epoch {progress.best_epoch} the last {progress.n_last} over all rows"
         elif progress.best_epoch < progress.epoch:
             how += f"; the weights are those of epoch {progress.best_epoch}"
+        if progress.epoch >= self.most and progress.best_epoch == self.most - progress.n_last:
+            how += "; the loss was still falling (learner.max_epochs)"
         self.run.inform(f"{self.task.name}: {how}.")
 
     def _look(self, encoded: EncodedMixture, numbers: list[int]) -> Looked:
