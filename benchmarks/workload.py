@@ -64,7 +64,7 @@ def make_model(workload: Workload, task: Task) -> Model:
         torch.manual_seed(seed_for("benchmark", "weights"))
         with tempfile.TemporaryDirectory() as folder:
             LlamaForCausalLM(config).save_pretrained(folder)
-            _tokenizer(workload).save_pretrained(folder)
+            word_tokenizer(workload.vocabulary).save_pretrained(folder)
             model = load_model(ModelConfig(name=folder, adapter=AdapterConfig(rank=workload.rank)), [task])
         for name, parameter in model.adapters.trainable().items():
             if "lora_B" in name:
@@ -93,8 +93,9 @@ def results_path(name: str) -> Path:
     return Path(__file__).parent / "results" / f"{name}.json"
 
 
-def _tokenizer(workload: Workload) -> PreTrainedTokenizerFast:
-    names = ["<pad>", "<bos>", "<eos>", *(f"w{i}" for i in range(3, workload.vocabulary))]
+def word_tokenizer(size: int) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of `size` tokens: <pad>, <bos>, <eos>, and the words w3, w4, ..."""
+    names = ["<pad>", "<bos>", "<eos>", *(f"w{i}" for i in range(3, size))]
     tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(

@@ -27,7 +27,8 @@ SUITES = yaml.safe_load((ROOT / "benchmarks" / "methods.yaml").read_text(encodin
 TOLD = [name for name in SECTIONS if name != "Args"]
 SHOWN_ON = ("arena", "cl15", "split_mnist_class")  # the suite that gives a method its recipe: the first that has it
 MEASURES = ("average_accuracy", "backward_transfer", "learning_accuracy")
-DETAILED = ("arena", "cl15", "permuted_mnist")  # suites whose methods stand in a table of all measures
+# suites whose methods stand in a table of all measures
+DETAILED = ("smollm2_arena", "smollm2_cl15", "arena", "cl15", "permuted_mnist")
 
 
 def methods(numbers: dict[str, dict[str, Any]]) -> str:
@@ -150,17 +151,18 @@ def in_detail(suite: str, numbers: dict[str, Any]) -> list[str]:
     lines = [
         f"## {title[0].upper()}{title[1:]}",
         "",
-        f"{seeds(numbers)} seeds, 95% intervals over them; recipe [{Path(recipe).stem}]({recipe}).",
-        "Learning accuracy: of each task right after it was learned. Kept: bytes beside the model at the end.",
+        f"{seeds(numbers)} seeds, 95% intervals over seeds and items; recipe [{Path(recipe).stem}]({recipe}).",
+        "Learning accuracy: of each task right after it was learned. Kept: bytes beside the model at the end. Minutes:",
+        "of training, for a seed.",
         "",
-        "| | average accuracy | backward transfer | learning accuracy | kept |",
-        "| --- | --- | --- | --- | --- |",
+        "| | average accuracy | backward transfer | learning accuracy | kept | minutes |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     best_first = sorted(numbers.items(), key=lambda entry: -entry[1]["average_accuracy"]["mean"])
     for name, found in best_first:
         cells = [" ".join(estimate(found[key], signed=key == "backward_transfer")).rstrip() for key in MEASURES]
         kept = size(found["bytes_kept"]) if found["bytes_kept"] >= 1024 else "nothing"
-        lines.append(f"| {name} | {' | '.join(cells)} | {kept} |")
+        lines.append(f"| {name} | {' | '.join(cells)} | {kept} | {found['train_s'] / 60:.1f} |")
     picture = Path("benchmarks") / "results" / f"methods_{suite}.png"
     if (ROOT / picture).exists():
         lines += ["", f"![Retention against plasticity; larger dots keep more bytes]({picture})"]

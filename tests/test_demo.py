@@ -5,7 +5,8 @@ from contextlib import nullcontext
 import pytest
 
 from everlearn import demo
-from everlearn.errors import Paused
+from everlearn.config import load_recipe
+from everlearn.errors import ConfigError, Paused
 from everlearn.runs import Listener
 from everlearn.state import read_json
 
@@ -16,15 +17,10 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture
 def small(llama, monkeypatch):
-    monkeypatch.setitem(
-        demo.SETTING,
-        "stream",
-        {"name": "arena", "types": ["comparison", "causal"], "n_train": 8, "n_validation": 4, "n_eval": 6},
-    )
-    monkeypatch.setitem(
-        demo.SETTING, "model", {"name": str(llama), "max_length": 64, "adapter": {"name": "lora", "rank": 2}}
-    )
-    monkeypatch.setitem(demo.SETTING, "learner", {"name": "sft", "epochs": 1, "batch_size": 4})
+    stream = {"name": "arena", "types": ["comparison", "causal"], "n_train": 8, "n_validation": 4, "n_eval": 6}
+    model = {"name": str(llama), "max_length": 64, "adapter": {"name": "lora", "rank": 2}}
+    learner = {"name": "sft", "epochs": 1, "batch_size": 4}
+    monkeypatch.setitem(demo.SETTINGS, "pocket", {"stream": stream, "model": model, "learner": learner})
 
 
 class StopAt(Listener):
@@ -43,6 +39,10 @@ def test_three_runs_and_a_report(small, tmp_path):
     assert (tmp_path / "report.html").exists()
     assert (tmp_path / "report.md").exists()
     assert list(tmp_path.glob("*.png"))
+    with pytest.raises(ConfigError, match=r"^demo: the folder holds another demo\. Got .*'seed': 0.*--out\.$"):
+        demo.run_demo(tmp_path, 1, lambda name: nullcontext(Listener()))
+    with pytest.raises(ConfigError, match=r"^demo: the folder holds another demo"):
+        demo.run_demo(tmp_path, 0, lambda name: nullcontext(Listener()), "smollm2")
 
 
 def test_a_stopped_demo_goes_on(small, tmp_path):
@@ -52,3 +52,16 @@ def test_a_stopped_demo_goes_on(small, tmp_path):
     demo.run_demo(tmp_path, 0, lambda name: nullcontext(Listener()))
     assert (tmp_path / "plain" / "results.jsonl").read_bytes() == before
     assert read_json(tmp_path / "replay_ewc" / "results.json")["complete"]
+
+
+def test_there_is_no_demo_of_any_other_model(tmp_path):
+    with pytest.raises(ConfigError, match=r"^demo: model.*Got 'mlp'"):
+        demo.run_demo(tmp_path, 0, lambda name: nullcontext(Listener()), "mlp")
+
+
+@pytest.mark.parametrize("model", demo.SETTINGS)
+def test_every_model_s_recipes_are_sound(model):
+    for strategies in demo.RUNS[model].values():
+        recipe = load_recipe({**demo.SETTINGS[model], "strategies": strategies, "seed": 0})
+        assert recipe.model.name == model
+        assert recipe.build_strategies() is not None

@@ -40,12 +40,17 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="Change a valu
 
 
 @app.command()
-def demo(out: Out = Path("runs/demo"), seed: Annotated[int, typer.Option(help="Seed of all three runs.")] = 0) -> None:
-    """Watch a language model forget, and everlearn prevent it: three runs, a table and a report."""
+def demo(
+    model: Annotated[str, typer.Option(help="pocket, or smollm2: a real language model, minutes more.")] = "pocket",
+    out: Annotated[Path | None, typer.Option(help="Folder that the results go to (default: runs/demo…).")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all runs.")] = 0,
+) -> None:
+    """Watch a language model forget, and everlearn prevent it: two or three runs, a table and a report."""
     from everlearn.demo import run_demo
 
     _one_process("demo")
-    folders = run_demo(out, seed, _bars)
+    out = out or Path("runs/demo" if model == "pocket" else f"runs/demo_{model}")
+    folders = run_demo(out, seed, _bars, model)
     _print_runs(folders)
     console.print(f"\nReport: {out / 'report.html'}", highlight=False)
 

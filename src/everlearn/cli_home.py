@@ -34,7 +34,7 @@ def init(
     adapter: Annotated[str | None, typer.Option(help="lora, or full for all weights.")] = None,
     rank: Annotated[int | None, typer.Option(help="Of the LoRA.")] = None,
     head: Annotated[str | None, typer.Option(help="For classifiers: task (a head per task) or shared.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, fast, float32, bfloat16 or float16.")] = None,
     strategy: Names = None,
     seed: Annotated[int | None, typer.Option(help="Of adapters, heads and the order of rows.")] = None,
     settings: Sets = None,
@@ -47,7 +47,11 @@ def init(
     chosen = {"model.name": model, "model.head": head, "model.dtype": dtype, "seed": seed}
     chosen |= {"model.adapter.name": adapter, "model.adapter.rank": rank, "strategies": _strategies(strategy)}
     made = Home.create(home, settings=settings_from(_with(content, chosen, settings)))
-    console.print(f"Home {home}: {made.settings.model.name}, version 0.", highlight=False, markup=False)
+    console.print(
+        f"Home {home}: {made.settings.model.name} in {made.settings.model.dtype}, version 0.",
+        highlight=False,
+        markup=False,
+    )
     console.print(f"Teach it: everlearn learn {home} --task NAME --train FILE", highlight=False, markup=False)
 
 

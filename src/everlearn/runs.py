@@ -21,7 +21,8 @@ from everlearn.evaluation.fitting import fit_of
 from everlearn.evaluation.score import metric_names, score_task
 from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.models.causal import CausalObjective
-from everlearn.models.load import Model, load_model, with_template
+from everlearn.models.dtypes import half_trained
+from everlearn.models.load import Model, load_model, with_dtype, with_template
 from everlearn.provenance import Provenance, read_begun
 from everlearn.record import Recorder, environment
 from everlearn.report.results import write_results
@@ -169,6 +170,9 @@ class Run:
                     strategy.adapt_model(self, task)
                 for strategy in self.strategies:
                     strategy.begin_task(self, task)
+            in_half = half_trained(self.model.adapters.trainable().values())
+            if in_half is not None:
+                self.note(in_half)
             mixture = Mixture.of(task)
             for strategy in self.strategies:
                 mixture = strategy.train_data(mixture, self)
@@ -382,10 +386,12 @@ def run(
         Paused: after SIGINT, the state saved; `resume` goes on.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
-    recipe = replace(recipe, model=with_template(recipe.model))
+    listener = listener or Listener()
+    model = with_dtype(with_template(recipe.model), recipe.device, listener.note)
+    recipe = replace(recipe, model=model)
     out = Path(out)
     with beginning_in(out):
-        return _go(recipe, out, listener or Listener())
+        return _go(recipe, out, listener)
 
 
 def resume(out: str | Path, listener: Listener | None = None) -> dict[str, Any]:

@@ -239,7 +239,7 @@ class ContinualTrainer:
             way_out = "Teach it to another ContinualTrainer, with a model of its own"
             raise StreamError(describe(f"task {task.name!r}", what, model.name, way_out))
         if model is None:
-            model = load_model(self._model_config, [task], self._seed)
+            model = load_model(self._model_config, [task], self._seed, self._device)
         known = model.adapters.task_labels.get(task.name)
         if known is not None:
             task = with_labels(task, known)

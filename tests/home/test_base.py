@@ -10,8 +10,10 @@ from everlearn.errors import ConfigError, ModelError
 from everlearn.home import base
 from everlearn.home.base import check_unchanged, settle
 from everlearn.models import origin
+from everlearn.models.gguf import PACKAGED, converted
 from everlearn.models.load import ModelConfig
 from everlearn.models.origin import fingerprint_of
+from everlearn.state import file_sha256
 from support.models import byte_tokenizer
 
 
@@ -20,6 +22,29 @@ def test_folder_is_made_absolute_and_fingerprinted(llama: Path, monkeypatch: pyt
     config, fingerprint = settle(ModelConfig(llama.name))
     assert config.name == str(llama)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(fingerprint)
+    check_unchanged(config, fingerprint)
+
+
+def test_a_gguf_file_is_made_absolute_and_fingerprinted_by_its_own_hash(tiny_gguf, tmp_path, monkeypatch) -> None:
+    copy = Path(shutil.copy(tiny_gguf, tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("tiny.gguf", "."):
+        config, fingerprint = settle(ModelConfig(name))
+        assert (config.name, fingerprint) == (str(copy), {"tiny.gguf": file_sha256(copy)})
+    check_unchanged(config, fingerprint)
+    shutil.copy(Path(converted(copy)) / "tokenizer.json", tmp_path)
+    with pytest.raises(ModelError, match=r"is not the one that this home was made with\. Got \['tokenizer\.json'\]"):
+        check_unchanged(config, fingerprint)
+
+
+def test_a_packaged_model_keeps_its_name(tiny_gguf, tmp_path, monkeypatch) -> None:
+    (tmp_path / "tiny_package").mkdir()
+    (tmp_path / "tiny_package" / "__init__.py").touch()
+    shutil.copy(tiny_gguf, tmp_path / "tiny_package")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(PACKAGED, "tiny", ("tiny-package", "tiny_package"))
+    config, fingerprint = settle(ModelConfig("tiny"))
+    assert (config.name, list(fingerprint)) == ("tiny", ["tiny.gguf"])
     check_unchanged(config, fingerprint)
 
 

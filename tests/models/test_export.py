@@ -12,9 +12,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from everlearn.errors import ConfigError, ModelError
 from everlearn.models.adapters import TIED
 from everlearn.models.export import export_model, save_trained
+from everlearn.models.gguf import PACKAGED
 from everlearn.models.load import AdapterConfig, Model, ModelConfig, load_model
 from everlearn.models.lora import begin_lora
 from everlearn.models.reloaded import AUTO
+from everlearn.state import file_sha256
 from everlearn.types import Task
 
 PROMPTS = Task("sums", "prompt", [], [{"prompt": "1+1=", "completion": "2"}])
@@ -33,7 +35,7 @@ def shake(model: Model, seed: int) -> None:
     model.network.eval()
 
 
-def moved(folder: Path, tasks: list[Task], adapter: str = "lora", head: str = "task") -> Model:
+def moved(folder: Path | str, tasks: list[Task], adapter: str = "lora", head: str = "task") -> Model:
     """Return a model whose trainable weights are all away from where they began."""
     model = load_model(ModelConfig(str(folder), AdapterConfig(adapter, rank=4), head=head), tasks, seed=3)
     for task in tasks:
@@ -129,6 +131,35 @@ def test_the_readme_loads_what_was_measured(name, merged, llama, bert, tmp_path,
     assert "shards" not in capfd.readouterr().err
     plain = AUTO[model.kind].from_pretrained(bert if "bert" in name or name == "tag" else llama, num_labels=99)
     assert logits(plain, batch).shape != expected.shape or not torch.allclose(logits(plain, batch), expected, atol=0.01)
+
+
+@pytest.mark.filterwarnings(f"ignore:{TIED}:UserWarning")
+@pytest.mark.parametrize("task", [PROMPTS, FIRST], ids=["prompt", "classify"])
+@pytest.mark.parametrize("packaged", [False, True], ids=["file", "packaged"])
+def test_an_adapter_of_a_gguf_file_names_the_file(task, packaged, tiny_gguf, tmp_path, monkeypatch) -> None:
+    if packaged:
+        package = tmp_path / "tiny_package"
+        package.mkdir()
+        shutil.copy(tiny_gguf, package)
+        (package / "__init__.py").write_text("raise ImportError")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setitem(PACKAGED, "tiny", ("tiny-package", "tiny_package"))
+    name = "tiny" if packaged else str(tiny_gguf)
+    model = moved(name, [task])
+    batch = dict(model.tokenizer(SENTENCES, padding=True, return_tensors="pt"))
+    if task.labels:
+        model = head_of(model, task)
+    expected = logits(model.network, batch)
+    folder = export(model, tmp_path / "out")
+    readme = (folder / "README.md").read_text()
+    assert f"Base model: {name} (tiny.gguf, SHA-256 {file_sha256(tiny_gguf)})." in readme
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == name
+    assert "cache" not in readme
+    monkeypatch.chdir(folder)
+    loaded: dict[str, Any] = {}
+    exec(readme.split("```python\n")[1].split("```")[0], loaded)
+    torch.testing.assert_close(logits(loaded["model"], batch), expected, atol=1e-4, rtol=1e-4)
+    assert loaded["tokenizer"](SENTENCES)["input_ids"] == model.tokenizer(SENTENCES)["input_ids"]
 
 
 def test_a_lora_is_a_plain_peft_adapter(llama: Path, tmp_path: Path) -> None:

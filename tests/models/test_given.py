@@ -50,6 +50,13 @@ def test_a_transformers_model_learns_as_one_loaded_by_its_name(llama):
         assert torch.equal(mine, theirs)
 
 
+def test_a_network_that_holds_a_gguf_file_s_blocks_is_refused(gguf_file, llama, capfd):
+    network = AutoModelForCausalLM.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name)
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    with pytest.raises(ModelError, match=r"holds the blocks of a GGUF file.*Give the GGUF file's name instead"):
+        learned(network, [SUMS], tokenizer=tokenizer)
+
+
 def test_all_weights_of_a_transformers_model_but_those_that_are_frozen(llama):
     network = causal(llama)
     network.model.embed_tokens.requires_grad_(False)

@@ -1,5 +1,6 @@
 from everlearn.models.load import POCKET, ModelConfig
-from everlearn.models.origin import differing_files, is_plain, origin_of, place_of
+from everlearn.models.origin import differing_files, origin_of, place_of
+from everlearn.models.plain import is_plain
 
 
 def test_a_folder_s_files_are_hashed_and_plain_modules_have_none(llama, monkeypatch):

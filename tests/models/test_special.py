@@ -47,7 +47,7 @@ def test_what_stands_around_a_text():
 def test_what_belongs_after_a_whole_text_does_not_end_a_prompt():
     plain, appending = (CausalObjective(tokenizer, 64) for tokenizer in (byte_tokenizer(), appending_tokenizer()))
     for task in (prompt_task(0), text_task(0)):
-        assert plain.encode(task.train, task) == appending.encode(task.train, task)
+        assert list(plain.encode(task.train, task)) == list(appending.encode(task.train, task))
     assert plain.prompt_ids(["1+1="], 4) == appending.prompt_ids(["1+1="], 4)
 
 

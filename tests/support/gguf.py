@@ -13,7 +13,7 @@ def write_gguf(llama: Path, file: Path, *, drop: str = "", **changes: Any) -> Pa
     """Write the model and the byte-level tokenizer in a folder into a file, and return it.
 
     Args:
-        drop: a tensor that is left out. changes: {key with "__" for "."}: a value of another kind, or None for none.
+        drop: a tensor that is left out. changes: {key: a value in place of the model's own, or None for none}.
     """
     config = json.loads((llama / "config.json").read_text())
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
@@ -28,7 +28,7 @@ def write_gguf(llama: Path, file: Path, *, drop: str = "", **changes: Any) -> Pa
         "llama.attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
         "llama.vocab_size": config["vocab_size"],
         **_tokenizer(llama),
-        **{key.replace("__", "."): value for key, value in changes.items()},
+        **changes,
     }
     writer = GGUFWriter(file, stated.pop("general.architecture", "llama"))
     writers = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from everlearn.errors import ConfigError, ModelError, describe
 from everlearn.models.chat import give_template, wraps
-from everlearn.models.gguf import PACKAGED
+from everlearn.models.gguf import gguf_name
 from everlearn.models.load import POCKET, ModelConfig, load_tokenizer, with_template
-from everlearn.models.origin import COMMIT, commit_of, differing_files, fingerprint_of, is_plain, place_of
+from everlearn.models.origin import COMMIT, commit_of, differing_files, fingerprint_of, place_of
+from everlearn.models.plain import is_plain
 
 
 def settle(config: ModelConfig) -> tuple[ModelConfig, dict[str, str]]:
@@ -27,9 +28,9 @@ def settle(config: ModelConfig) -> tuple[ModelConfig, dict[str, str]]:
             raise ConfigError(describe("model.name", "a home keeps language models", config.name, way_out))
         commit = commit_of(config)
         return with_chat_settled(replace(config, revision=commit)), {COMMIT: commit}
-    named = config.name == POCKET or config.name in PACKAGED
-    absolute = place.resolve() if place.is_dir() else place.absolute()  # a GGUF file's link may lead to another name
-    name = config.name if named else str(absolute)
+    name = config.name if config.name == POCKET else str(place.resolve())
+    if not place.is_dir():
+        name = gguf_name(config.name)
     fingerprint = fingerprint_of(place)
     if not fingerprint:
         way_out = "Name a folder with config.json and safetensors, a GGUF file, a hub id, smollm2, or pocket"

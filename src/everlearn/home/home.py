@@ -38,7 +38,7 @@ from everlearn.home.tasks import (
 from everlearn.home.versions import Versions
 from everlearn.learners.budget import AUTO
 from everlearn.models.export import export_model
-from everlearn.models.load import ModelConfig
+from everlearn.models.load import ModelConfig, with_dtype
 from everlearn.models.reloaded import Exported
 from everlearn.runs import Listener
 from everlearn.state import read_json
@@ -102,7 +102,7 @@ class Home:
             config = {"name": model} if isinstance(model, str) else model
             config = config if isinstance(config, ModelConfig) else from_mapping(ModelConfig, config, "model")
             settings = Settings(config, {"name": "sft", "epochs": AUTO, **(learner or {})}, list(strategies))
-        config, fingerprint = settle(settings.model)
+        config, fingerprint = settle(with_dtype(settings.model, settings.device))
         settings = replace(settings, model=config)
         make_home(path, settings, fingerprint)
         return cls(path, settings, fingerprint, listener or Listener())

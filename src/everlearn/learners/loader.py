@@ -100,9 +100,21 @@ class MixedIn:
 class EncodedMixture(Dataset):
     """The features of a mixture, addressed by (group, row)."""
 
-    def __init__(self, mixture: Mixture, objective: Objective, told: Callable[[int, int], None] | None = None):
-        """Encode the rows. told: is called now and then with the number of rows done, and of all that are to be."""
+    def __init__(
+        self,
+        mixture: Mixture,
+        objective: Objective,
+        told: Callable[[int, int], None] | None = None,
+        collate: Callable[[list[Any]], Batch] | None = None,
+    ):
+        """Encode the rows.
+
+        Args:
+            told: is called now and then with the number of rows done, and of all that are to be.
+            collate: makes a batch of features; by default as the objective does.
+        """
         self.objective = objective
+        self.collate = collate or objective.collate
         self.ratios = [group.ratio for group in mixture.groups]
         self.loader = next((group.loader for group in mixture.groups[:1]), None)
         self.by_row = frozenset(number for number, group in enumerate(mixture.groups) if group.by_row)
@@ -160,7 +172,7 @@ class EncodedMixture(Dataset):
             features = self.parts[group][part]
             lazy = isinstance(features, LazyFeatures | LoaderFeatures)
             picked += features.take(rows) if lazy else self.objective.take(features, rows)
-        return self.objective.collate(picked)
+        return self.collate(picked)
 
     def in_batch_order(self, addresses: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Return addresses in the order in which `__getitems__` lays their rows: those of one part together."""

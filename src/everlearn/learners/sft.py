@@ -2,9 +2,10 @@
 
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from peft import PeftModel
@@ -20,7 +21,9 @@ from everlearn.learners.rates import learning_rate_for
 from everlearn.learners.stopping import Weights
 from everlearn.learners.weighing import row_weights
 from everlearn.models.chat import TRAIN_ON
+from everlearn.models.load import Model
 from everlearn.models.objectives import Batch, mean_loss
+from everlearn.models.packing import check_packing, collate_packed, takes_all_in_one
 from everlearn.registry import register
 from everlearn.seeds import seed_for, seeded
 from everlearn.state import rng_state, set_rng_state
@@ -86,6 +89,8 @@ class SupervisedLearner:
             not before `min_epochs`, and go back to the weights of the best epoch, also where all epochs were run. While
             the score is 0, epochs are judged by the rows' loss. What strategies learned meanwhile is not taken back.
             Tasks without validation rows run all epochs, as do all where epochs can't exceed `patience`.
+        packing: several rows in one sequence where they fit, kept apart by their positions; for language models that
+            write and whose attention can do it, which is tried first. With it `group_by_length: auto` is false.
         workers: processes that prepare batches, 0 for none.
     """
 
@@ -113,8 +118,7 @@ class SupervisedLearner:
     workers: int = 0
     train_on: str = "last"
     batch_tokens: int | None = None
-
-    traits: ClassVar[tuple[str, ...]] = ()  # what a method may be unsuited for, beside the model's
+    packing: bool = False
 
     def __post_init__(self) -> None:
         check_choice("learner.optimizer", self.optimizer, OPTIMIZERS)
@@ -145,6 +149,11 @@ class SupervisedLearner:
             check_number("learner.clip", self.clip, above=0)
 
     @property
+    def traits(self) -> tuple[str, ...]:
+        """What a method may be unsuited for, beside the model's traits: packing."""
+        return ("packing",) if self.packing else ()
+
+    @property
     def uses_validation(self) -> bool:
         """Whether validation rows are to be held out: early stopping is on, and can save an epoch; auto sees to it."""
         return self.early_stopping and self.epochs != AUTO and self.epochs > max(self.patience, self.min_epochs)
@@ -157,7 +166,9 @@ class SupervisedLearner:
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Train `run.model` on the mixture, from the start or from what `run.checkpoint` saved in mid-task."""
         with seeded(seed_for(run.seed, run.position, task.name, "rows")):  # a resumed run reads the same ones
-            encoded = EncodedMixture(mixture, run.model.objective, partial(run.encoding, task))
+            encoded = EncodedMixture(
+                mixture, run.model.objective, partial(run.encoding, task), self._collate(run.model)
+            )
         plan, seed_parts = self._plan(run, task, encoded), (run.seed, run.position, task.name)
         course = course_of(self, run, task, encoded, plan)
         n_steps = n_task_steps(encoded, plan, course.most, seed_parts)
@@ -208,6 +219,12 @@ class SupervisedLearner:
         course.finish(progress, best)
         return progress
 
+    def _collate(self, model: Model) -> Callable[[list[Any]], Batch]:
+        if not self.packing:
+            return model.objective.collate
+        check_packing(model)
+        return partial(collate_packed, model.objective, in_one=takes_all_in_one(model.network))
+
     def _begin(self, run: "Run", task: Task, encoded: EncodedMixture, plan: BatchPlan) -> Progress:
         """Return the start of a task, with numbers for what is auto; these are told."""
         batch_size = encoded.rows_of_step(plan) if encoded.sizes[0] else 0
@@ -221,7 +238,8 @@ class SupervisedLearner:
         return Progress(learning_rate=rate, batch_size=batch_size)
 
     def _plan(self, run: "Run", task: Task, encoded: EncodedMixture) -> BatchPlan:
-        plan = BatchPlan(self.batch_size, self.accumulation, self.group_by_length, self.batch_tokens)
+        sorts = False if self.packing and self.group_by_length == "auto" else self.group_by_length
+        plan = BatchPlan(self.batch_size, self.accumulation, sorts, self.batch_tokens)
         plan = fitting(plan, self, task, encoded)
         if plan.tokens is None:
             return plan
@@ -375,6 +393,8 @@ def _shares(run: "Run", micro_batches: list[Batch]) -> list[float]:
 
 def n_tokens(batch: Batch) -> int:
     """Return the number of tokens in a batch, padding aside; of rows, where there are none."""
+    if "rows" in batch:
+        return int((batch["rows"] >= 0).sum())
     if "attention_mask" in batch:
         return int(batch["attention_mask"].sum())
     return batch["input_ids"].numel() if "input_ids" in batch else len(batch.get("y", ()))

@@ -14,7 +14,7 @@ from everlearn.learners.devices import start_accelerator
 from everlearn.learners.meta.learner import MetaLearner
 from everlearn.meta.recipe import MetaRecipe, load_meta_recipe
 from everlearn.meta.trials import try_start
-from everlearn.models.load import with_template
+from everlearn.models.load import with_dtype, with_template
 from everlearn.provenance import Provenance
 from everlearn.record import environment
 from everlearn.report.meta import draw_meta, summarise_meta
@@ -56,7 +56,9 @@ def run_meta(
         Paused: after SIGINT, the state saved; `resume_meta` goes on.
     """
     recipe = recipe if isinstance(recipe, MetaRecipe) else load_meta_recipe(recipe, overrides)
-    recipe = replace(recipe, model=with_template(recipe.model))
+    listener = listener or Listener()
+    model = with_dtype(with_template(recipe.model), recipe.device, listener.note)
+    recipe = replace(recipe, model=model)
     out = Path(out)
     with beginning_in(out):
         learned_from, held_out = recipe.tasks()

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import itemgetter
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import datasets
 import numpy as np
 import torch
 from torch import nn
@@ -17,15 +19,13 @@ from everlearn.models.chat import NO_TEMPLATE, ChatFormat, TemplateRefusal, as_m
 from everlearn.models.objectives import Batch, Features, padded
 from everlearn.models.positions import at_wanted, positions_to_keep
 from everlearn.models.special import padding_id, special_ids
-from everlearn.models.tokens import Span, TokenFeatures, TokenWriter
-from everlearn.streams.rows import in_chunks
+from everlearn.models.tokens import Encoded, Span, TokenFeatures, TokenWriter
+from everlearn.streams.rows import NestedRows, in_chunks
 from everlearn.types import IGNORED, Outputs, Row, Rows, Task
 
 LEAST_ROOM = 32  # tokens that an answer may always have
 TEXT_TOKENS = 1024  # in an example of running text, at most
 CHUNK = 1000  # rows that go through the tokenizer together
-
-Encoded = tuple[int, list[int], list[Span]]  # row number, token ids, where the targets stand in them
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +71,19 @@ class CausalObjective:
         self.pad_id = padding_id(tokenizer)
         self.before_forward: Callable[[Batch], None] | None = None  # is shown each batch: inputs alone hide the labels
 
+        self._kept: WeakKeyDictionary[Any, dict[tuple[Any, ...], TokenFeatures]] = WeakKeyDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is kept of rows: a worker process needs none, and weak references can't be sent."""
+        return {name: value for name, value in vars(self).items() if name != "_kept"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _kept=WeakKeyDictionary())
+
     def encode(self, rows: Rows, task: Task, told: Callable[[int], None] | None = None) -> TokenFeatures:
         """Turn rows into features. A text that is longer than an example becomes several, one after another.
+
+        Rows of a table, which don't change, are encoded once in their life.
 
         Args:
             told: is called now and then with the number of rows done since.
@@ -96,8 +107,7 @@ class CausalObjective:
 
     def lengths(self, rows: Rows, task: Task) -> list[tuple[int, int]]:
         """Return how many tokens the prompt and the completion of each row have, before anything is cut."""
-        encoded = ((ids, spans) for chunk in self._encoded(rows, task, "last") for _, ids, spans in chunk)
-        return [(len(ids) - n, n) for ids, spans in encoded for n in (sum(end - start for start, end in spans),)]
+        return list(map(tuple, self.encode_answers(rows, task).sizes.tolist()))
 
     def answer_ids(self, rows: Rows, task: Task) -> list[list[int]]:
         """Return the tokens of each row's answer, up to the one that ends it."""
@@ -175,14 +185,18 @@ class CausalObjective:
     def forward(self, network: nn.Module, batch: Batch, past: Sequence[str] = ()) -> Outputs:
         if self.before_forward is not None:
             self.before_forward(batch)
-        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "rows")}
         wanted = self.wanted(batch)
         kept = positions_to_keep(network, wanted)
         if kept is not None:
             inputs["logits_to_keep"] = kept
         logits = at_wanted(network(**inputs, use_cache=False).logits, wanted, kept)
         owners, places = wanted.nonzero(as_tuple=True)
-        return Outputs(logits, batch["labels"][owners, places + 1], owners, [logits] if past else [])
+        targets = batch["labels"][owners, places + 1]
+        if "rows" in batch:  # several rows in a sequence
+            owners, order = batch["rows"][owners, places].sort(stable=True)
+            logits, targets = logits[order], targets[order]
+        return Outputs(logits, targets, owners, [logits] if past else [])
 
     def wanted(self, batch: Batch) -> torch.Tensor:
         """Return the positions whose next token is a target: bool [batch, sequence]."""
@@ -192,6 +206,9 @@ class CausalObjective:
         return int(self.items_of_rows(batch).sum())
 
     def items_of_rows(self, batch: Batch) -> torch.Tensor:
+        if "rows" in batch:
+            owners = batch["rows"][batch["labels"] != IGNORED]
+            return torch.bincount(owners, minlength=int(batch["rows"].max()) + 1)
         return (batch["labels"][:, 1:] != IGNORED).sum(1)
 
     def end_of(self, ids: Sequence[int]) -> int:
@@ -199,7 +216,8 @@ class CausalObjective:
         return next((place for place, token in enumerate(ids) if token in self.stop_ids), len(ids))
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+        options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+        return self.tokenizer(texts, **options)["input_ids"] if texts else []
 
     @cached_property
     def _id_type(self) -> type[np.integer]:
@@ -208,12 +226,21 @@ class CausalObjective:
     def _features(
         self, rows: Rows, task: Task, train_on: str, told: Callable[[int], None] | None = None
     ) -> TokenFeatures:
-        writer = TokenWriter(self._id_type)
-        for chunk in self._encoded(rows, task, train_on):
-            writer.add([(row, *self._fitted(ids, spans)) for row, ids, spans in chunk])
-            if told is not None:
-                told(chunk[-1][0] - chunk[0][0] + 1)
-        return writer.close()
+        key = (train_on, task.kind, self.wraps, self.max_length)
+        kept = self._kept.setdefault(rows, {}) if isinstance(rows, datasets.Dataset | NestedRows) else {}
+        if key not in kept:
+            writer = TokenWriter(self._id_type)
+            for chunk in self._encoded(rows, task, train_on):
+                sizes = [
+                    (len(ids) - (end - start), end - start) for _, ids, spans in chunk for start, end in spans[-1:]
+                ]
+                writer.add([(row, *self._fitted(ids, spans)) for row, ids, spans in chunk], sizes)
+                if told is not None:
+                    told(chunk[-1][0] - chunk[0][0] + 1)
+            kept[key] = writer.close()
+        elif told is not None:
+            told(len(rows))
+        return kept[key]
 
     def _encoded(self, rows: Rows, task: Task, train_on: str) -> Iterator[list[Encoded]]:
         """Yield the encoded rows of one chunk after another; a long text comes in several pieces."""

@@ -16,18 +16,18 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import nn
-from transformers import BitsAndBytesConfig
 
 from everlearn.errors import ConfigError, ModelError, describe, nearest
 from everlearn.models.adapters import Adapters, is_peft, quiet_peft
+from everlearn.models.card import card_of
 from everlearn.models.causal import CausalObjective
 from everlearn.models.heads import GrowingHead
-from everlearn.models.load import AUTO, Model
+from everlearn.models.load import Model
 from everlearn.models.lora import fold_vectors, lora_layers, stack, stacked_config
 from everlearn.models.objectives import TagObjective
 from everlearn.models.prompts import prompts_of
 from everlearn.models.quiet import quiet
-from everlearn.models.reloaded import Exported, Sample, base_of, load_options, resized_to
+from everlearn.models.reloaded import Exported, Sample
 from everlearn.models.soft import SoftPrompt, soft_prompt_of
 from everlearn.state import writing
 from everlearn.types import Task
@@ -75,7 +75,7 @@ def export_model(
         fold_vectors(model.network)
     _check_layers(model.network)
     with _written_aside(folder) as aside:
-        card = _card(model, labels, as_adapter=as_adapter)
+        card = card_of(model, labels, as_adapter=as_adapter)
         if as_adapter:
             _save_adapter(model, aside, labels, task)
         else:
@@ -267,47 +267,3 @@ def _beside_lora(model: Model, task: str | None) -> tuple[list[str], dict[str, t
 
 def _name_of(network: nn.Module, module: nn.Module) -> str:
     return next(name for name, found in network.named_modules() if found is module)
-
-
-_CHAT = (
-    'chat = [{"role": "user", "content": "Hello"}]',
-    'asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True, return_tensors="pt")',
-    "answer = model.generate(**asked, max_new_tokens=64)[0, asked['input_ids'].shape[1] :]",
-    "print(tokenizer.decode(answer, skip_special_tokens=True))",
-)
-
-
-def _card(model: Model, labels: list[str] | None, *, as_adapter: bool) -> str:
-    """Return the README of an exported folder: how it is loaded, such that it answers as the model did."""
-    auto = AUTO[model.kind].__name__
-    names = "" if labels is None else f"Labels, in order: {', '.join(labels)}.\n\n"
-    options = load_options(model, len(labels) if as_adapter and labels is not None else None)
-    told = "".join(f", {name}={_code(value)}" for name, value in options.items())
-    lines = [f"from transformers import {auto}, AutoTokenizer", ""]
-    if "quantization_config" in options:
-        lines[0] = f"from transformers import {auto}, AutoTokenizer, BitsAndBytesConfig"
-    if as_adapter:
-        base = model.network.active_peft_config.base_model_name_or_path
-        commit = vars(base_of(model.network).config).get("_commit_hash")
-        revision = "" if commit is None else f", revision={commit!r}"
-        lines[0] = f"from peft import PeftModel\n{lines[0]}"
-        lines.append(f"base = {auto}.from_pretrained({base!r}{revision}{told})")
-        if resized_to(model) is not None:
-            lines.append(f"base.resize_token_embeddings({resized_to(model)})  # its new tokens are in the adapter")
-        lines.append('model = PeftModel.from_pretrained(base, ".")')
-    else:
-        lines.append(f'model = {auto}.from_pretrained("."{told})')
-    lines.append('tokenizer = AutoTokenizer.from_pretrained(".")')
-    if isinstance(model.objective, CausalObjective) and model.objective.format is not None:
-        lines += ["", *_CHAT]
-    what = "A LoRA adapter" if as_adapter else "A whole model"
-    code = "\n".join(lines)
-    return f"# {what}, exported by everlearn\n\nBase model: {model.name}.\n\n{names}```python\n{code}\n```\n"
-
-
-def _code(value: Any) -> str:
-    """Return a load option as it is written in Python."""
-    if isinstance(value, BitsAndBytesConfig):
-        told = {name: given for name, given in value.to_diff_dict().items() if not name.startswith("_")}
-        return f"BitsAndBytesConfig({', '.join(f'{name}={given!r}' for name, given in told.items())})"
-    return repr(str(value).removeprefix("torch.")) if isinstance(value, torch.dtype) else repr(value)

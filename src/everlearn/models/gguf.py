@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from tokenizers.pre_tokenizers import Metaspace
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from everlearn.errors import ModelError, StateError, describe
-from everlearn.models.gguf_tokenizer import byte_level_tokenizer
+from everlearn.models.gguf_tokenizer import OWN_FILES, byte_level_tokenizer
 from everlearn.models.quiet import quiet
 from everlearn.state import file_sha256, fsync_file, fsync_folder, read_json, write_json, writing
 
@@ -49,6 +50,11 @@ def gguf_of(name: str) -> Path | None:
         way_out = "Name one of the files"
         raise ModelError(describe(f"model {name!r}", "has several GGUF files", [file.name for file in files], way_out))
     return files[0] if files else None
+
+
+def gguf_name(name: str) -> str:
+    """Return the name that a model in a GGUF file has wherever one stands: a packaged name, or the file's full path."""
+    return name if name in PACKAGED else str(gguf_of(name).absolute())
 
 
 def source_files(file: Path) -> list[Path]:
@@ -132,9 +138,10 @@ def _alone(cache: Path) -> Iterator[None]:
 
 
 def _convert(file: Path, folder: Path) -> None:
+    stated = _stated(file)
     told = f"Converting {file.name} once, into {folder.parent} ..."
     Console(stderr=True).print(told, markup=False, highlight=False, soft_wrap=True)
-    tokenizer, network = _read(file)
+    tokenizer, network = _read(file, stated)
     aside = folder.with_name(f".{folder.name}.tmp")
     try:
         aside.mkdir()
@@ -152,13 +159,12 @@ def _convert(file: Path, folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _read(file: Path) -> tuple[Any, Any]:
-    """Return the tokenizer and the network in a GGUF file, with all that it says of them.
+def _read(file: Path, stated: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the tokenizer and the network in a GGUF file, with all that it states of them.
 
     Raises:
-        ModelError: if the file is none, is cut, or holds what transformers can't read.
+        ModelError: if transformers can't read them, or weights are missing.
     """
-    stated = _stated(file)
     source: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     try:
         with quiet(), redirect_stderr(StringIO()):  # transformers draws a bar of its own there
@@ -181,7 +187,11 @@ def _read(file: Path) -> tuple[Any, Any]:
 
 
 def _stated(file: Path) -> dict[str, Any]:
-    """Return {key: value} of all that a GGUF file states of its model."""
+    """Return {key: value} of all that a GGUF file states of its model.
+
+    Raises:
+        ModelError: if it is none, is cut, or is one part of several.
+    """
     if find_spec("gguf") is None:
         way_out = "Install it: pip install gguf"
         raise ModelError(describe(f"model {str(file)!r}", "reading it needs the package gguf", file.name, way_out))
@@ -207,7 +217,13 @@ def _tokenizer(file: Path, stated: dict[str, Any], source: dict[str, Any]) -> An
     if len(source_files(file)) > 1:
         return AutoTokenizer.from_pretrained(str(file.parent))
     if stated.get("tokenizer.ggml.model") == "gpt2":
-        return byte_level_tokenizer(str(file), stated)
-    tokenizer = AutoTokenizer.from_pretrained(**source)
-    tokenizer.model_max_length = stated[f"{stated['general.architecture']}.context_length"]
+        tokenizer = byte_level_tokenizer(str(file), stated)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        metaspace = isinstance(tokenizer.backend_tokenizer.pre_tokenizer, Metaspace)
+        if metaspace and not stated.get("tokenizer.ggml.add_space_prefix", True):
+            what = "its tokenizer puts no space before a text, which transformers can't build from the file"
+            raise ModelError(describe(f"model {str(file)!r}", what, file.name, OWN_FILES))
+    length = stated.get(f"{stated['general.architecture']}.context_length")  # Mamba has none
+    tokenizer.model_max_length = length or tokenizer.model_max_length
     return tokenizer

@@ -120,8 +120,7 @@ def byte_level_tokenizer(file: str, stated: Mapping[str, Any]) -> PreTrainedToke
         pair=[*begin, "$A", *end, *begin, "$B:1", *end],
         special_tokens=[(token, vocabulary[token]) for token in {*begin, *end}],
     )
-    length = stated[f"{stated['general.architecture']}.context_length"]
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=length, **named)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **named)
     tokenizer.chat_template = stated.get("tokenizer.chat_template")
     return tokenizer
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, GgufConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
@@ -58,6 +58,9 @@ def check_given(given: Given, kind: str) -> None:
     if not isinstance(network, PreTrainedModel):
         way_out = f"Give a model of transformers ({auto}), its folder or its hub id; or data loaders of tensors"
         raise ModelError(describe("model", "a plain module can't be trained on rows of text", found, way_out))
+    if isinstance(vars(network.config).get("quantization_config"), GgufConfig):
+        way_out = "Give the GGUF file's name instead, or load it with quantization_config=GgufConfig(dequantize=True)"
+        raise ModelError(describe("model", "holds the blocks of a GGUF file, which can't be saved", found, way_out))
     names = {name for value in classes.values() for name in ([value] if isinstance(value, str) else value)}
     if not names & {parent.__name__ for parent in type(network).__mro__}:
         way_out = f"Load it with {auto}"

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -22,11 +23,12 @@ from everlearn.errors import ConfigError, ModelError, check_choice, check_number
 from everlearn.models.adapters import Adapters, is_peft
 from everlearn.models.causal import CausalObjective
 from everlearn.models.chat import CHAT, give_template, template_text, wraps
-from everlearn.models.gguf import converted, gguf_of
+from everlearn.models.dtypes import CHOICES, DTYPES, fast_dtype, on_gpu, train_in_float32
+from everlearn.models.gguf import converted, gguf_name, gguf_of
 from everlearn.models.given import Given, check_given, tokenizer_of
 from everlearn.models.heads import install_head
 from everlearn.models.objectives import ClassifyObjective, Objective, TagObjective, TensorObjective
-from everlearn.models.plain import build_plain
+from everlearn.models.plain import build_plain, is_plain
 from everlearn.models.prompts import prompts_of
 from everlearn.models.quiet import quiet
 from everlearn.models.soft import SOFT
@@ -36,7 +38,6 @@ from everlearn.types import Task
 
 POCKET = "pocket"
 UNLIMITED = 2**15  # tokens in an example where neither the model (Mamba, say) nor the tokenizer has a limit
-DTYPES = ("float32", "bfloat16", "float16")
 ADAPTERS = ("lora", "full", "prompt", "prefix", "lora_prompt")
 AUTO = {
     "causal": AutoModelForCausalLM,
@@ -88,7 +89,10 @@ class ModelConfig:
         name: `pocket`, `smollm2`, a local folder, a GGUF file, a hub id; `mlp`, or `package.module:function` for a
             plain module.
         head: for classification: task (a head per task) or shared (one head that grows with new labels).
-        dtype: of the loaded weights. quantization: 4bit or 8bit through bitsandbytes, on a GPU.
+        dtype: of the loaded weights: auto, the checkpoint's on a GPU and float32 on a CPU; fast, bfloat16 where the CPU
+            (AMX or AVX512-BF16) or the GPU computes in it; or one by its name. What is trained is float32: LoRA, heads
+            and prompts beside weights of any dtype, and all weights of adapter full.
+        quantization: 4bit or 8bit through bitsandbytes, on a GPU.
         safetensors_only: refuse checkpoints that are pickles. trust_remote_code: run code that comes with the model.
         max_length: tokens in an example, at most; null takes the model's own limit. Running text is cut into examples
             of 1024 tokens at most, which together hold all of it.
@@ -103,7 +107,7 @@ class ModelConfig:
     name: str = POCKET
     adapter: AdapterConfig | None = None  # null: LoRA for language models, full for plain modules
     head: str = "task"
-    dtype: str = "float32"
+    dtype: str = "auto"
     attn_implementation: str | None = None
     quantization: str | None = None
     trust_remote_code: bool = False
@@ -116,7 +120,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_choice("model.head", self.head, ("task", "shared"))
-        check_choice("model.dtype", self.dtype, DTYPES)
+        check_choice("model.dtype", self.dtype, CHOICES)
+        if self.adapter is not None and self.adapter.name == "full" and self.dtype in ("bfloat16", "float16"):
+            way_out = "Write auto, and learner.precision: bf16 to compute in it; or use lora"
+            what = "small changes of weights that are trained would be lost in it"
+            raise ConfigError(describe("model.dtype", what, self.dtype, way_out))
         if self.quantization is not None:
             check_choice("model.quantization", self.quantization, ("4bit", "8bit"))
             if self.adapter is not None and self.adapter.name == "full":
@@ -178,7 +186,9 @@ class Model:
                 vars(module)["training"] = True
 
 
-def load_model(config: ModelConfig | Given | nn.Module, tasks: Sequence[Task], seed: int = 0) -> Model:
+def load_model(
+    config: ModelConfig | Given | nn.Module, tasks: Sequence[Task], seed: int = 0, device: str = "auto"
+) -> Model:
     """Load the model that fits the kind of the tasks, with its adapter in place.
 
     Args:
@@ -186,6 +196,7 @@ def load_model(config: ModelConfig | Given | nn.Module, tasks: Sequence[Task], s
             transformers as one loaded by its name, a peft model's own adapter. What is frozen stays so.
         tasks: what it will learn: their kind chooses the architecture, a plain one is sized by their tensors.
         seed: for the adapter's and heads' initial weights.
+        device: where it will be used (auto, cpu or cuda), for dtypes that depend on it.
 
     Raises:
         ModelError: if it can't be found or loaded. ConfigError: if the options don't fit it.
@@ -202,13 +213,13 @@ def load_model(config: ModelConfig | Given | nn.Module, tasks: Sequence[Task], s
         return _plain(network, config, tasks, seed)
     if given is not None:
         check_given(given, kind)
-    path = config.name if given is not None else _path(config.name)
+    path = config.name if given is not None else path_of(config.name)
     tokenizer = _tokenizer(config, path) if given is None else tokenizer_of(given)
     auto, missing, marks = AUTO[kind], [], []
     if kind == "causal" and config.chat_template is not None:
         marks = give_template(tokenizer, config.chat_template)
     if given is None:
-        network, missing = _network(auto, config, path, seed)
+        network, missing = _network(auto, with_dtype(config, device), path, seed)
     else:
         network = given.network
     new_tokens = tokenizer.convert_tokens_to_ids(marks)
@@ -223,6 +234,7 @@ def load_model(config: ModelConfig | Given | nn.Module, tasks: Sequence[Task], s
             network.config.get_text_config().pad_token_id = padding_id(tokenizer)
         head, _ = install_head(network, network.config.num_labels)
         fresh = [name for name in missing if name in dict(network.named_parameters())]
+        train_in_float32(network, fresh)
         adapters = Adapters(network, head, config.head, fresh)
         objective = (ClassifyObjective if kind == "classify" else TagObjective)(tokenizer, adapters, max_length)
     own = "full" if is_peft(network) else "lora"  # of a peft model its own adapter: all that it left trainable
@@ -251,13 +263,41 @@ def with_template(config: ModelConfig) -> ModelConfig:
     return replace(config, chat_template=template_text(config.chat_template))
 
 
+def with_dtype(config: ModelConfig, device: str, tell: Callable[[str], None] | None = None) -> ModelConfig:
+    """Return the config with the dtype that `auto` or `fast` stands for on a device (auto, cpu or cuda).
+
+    Args:
+        tell: is told of any other than float32.
+    Raises:
+        ModelError: if it is the checkpoint's, and that can't be found.
+    """
+    if config.dtype in DTYPES or is_plain(config.name):
+        return config
+    if config.adapter is not None and config.adapter.name == "full":
+        chosen = "float32"
+    elif config.dtype == "fast":
+        chosen = fast_dtype(device)
+    else:
+        chosen = _dtype_of_checkpoint(config) if on_gpu(device) else "float32"
+    if tell is not None and chosen != "float32":
+        tell(f"Weights are loaded as {chosen} (model.dtype: {config.dtype}).")
+    return replace(config, dtype=chosen)
+
+
+def _dtype_of_checkpoint(config: ModelConfig) -> str:
+    """Return the name of the checkpoint's dtype; float32 where that is unknown, or none that a model computes in."""
+    settings = _load(config.name, AutoConfig.from_pretrained, path_of(config.name), **_source(config))
+    name = str(settings.dtype).removeprefix("torch.")
+    return name if name in DTYPES else "float32"
+
+
 def load_tokenizer(config: ModelConfig) -> Any:
     """Load the tokenizer of a language model as it is, without the chat template that the config may bring.
 
     Raises:
         ModelError: if there is none, or it can't be loaded.
     """
-    return _tokenizer(config, _path(config.name))
+    return _tokenizer(config, path_of(config.name))
 
 
 def _tokenizer(config: ModelConfig, path: str) -> Any:
@@ -307,7 +347,12 @@ def _add_adapter(
         adapters.do("prefix", length=config.soft_tokens, seed=seed)
 
 
-def _path(name: str) -> str:
+def path_of(name: str) -> str:
+    """Return the folder or hub id that transformers loads for a model's name; a GGUF file is converted first.
+
+    Raises:
+        ModelError: if a GGUF file is missing or can't be read. StateError: if it can't be converted into the cache.
+    """
     if name == POCKET:
         return str(resources.files("everlearn.models") / "pocket")
     file = gguf_of(name)
@@ -335,6 +380,8 @@ def _network(auto: Any, config: ModelConfig, path: str, seed: int) -> tuple[nn.M
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "missing weights"))
         network, info = _load(config.name, auto.from_pretrained, path, output_loading_info=True, **options)
+    if gguf_of(config.name) is not None:  # the base that an adapter names: the folder in the cache is no one else's
+        network.name_or_path = network.config.name_or_path = gguf_name(config.name)
     return network, sorted(info["missing_keys"])
 
 

@@ -9,6 +9,7 @@ from transformers.utils.hub import cached_file
 from everlearn.errors import ModelError, describe
 from everlearn.models.gguf import gguf_of, source_files
 from everlearn.models.load import POCKET, ModelConfig
+from everlearn.models.plain import is_plain
 from everlearn.state import file_sha256
 
 COMMIT = "commit"  # key of a hub model's fingerprint; a folder's has a key per file
@@ -29,11 +30,6 @@ def origin_of(config: ModelConfig) -> dict[str, str]:
         return {}
     place = place_of(config.name)
     return {COMMIT: commit_of(config)} if place is None else fingerprint_of(place)
-
-
-def is_plain(name: str) -> bool:
-    """Tell whether a model's name stands for a plain module."""
-    return name == "mlp" or (":" in name and not Path(name).expanduser().exists())
 
 
 def place_of(name: str) -> Path | None:

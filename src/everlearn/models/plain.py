@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,11 @@ from torch import nn
 from everlearn.errors import ConfigError, check_number, describe, nearest
 from everlearn.seeds import seeded
 from everlearn.types import Task, TensorRows
+
+
+def is_plain(name: str) -> bool:
+    """Tell whether a model's name stands for a plain module."""
+    return name == "mlp" or (":" in name and not Path(name).expanduser().exists())
 
 
 def build_plain(name: str, options: dict[str, Any], tasks: Sequence[Task], head: str, seed: int) -> nn.Module:

@@ -22,7 +22,7 @@ def positions_to_keep(network: nn.Module, wanted: torch.Tensor) -> torch.Tensor 
         wanted: bool [batch, sequence].
     """
     model = language_model(network)
-    if "logits_to_keep" not in _parameters(type(model)) or _has_virtual_tokens(network):
+    if "logits_to_keep" not in parameters_of(type(model)) or _has_virtual_tokens(network):
         return None
     if _takes_mask(type(model)) and not _learns_apart(model):
         return wanted
@@ -42,7 +42,8 @@ def at_wanted(values: torch.Tensor, wanted: torch.Tensor, kept: torch.Tensor | N
 
 
 @functools.cache
-def _parameters(kind: type[nn.Module]) -> frozenset[str]:
+def parameters_of(kind: type[nn.Module]) -> frozenset[str]:
+    """Return the names of what a model's forward takes."""
     return frozenset(inspect.signature(kind.forward).parameters)
 
 

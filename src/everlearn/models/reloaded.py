@@ -13,7 +13,7 @@ from torch import nn
 from everlearn.errors import ModelError, describe
 from everlearn.learners.gradients import to_device
 from everlearn.models.adapters import is_peft, quiet_peft
-from everlearn.models.load import AUTO, Model
+from everlearn.models.load import AUTO, Model, path_of
 from everlearn.models.quiet import quiet
 from everlearn.seeds import seeded
 from everlearn.types import Task
@@ -59,6 +59,8 @@ class Sample:
 
     def check(self, folder: Path, model: Model, n_labels: int | None = None) -> float:
         """Load a folder as its README says and return the largest difference of its logits.
+
+        A base in a GGUF file is loaded from the folder that it was converted into, which is faster.
 
         Args:
             model: that was exported; n_labels: of its head.
@@ -128,7 +130,7 @@ def _load_back(folder: Path, model: Model, options: dict[str, Any]) -> tuple[nn.
         of_head = ("num_labels", "ignore_mismatched_sizes")  # a whole model has its own
         return auto.from_pretrained(folder, **{k: v for k, v in options.items() if k not in of_head}), None
     config = PeftConfig.from_pretrained(str(adapter))
-    base = auto.from_pretrained(config.base_model_name_or_path, revision=config.revision, **options)
+    base = auto.from_pretrained(path_of(config.base_model_name_or_path), revision=config.revision, **options)
     if resized_to(model) is not None:
         base.resize_token_embeddings(resized_to(model), mean_resizing=False)
     prompt = folder / "prompt" / "adapter_model.safetensors"

@@ -14,7 +14,7 @@ from typing import Any
 from everlearn.config import build_strategies, read_yaml, write_yaml
 from everlearn.errors import ConfigError, Paused, StateError, describe
 from everlearn.learners.devices import start_accelerator
-from everlearn.models.load import load_model, with_template
+from everlearn.models.load import load_model, with_dtype, with_template
 from everlearn.online.recipe import BY_TYPE, OnlineRecipe, load_online_recipe
 from everlearn.online.session import STREAM, Session, check_apart, names_of_all, type_of
 from everlearn.provenance import Provenance
@@ -39,7 +39,9 @@ def run_online(recipe: OnlineRecipe, out: str | Path, listener: Listener | None 
         ConfigError, ModelError: before anything is learned. StreamError: also where a problem is one of those held out.
         TrainingError: if the loss is not finite. Paused: after SIGINT, the state saved; `resume_online` goes on.
     """
-    out, recipe = Path(out), replace(recipe, model=with_template(recipe.model))
+    out, listener = Path(out), listener or Listener()
+    model = with_dtype(with_template(recipe.model), recipe.device, listener.note)
+    recipe = replace(recipe, model=model)
     with beginning_in(out):
         return _go(recipe, out, listener or Listener())
 

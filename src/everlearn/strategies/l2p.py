@@ -133,6 +133,7 @@ class L2P(Strategy):
     unsuited: ClassVar[dict[str, str]] = {
         "tensor": "soft prompts stand among the tokens of a language model",
         "prompt": NO_LAYERS,
+        "packing": "its prompts stand before a sequence once, not before each of its rows",
         "soft_prompt": "there is room for one set of prompts; leave out model.adapter's",
     }
 

@@ -164,6 +164,7 @@ class ProgressivePrompts(Strategy):
     }
     unsuited: ClassVar[dict[str, str]] = {
         "prompt": NO_LAYERS,
+        "packing": "its prompts stand before a sequence once, not before each of its rows",
         "soft_prompt": "there is room for one set of prompts; leave out model.adapter's",
         "tensor": "soft prompts stand among the tokens of a language model",
         "shared_head": "a head that all tasks share changes what earlier ones answer; use model.head: task",

@@ -89,7 +89,7 @@ class RWalk(Strategy):
     def penalty(self, step: Step) -> None:
         """Add nothing; count, for `edit_grads` doesn't see each micro-batch."""
         self._n_targets += len(step.outputs.targets)
-        self._n_rows += len(next(iter(step.batch.values())))
+        self._n_rows += len(step.rows)
 
     def edit_grads(self, step: Step) -> None:
         self._departure = Departure.of(step.params, may_overflow=step.run.accelerator.scaler is not None)

@@ -101,7 +101,7 @@ class MetaLearner:
             ModelError: if the model can't be meta-learned.
         """
         if self._model is None:
-            self._model = load_model(self._model_config, tasks, self.seed)
+            self._model = load_model(self._model_config, tasks, self.seed, self.device.type)
             check_model(self._model)
             self._model.network.to(self.device)
             self._optimizer = self._outer_optimizer()

@@ -1,6 +1,10 @@
 """Documents to batches: encoded, sorted by length in windows, padded on the right, each token with its weight."""
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from random import Random
 
 import torch
@@ -63,6 +67,45 @@ def window(tokenizer: PreTrainedTokenizerFast, recipe: PocketRecipe, number: int
     groups.append(group)
     Random(seed_for("pocket", recipe.seed, "batches", number)).shuffle(groups)
     return [_pad(group, tokenizer.pad_token_id) for group in groups]
+
+
+class Windows:
+    """Draws windows when they are taken, or with a pool in other processes once they are asked for."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, recipe: PocketRecipe, pool: ProcessPoolExecutor | None):
+        self._drawn_from, self._pool = (tokenizer, recipe), pool
+        self._asked: dict[int, Future] = {}
+
+    def ask(self, number: int, progress: float) -> None:
+        """Let a window be drawn ahead, where there is a pool."""
+        if self._pool is not None and number not in self._asked:
+            self._asked[number] = self._pool.submit(_arrays, *self._drawn_from, number, progress)
+
+    def take(self, number: int, progress: float) -> list[Batch]:
+        """Return the batches of a window."""
+        self.ask(number, progress)
+        if self._pool is None:
+            return window(*self._drawn_from, number, progress)
+        arrays = self._asked.pop(number).result()
+        return [Batch(torch.from_numpy(ids), torch.from_numpy(weights), n) for ids, weights, n in arrays]
+
+
+@contextmanager
+def opened_windows(tokenizer: PreTrainedTokenizerFast, recipe: PocketRecipe, n_processes: int) -> Iterator[Windows]:
+    """Yield what draws a run's windows, in this process (0) or in so many others."""
+    if not n_processes:
+        yield Windows(tokenizer, recipe, None)
+        return
+    pool = ProcessPoolExecutor(n_processes, mp_context=get_context("spawn"))  # forking spoils what CUDA holds
+    try:
+        yield Windows(tokenizer, recipe, pool)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _arrays(*arguments: object) -> list[tuple]:
+    """Return a window's batches as arrays: tensors would go between processes as open files."""
+    return [(batch.ids.numpy(), batch.weights.numpy(), batch.n_tokens) for batch in window(*arguments)]
 
 
 def _pad(rows: list[tuple[list, list]], pad: int) -> Batch:

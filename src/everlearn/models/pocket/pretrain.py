@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from everlearn.models.pocket.batches import Batch, window
+from everlearn.models.pocket.batches import Batch, opened_windows
 from everlearn.models.pocket.checkpoint import load_run, save_run
 from everlearn.models.pocket.network import build_network, build_optimizers
 from everlearn.models.pocket.recipe import PocketRecipe, load_pocket_recipe
@@ -22,6 +22,7 @@ from everlearn.models.pocket.training import Position, train_step
 from everlearn.state import make_folder, write_json
 
 LOG_EVERY_STEPS = 50
+AHEAD = 2  # windows that are asked for before they are needed, for each process that draws them
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Pretraining:
     position: Position
     out: Path
     quiet: bool
+    processes: int = 0
 
     def run(self, max_steps: int | None) -> None:
         """Train until all tokens, or `max_steps` in all, are done; save now and then and at the end."""
@@ -61,13 +63,19 @@ class Pretraining:
     def batches(self, max_steps: int | None) -> Iterator[Batch]:
         """Yield the batches from the run's position on; the position moves to a new window when one is used up."""
         position = self.position
-        while True:
-            for batch in window(self.tokenizer, self.recipe, position.window, position.progress)[position.batch :]:
-                if position.n_tokens >= self.recipe.total_tokens or position.step == max_steps:
-                    return
-                yield batch
-            position.window, position.batch = position.window + 1, 0
-            position.progress = position.n_tokens / self.recipe.total_tokens
+        n_missing = AHEAD * self.processes - len(position.ahead)
+        position.ahead += [position.progress] * n_missing
+        with opened_windows(self.tokenizer, self.recipe, self.processes) as windows:
+            while True:
+                for number, progress in enumerate((position.progress, *position.ahead), start=position.window):
+                    windows.ask(number, progress)
+                for batch in windows.take(position.window, position.progress)[position.batch :]:
+                    if position.n_tokens >= self.recipe.total_tokens or position.step == max_steps:
+                        return
+                    yield batch
+                position.window, position.batch = position.window + 1, 0
+                position.ahead.append(position.n_tokens / self.recipe.total_tokens)
+                position.progress = position.ahead.pop(0)
 
     def log(self, loss: float, console: Console) -> None:
         """Print a line and add it to log.json, with the families' scores now and then."""
@@ -84,7 +92,7 @@ class Pretraining:
         save_run(self.out / "checkpoints", self.model, self.optimizers, self.recipe, self.position)
 
 
-def pretrain(recipe: Path, out: Path, *, max_steps: int | None = None, quiet: bool = False) -> Path:
+def pretrain(recipe: Path, out: Path, *, max_steps: int | None = None, quiet: bool = False, processes: int = 0) -> Path:
     """Train the pocket model of a recipe in the folder `out`, from where an earlier call stopped.
 
     The loss is Σ w·(-log p(token)) / Σ w over a batch, with w = 1 for answer tokens and `prompt_weight` for the others.
@@ -94,6 +102,8 @@ def pretrain(recipe: Path, out: Path, *, max_steps: int | None = None, quiet: bo
         out: gets `tokenizer/`, `checkpoints/`, `log.json` and, at the end, `model/`.
         max_steps: stop, with a checkpoint, when this many steps are done in all.
         quiet: no progress bar, no log, no scores.
+        processes: how many draw the documents ahead of a GPU that would wait for them; 0: none, each window is drawn
+            when it is needed. Windows drawn ahead have the levels of the moment they were asked for.
 
     Returns:
         The folder of the model as it is now, which transformers loads.
@@ -111,7 +121,7 @@ def pretrain(recipe: Path, out: Path, *, max_steps: int | None = None, quiet: bo
     model = build_network(settings, tokenizer).to("cuda" if torch.cuda.is_available() else "cpu")
     optimizers = build_optimizers(settings, model)
     position = load_run(out / "checkpoints", model, optimizers, settings) or Position()
-    Pretraining(settings, tokenizer, model, optimizers, position, out, quiet).run(max_steps)
+    Pretraining(settings, tokenizer, model, optimizers, position, out, quiet, processes).run(max_steps)
     return export(model, tokenizer, out / "model")
 
 
@@ -139,8 +149,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--processes", type=int, default=0, help="that draw documents ahead")
     arguments = parser.parse_args()
-    print(pretrain(arguments.recipe, arguments.out))
+    print(pretrain(arguments.recipe, arguments.out, processes=arguments.processes))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from everlearn.models.pocket.recipe import PocketRecipe
 class Position:
     """Where a run stands.
 
-    step, n_tokens: done so far. window, batch: the next batch to read. progress: the share of the run
-    that was done when the window was drawn, which sets its levels. train_s: seconds spent. log: the lines of log.json.
+    step, n_tokens: done so far. window, batch: the next batch to read. progress: the share of the run that was done
+    when the window was asked for, which sets its levels. ahead: that of the windows after it that other processes
+    draw meanwhile. train_s: seconds spent. log: the lines of log.json.
     """
 
     step: int = 0
@@ -27,6 +28,7 @@ class Position:
     window: int = 0
     batch: int = 0
     progress: float = 0.0
+    ahead: list[float] = field(default_factory=list)
     train_s: float = 0.0
     log: list[dict] = field(default_factory=list)
 
