@@ -113,7 +113,7 @@ class SupervisedLearner:
     patience: int = 3
     min_epochs: int = 1
     delta: float = 0.001
-    max_epochs: int = 30
+    max_epochs: int = 100
     max_minutes: float = 8.0
     workers: int = 0
     train_on: str = "last"
