@@ -125,6 +125,7 @@ class Run:
             self.memory = self.folder / "memory"
         if isinstance(self.model.objective, CausalObjective):
             self.model.objective.train_on = self.learner.train_on
+            self.model.objective.learn = self.learner.learn
         device = self.accelerator.device
         if device.type != "cpu":
             self.model.network.to(device)

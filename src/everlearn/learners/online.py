@@ -22,6 +22,7 @@ from everlearn.learners.loader import EncodedMixture, endless_rows
 from everlearn.learners.sft import Hooks, Progress, n_tokens, take_step
 from everlearn.models.chat import TRAIN_ON
 from everlearn.models.objectives import Batch, losses_at
+from everlearn.models.steps import LEARN
 from everlearn.state import rng_state, set_rng_state
 from everlearn.types import Mixture, Outputs, Row, Step, Task
 
@@ -84,7 +85,8 @@ class OnlineLearner:
     """Takes one optimizer step (or `updates`) on every problem right after answering it.
 
     The optimizer's moments go on from task to task, for the stream is one. What strategies mix in comes at their ratio:
-    replay with ratio 5 puts five past problems beside the new one; its `weight` says how much they count.
+    replay with ratio 5 puts five past problems beside the new one, others at each update; its `weight` says how much
+    they count.
 
     Args:
         learning_rate: of AdamW, constant.
@@ -93,6 +95,7 @@ class OnlineLearner:
         answer_after: answer again after the step; without it an episode takes a third less time.
         clip: largest gradient norm, or null. precision: no, bf16 or fp16.
         train_on: of a conversation: last, the last answer, or all, every turn of the assistant.
+        learn: what is learned of a problem: answer, or steps, its `explanation` and then the answer, where it has one.
     """
 
     learning_rate: float = 1e-4
@@ -103,6 +106,7 @@ class OnlineLearner:
     answer_after: bool = True
     precision: str = "no"
     train_on: str = "last"
+    learn: str = "steps"
 
     traits: ClassVar[tuple[str, ...]] = ("online",)
     moments_: dict[str, dict[str, torch.Tensor]] = field(init=False, repr=False, compare=False, default_factory=dict)
@@ -116,6 +120,7 @@ class OnlineLearner:
             check_number("learner.clip", self.clip, above=0)
         check_choice("learner.precision", self.precision, PRECISIONS)
         check_choice("learner.train_on", self.train_on, TRAIN_ON)
+        check_choice("learner.learn", self.learn, LEARN)
 
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Learn from the rows of `task.train`, an `Arriving`, until it ends."""
@@ -135,6 +140,8 @@ class OnlineLearner:
             self.moments_ = saved["moments"]
             for row in task.train.rows:
                 batches.add(row)
+                for _ in range(self.updates):
+                    batches.mixed_in()
             set_rng_state(saved["rng"])
         self._set_moments(optimizer, step.params)
         hooks, room = Hooks.of(run), run.model.objective.answer_room(task)
@@ -146,13 +153,13 @@ class OnlineLearner:
             rate = self.learning_rate * task.train.rate_factor * self._scale(row)
             optimizer.param_groups[0]["lr"] = step.learning_rate = rate
             run.model.train()
-            addresses = batches.add(row)
-            batch, rows = batches.take(addresses)
+            new = batches.add(row)
             for update in range(self.updates):
+                batch, rows = batches.take([new, *batches.mixed_in()])
                 step.index = progress.index
                 progress.loss_sum += take_step(run, step, [batch], [rows], optimizer, hooks, self.clip)
                 if update == 0:
-                    loss = _loss_of(step.outputs, rows.index(addresses[0]))
+                    loss = _loss_of(step.outputs, rows.index(new))
                 progress.n_tokens += n_tokens(batch)
                 progress.index += 1
             after = self._answer(run, task, row, room) if self.answer_after else None
@@ -243,14 +250,15 @@ class _Batches:
             for each in self.encoded.mixed_in()
         ]
 
-    def add(self, row: Row) -> list[tuple[int, int]]:
-        """Return the (group, row) of a new row and of those that it is learned with."""
+    def add(self, row: Row) -> tuple[int, int]:
+        """Return the (group, row) of a new row."""
         self.rows += self.encoded.objective.encode([row], self.task)
-        addresses = [(0, len(self.rows) - 1)]
+        return 0, len(self.rows) - 1
+
+    def mixed_in(self) -> list[tuple[int, int]]:
+        """Return the (group, row) of the rows that the newest is learned with; others each time."""
         now = self._n_before + len(self.rows)
-        for each, rows_of_group in self._mixed_in:
-            addresses += [next(rows_of_group) for _ in range(each.n_due(now - 1, now))]
-        return addresses
+        return [next(rows) for each, rows in self._mixed_in for _ in range(each.n_due(now - 1, now))]
 
     def take(self, addresses: list[tuple[int, int]]) -> tuple[Batch, list[tuple[int, int]]]:
         """Return the batch of these rows, and their addresses in its order."""

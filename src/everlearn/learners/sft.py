@@ -102,6 +102,7 @@ class SupervisedLearner:
     batch_tokens: int | None = None
 
     traits: ClassVar[tuple[str, ...]] = ()  # what a method may be unsuited for, beside the model's
+    learn: ClassVar[str] = "answer"  # of a row
 
     def __post_init__(self) -> None:
         check_choice("learner.optimizer", self.optimizer, OPTIMIZERS)

@@ -17,6 +17,7 @@ from everlearn.models.chat import NO_TEMPLATE, ChatFormat, TemplateRefusal, as_m
 from everlearn.models.objectives import Batch, Features, padded
 from everlearn.models.positions import at_wanted, positions_to_keep
 from everlearn.models.special import padding_id, special_ids
+from everlearn.models.steps import final_answer, with_steps
 from everlearn.models.tokens import Span, TokenFeatures, TokenWriter
 from everlearn.streams.rows import in_chunks
 from everlearn.types import IGNORED, Outputs, Row, Rows, Task
@@ -57,6 +58,8 @@ class CausalObjective:
 
     Attributes:
         train_on: last or all: which answers of a conversation are targets in training; scores are of the last.
+        learn: answer or steps: with steps a row that has an `explanation` is answered by it, then by `Answer:` and the
+            answer; what stands behind that mark counts.
     """
 
     def __init__(self, tokenizer: Any, max_length: int, *, chat: bool = False, stop_ids: Sequence[int] = ()):
@@ -66,6 +69,7 @@ class CausalObjective:
         self.format = ChatFormat.of(tokenizer) if tokenizer.chat_template is not None else None
         self.prefix, self.suffix = special_ids(tokenizer)
         self.train_on = "last"
+        self.learn = "answer"
         ends = {*stop_ids, tokenizer.eos_token_id, self.format.end_id if self.format is not None else None}
         self.stop_ids = sorted(ends - {None})
         self.pad_id = padding_id(tokenizer)
@@ -79,11 +83,11 @@ class CausalObjective:
         Raises:
             StreamError: if the chat template refuses a row.
         """
-        return self._features(rows, task, self.train_on, told)
+        return self._features(rows, task, self.train_on, self.learn, told)
 
     def encode_answers(self, rows: Rows, task: Task) -> TokenFeatures:
         """Turn rows into features to score: of a conversation the last answer alone is a target."""
-        return self._features(rows, task, "last")
+        return self._features(rows, task, "last", "answer")
 
     def in_examples(self, task: Task) -> Task:
         """Return the task with a training row for each example: those of long texts carry their tokens, `input_ids`."""
@@ -96,12 +100,12 @@ class CausalObjective:
 
     def lengths(self, rows: Rows, task: Task) -> list[tuple[int, int]]:
         """Return how many tokens the prompt and the completion of each row have, before anything is cut."""
-        encoded = ((ids, spans) for chunk in self._encoded(rows, task, "last") for _, ids, spans in chunk)
+        encoded = ((ids, spans) for chunk in self._encoded(rows, task, "last", self.learn) for _, ids, spans in chunk)
         return [(len(ids) - n, n) for ids, spans in encoded for n in (sum(end - start for start, end in spans),)]
 
     def answer_ids(self, rows: Rows, task: Task) -> list[list[int]]:
         """Return the tokens of each row's answer, up to the one that ends it."""
-        encoded = ((ids, spans) for chunk in self._encoded(rows, task, "last") for _, ids, spans in chunk)
+        encoded = ((ids, spans) for chunk in self._encoded(rows, task, "last", self.learn) for _, ids, spans in chunk)
         answers = [[token for start, end in spans for token in ids[start:end]] for ids, spans in encoded]
         return [answer[: self.end_of(answer)] for answer in answers]
 
@@ -141,7 +145,7 @@ class CausalObjective:
 
     def right_answer(self, row: Row) -> str:
         """Return the answer that counts as right, as the tokenizer gives it back: its own rules may have changed it."""
-        return self.answer_of(self._ids([self.prompt_and_completion(row)[1]])[0])
+        return self.final_answer(self.answer_of(self._ids([self.prompt_and_completion(row)[1]])[0]))
 
     def answer_of(self, ids: Sequence[int]) -> str:
         """Return the text of an answer up to its end, without what a chat template writes around it."""
@@ -149,12 +153,20 @@ class CausalObjective:
         text = self.tokenizer.decode(kept).strip()
         return self.format.answer_of(text) if self.format is not None else text
 
+    def final_answer(self, text: str) -> str:
+        """Return the part of an answer that counts: with steps what stands behind them."""
+        return final_answer(text) if self.learn == "steps" else text
+
     def answer_room(self, task: Task) -> int:
-        """Return how many tokens an answer may have: as the task says, or else a quarter more than its longest."""
-        if task.max_new_tokens is not None:
+        """Return how many tokens an answer may have: as the task says, or else a quarter more than its longest.
+
+        With steps it is the larger of the two, for the task may speak of the answer alone.
+        """
+        in_steps = self.learn == "steps" and any(row.get("explanation") for row in task.evaluation)
+        if task.max_new_tokens is not None and not in_steps:
             return task.max_new_tokens
         longest = max((n for _, n in self.lengths(task.evaluation, task)), default=0)  # its end with it
-        return min(max(LEAST_ROOM, longest + longest // 4), self.max_length - 1)
+        return min(max(LEAST_ROOM, task.max_new_tokens or 0, longest + longest // 4), self.max_length - 1)
 
     def take(self, features: Features, indices: list[int]) -> list[dict[str, Any]]:
         if isinstance(features, TokenFeatures):
@@ -206,18 +218,19 @@ class CausalObjective:
         return np.uint16 if max(self.tokenizer.get_vocab().values()) < 2**16 else np.int32
 
     def _features(
-        self, rows: Rows, task: Task, train_on: str, told: Callable[[int], None] | None = None
+        self, rows: Rows, task: Task, train_on: str, learn: str, told: Callable[[int], None] | None = None
     ) -> TokenFeatures:
         writer = TokenWriter(self._id_type)
-        for chunk in self._encoded(rows, task, train_on):
+        for chunk in self._encoded(rows, task, train_on, learn):
             writer.add([(row, *self._fitted(ids, spans)) for row, ids, spans in chunk])
             if told is not None:
                 told(chunk[-1][0] - chunk[0][0] + 1)
         return writer.close()
 
-    def _encoded(self, rows: Rows, task: Task, train_on: str) -> Iterator[list[Encoded]]:
+    def _encoded(self, rows: Rows, task: Task, train_on: str, learn: str) -> Iterator[list[Encoded]]:
         """Yield the encoded rows of one chunk after another; a long text comes in several pieces."""
         for number, chunk in enumerate(in_chunks(rows, CHUNK)):
+            chunk = [with_steps(row) for row in chunk] if learn == "steps" else chunk
             placed = list(enumerate(chunk, start=number * CHUNK))
             if task.kind == "text":
                 yield list(self._texts(placed))
