@@ -7,6 +7,7 @@ import torch
 
 from everlearn.errors import ConfigError, StreamError
 from everlearn.learners.online import Arriving, OnlineLearner
+from everlearn.learners.rates import learning_rate_for
 from everlearn.models.objectives import mean_loss
 from everlearn.runs import Run
 from everlearn.strategy import Strategy
@@ -106,6 +107,13 @@ def test_the_rate_falls_with_difficulty_where_asked(llama):
     assert [episode.learning_rate for episode in episodes] == pytest.approx([0.01, 0.009, 0.008, 0.007, 0.006])
     with pytest.raises(StreamError, match=r"learner.rate_by_difficulty: a row has no difficulty"):
         learn(online_run(llama, rate_by_difficulty=True), [{"prompt": "1", "completion": "2"}])
+
+
+def test_the_rate_is_that_of_one_row_where_none_is_given(llama):
+    run = online_run(llama, [{"name": "replay", "ratio": 3}], learning_rate="auto", answer_after=False)
+    episodes = learn(run, ROWS[:3], "first") + learn(run, ROWS[3:], "second")
+    assert {episode.learning_rate for episode in episodes} == {learning_rate_for(run.model, 1)}
+    assert learning_rate_for(run.model, 1) < learning_rate_for(run.model, 4)
 
 
 def test_several_updates_a_problem_are_several_steps(llama):

@@ -6,7 +6,7 @@ import pytest
 
 from everlearn.evaluation.score import is_right
 from everlearn.models.causal import LEAST_ROOM, CausalObjective
-from everlearn.models.steps import final_answer, with_steps
+from everlearn.models.steps import final_answer, in_steps, with_steps
 from everlearn.types import IGNORED, Task
 from support.chat import chat_tokenizer
 from support.models import byte_tokenizer
@@ -18,7 +18,7 @@ TASK = Task("sums", "prompt", [], [ROW, BARE], max_new_tokens=4)
 
 def objective_of(learn: str, chat: bool = False) -> CausalObjective:
     objective = CausalObjective(chat_tokenizer("chatml") if chat else byte_tokenizer(), 256, chat=chat)
-    objective.learn = learn
+    objective.in_steps = in_steps(learn, chat)
     return objective
 
 
@@ -73,3 +73,8 @@ def test_there_is_room_for_the_steps():
     assert objective_of("steps").answer_room(replace(task, evaluation=[BARE])) == 4
     assert objective_of("steps").answer_room(replace(task, max_new_tokens=200)) == 200
     assert objective_of("steps").answer_room(TASK) == LEAST_ROOM
+
+
+def test_steps_are_learned_where_asked_and_by_itself_where_problems_are_turns():
+    assert [in_steps(learn, False) for learn in ("auto", "answer", "steps")] == [False, False, True]
+    assert [in_steps(learn, True) for learn in ("auto", "answer", "steps")] == [True, False, True]

@@ -10,7 +10,7 @@ for row in task.train.arriving():                  # a problem comes
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -19,6 +19,7 @@ from everlearn.evaluation.generate import generate_greedily
 from everlearn.evaluation.score import is_right
 from everlearn.learners.devices import PRECISIONS
 from everlearn.learners.loader import EncodedMixture, endless_rows
+from everlearn.learners.rates import learning_rate_for
 from everlearn.learners.sft import Hooks, Progress, n_tokens, take_step
 from everlearn.models.chat import TRAIN_ON
 from everlearn.models.objectives import Batch, losses_at
@@ -89,16 +90,19 @@ class OnlineLearner:
     they count.
 
     Args:
-        learning_rate: of AdamW, constant.
+        learning_rate: of AdamW, constant; auto: by the model's kind and width, for one new row a step
+            (`everlearn.learners.rates`).
         rate_by_difficulty: multiply it by 1.0 for problems of difficulty 1, falling to 0.6 at 5.
         updates: optimizer steps on each problem.
         answer_after: answer again after the step; without it an episode takes a third less time.
         clip: largest gradient norm, or null. precision: no, bf16 or fp16.
         train_on: of a conversation: last, the last answer, or all, every turn of the assistant.
-        learn: what is learned of a problem: answer, or steps, its `explanation` and then the answer, where it has one.
+        learn: what is learned of a problem: answer; steps, its `explanation` and then the answer, where it has one; or
+            auto, steps where problems are put as turns of a conversation (a model that talks has seen steps), else
+            answer.
     """
 
-    learning_rate: float = 1e-4
+    learning_rate: float | Literal["auto"] = "auto"
     rate_by_difficulty: bool = False
     weight_decay: float = 0.01
     clip: float | None = 1.0
@@ -106,14 +110,15 @@ class OnlineLearner:
     answer_after: bool = True
     precision: str = "no"
     train_on: str = "last"
-    learn: str = "steps"
+    learn: str = "auto"
 
     traits: ClassVar[tuple[str, ...]] = ("online",)
     moments_: dict[str, dict[str, torch.Tensor]] = field(init=False, repr=False, compare=False, default_factory=dict)
     n_rows_: int = field(init=False, repr=False, compare=False, default=0)  # problems learned in the tasks before
 
     def __post_init__(self) -> None:
-        check_number("learner.learning_rate", self.learning_rate, above=0)
+        if self.learning_rate != "auto":
+            check_number("learner.learning_rate", self.learning_rate, above=0)
         check_number("learner.weight_decay", self.weight_decay, low=0)
         check_number("learner.updates", self.updates, low=1)
         if self.clip is not None:
@@ -129,8 +134,9 @@ class OnlineLearner:
         step = Step(
             run, task, run.model.adapters.trainable(), n_steps=n_steps, by_row=batches.encoded.by_row
         )  # fmt: skip
+        base_rate = learning_rate_for(run.model, 1) if self.learning_rate == "auto" else self.learning_rate
         optimizer = torch.optim.AdamW(
-            step.params.values(), lr=self.learning_rate, weight_decay=self.weight_decay,
+            step.params.values(), lr=base_rate, weight_decay=self.weight_decay,
             fused=run.accelerator.device.type in ("cpu", "cuda"),
         )  # fmt: skip
         progress, started = Progress(), time.perf_counter()
@@ -150,7 +156,7 @@ class OnlineLearner:
             episode_started = time.perf_counter()
             tell_if_cut(run, task, row)
             before = self._answer(run, task, row, room)
-            rate = self.learning_rate * task.train.rate_factor * self._scale(row)
+            rate = base_rate * task.train.rate_factor * self._scale(row)
             optimizer.param_groups[0]["lr"] = step.learning_rate = rate
             run.model.train()
             new = batches.add(row)

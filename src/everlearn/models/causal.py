@@ -58,8 +58,8 @@ class CausalObjective:
 
     Attributes:
         train_on: last or all: which answers of a conversation are targets in training; scores are of the last.
-        learn: answer or steps: with steps a row that has an `explanation` is answered by it, then by `Answer:` and the
-            answer; what stands behind that mark counts.
+        in_steps: whether a row that has an `explanation` is answered by it, then by `Answer:` and the answer; what
+            stands behind that mark counts.
     """
 
     def __init__(self, tokenizer: Any, max_length: int, *, chat: bool = False, stop_ids: Sequence[int] = ()):
@@ -69,7 +69,7 @@ class CausalObjective:
         self.format = ChatFormat.of(tokenizer) if tokenizer.chat_template is not None else None
         self.prefix, self.suffix = special_ids(tokenizer)
         self.train_on = "last"
-        self.learn = "answer"
+        self.in_steps = False
         ends = {*stop_ids, tokenizer.eos_token_id, self.format.end_id if self.format is not None else None}
         self.stop_ids = sorted(ends - {None})
         self.pad_id = padding_id(tokenizer)
@@ -83,11 +83,11 @@ class CausalObjective:
         Raises:
             StreamError: if the chat template refuses a row.
         """
-        return self._features(rows, task, self.train_on, self.learn, told)
+        return self._features(rows, task, self.train_on, self.in_steps, told)
 
     def encode_answers(self, rows: Rows, task: Task) -> TokenFeatures:
         """Turn rows into features to score: of a conversation the last answer alone is a target."""
-        return self._features(rows, task, "last", "answer")
+        return self._features(rows, task, "last", False)
 
     def in_examples(self, task: Task) -> Task:
         """Return the task with a training row for each example: those of long texts carry their tokens, `input_ids`."""
@@ -100,12 +100,16 @@ class CausalObjective:
 
     def lengths(self, rows: Rows, task: Task) -> list[tuple[int, int]]:
         """Return how many tokens the prompt and the completion of each row have, before anything is cut."""
-        encoded = ((ids, spans) for chunk in self._encoded(rows, task, "last", self.learn) for _, ids, spans in chunk)
+        encoded = (
+            (ids, spans) for chunk in self._encoded(rows, task, "last", self.in_steps) for _, ids, spans in chunk
+        )
         return [(len(ids) - n, n) for ids, spans in encoded for n in (sum(end - start for start, end in spans),)]
 
     def answer_ids(self, rows: Rows, task: Task) -> list[list[int]]:
         """Return the tokens of each row's answer, up to the one that ends it."""
-        encoded = ((ids, spans) for chunk in self._encoded(rows, task, "last", self.learn) for _, ids, spans in chunk)
+        encoded = (
+            (ids, spans) for chunk in self._encoded(rows, task, "last", self.in_steps) for _, ids, spans in chunk
+        )
         answers = [[token for start, end in spans for token in ids[start:end]] for ids, spans in encoded]
         return [answer[: self.end_of(answer)] for answer in answers]
 
@@ -155,14 +159,14 @@ class CausalObjective:
 
     def final_answer(self, text: str) -> str:
         """Return the part of an answer that counts: with steps what stands behind them."""
-        return final_answer(text) if self.learn == "steps" else text
+        return final_answer(text) if self.in_steps else text
 
     def answer_room(self, task: Task) -> int:
         """Return how many tokens an answer may have: as the task says, or else a quarter more than its longest.
 
         With steps it is the larger of the two, for the task may speak of the answer alone.
         """
-        in_steps = self.learn == "steps" and any(row.get("explanation") for row in task.evaluation)
+        in_steps = self.in_steps and any(row.get("explanation") for row in task.evaluation)
         if task.max_new_tokens is not None and not in_steps:
             return task.max_new_tokens
         longest = max((n for _, n in self.lengths(task.evaluation, task)), default=0)  # its end with it
@@ -218,19 +222,19 @@ class CausalObjective:
         return np.uint16 if max(self.tokenizer.get_vocab().values()) < 2**16 else np.int32
 
     def _features(
-        self, rows: Rows, task: Task, train_on: str, learn: str, told: Callable[[int], None] | None = None
+        self, rows: Rows, task: Task, train_on: str, in_steps: bool, told: Callable[[int], None] | None = None
     ) -> TokenFeatures:
         writer = TokenWriter(self._id_type)
-        for chunk in self._encoded(rows, task, train_on, learn):
+        for chunk in self._encoded(rows, task, train_on, in_steps):
             writer.add([(row, *self._fitted(ids, spans)) for row, ids, spans in chunk])
             if told is not None:
                 told(chunk[-1][0] - chunk[0][0] + 1)
         return writer.close()
 
-    def _encoded(self, rows: Rows, task: Task, train_on: str, learn: str) -> Iterator[list[Encoded]]:
+    def _encoded(self, rows: Rows, task: Task, train_on: str, in_steps: bool) -> Iterator[list[Encoded]]:
         """Yield the encoded rows of one chunk after another; a long text comes in several pieces."""
         for number, chunk in enumerate(in_chunks(rows, CHUNK)):
-            chunk = [with_steps(row) for row in chunk] if learn == "steps" else chunk
+            chunk = [with_steps(row) for row in chunk] if in_steps else chunk
             placed = list(enumerate(chunk, start=number * CHUNK))
             if task.kind == "text":
                 yield list(self._texts(placed))

@@ -3,8 +3,13 @@
 from everlearn.models.chat import as_messages
 from everlearn.types import Row
 
-LEARN = ("answer", "steps")
+LEARN = ("auto", "answer", "steps")
 MARK = "Answer:"  # the answer that counts stands behind the last one
+
+
+def in_steps(learn: str, chat: bool) -> bool:
+    """Return whether steps are learned; chat: whether rows are put as turns of a conversation."""
+    return learn == "steps" or (learn == "auto" and chat)
 
 
 def with_steps(row: Row) -> Row:
