@@ -193,7 +193,7 @@ class OnlineLearner:
         network, objective, device = run.model.network, run.model.objective, run.accelerator.device
         if network.training:  # going through all modules takes a millisecond, so it stays so until the next step
             network.eval()
-        with torch.no_grad(), run.accelerator.autocast():
+        with torch.no_grad():  # without autocast: for one prompt, casting the weights at each token doubles the time
             return generate_greedily(network, objective, objective.questions([row], room), room, device)[0]
 
     def _scale(self, row: Row) -> float:
