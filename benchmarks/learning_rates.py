@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from paired import write
 from workload import results_path, use_one_thread
 
@@ -298,16 +300,16 @@ def table(found: dict[Cell, dict[str, Any]]) -> str:
     for cell, numbers in found.items():
         line = [cell.model, cell.trained, str(cell.batch_size), str(numbers["n"])]
         line += [f"{rate:.1e}" for rate in (numbers["best_rate"], numbers["rates"]["rule"])]
-        line += [f"{numbers[name]:.3f}" for name in ("loss_before", "loss_best", "loss_rule", "regret")]
+        line += [_told(numbers[name], 3) for name in ("loss_before", "loss_best", "loss_rule", "regret")]
         line += [_told(numbers.get(name)) for name in ("accuracy_best", "accuracy_rule")]
         line += [_told(share) for share in numbers["share_of_gain"].values()]
         lines.append(f"| {' | '.join(line)} |")
     return "\n".join(lines) + "\n"
 
 
-def _told(number: float | None) -> str:
-    """Return a share with two digits; a dash where there is none, or the rate lies beyond those measured."""
-    return "–" if number is None or math.isnan(number) else f"{number:.2f}"
+def _told(number: float | None, n_digits: int = 2) -> str:
+    """Return a number as text; a dash where there is none, or the rate lies beyond those measured."""
+    return "–" if number is None or math.isnan(number) else f"{number:.{n_digits}f}"
 
 
 def picture(found: dict[Cell, dict[str, Any]], path: Path) -> None:
@@ -316,7 +318,7 @@ def picture(found: dict[Cell, dict[str, Any]], path: Path) -> None:
     models = [name for name in MODELS if any(cell.model == name for cell in found)]
     kinds = [name for name in TRAINED if any(cell.trained == name for cell in found)]
     batches = sorted({cell.batch_size for cell in found})
-    figure = new_figure(3.1 * len(kinds), 2.5 * len(models) + 0.5)
+    figure = new_figure(2.9 * len(kinds), 2.3 * len(models) + 0.4)
     panels = figure.subplots(len(models), len(kinds), squeeze=False)
     for row, model in zip(panels, models, strict=True):
         for axes, trained in zip(row, kinds, strict=True):
@@ -339,6 +341,9 @@ def picture(found: dict[Cell, dict[str, Any]], path: Path) -> None:
             axes.axhline(before, color=GREY, linewidth=0.9, linestyle=":")
             axes.set(xscale="log", ylim=(lowest - 0.08 * room, before + 0.12 * room))
             axes.set_title(f"{model} (width {MODELS[model].width}), {trained}", fontsize=9.5)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:.0e}".replace("e-0", "e-")))
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.tick_params(labelsize=8)
             tidy(axes, grid="both")
         row[0].set_ylabel("held-out loss, nats", fontsize=9)
@@ -346,9 +351,12 @@ def picture(found: dict[Cell, dict[str, Any]], path: Path) -> None:
         axes.set_xlabel("learning rate", fontsize=9)
     lines = {label: line for axes in panels.flat for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     ordered = sorted(lines, key=lambda label: int(label.split()[1]))
+    star = Line2D([], [], color=GREY, marker="*", markersize=12, linestyle="none")
+    start = Line2D([], [], color=GREY, linewidth=0.9, linestyle=":")
     figure.legend(
-        [lines[label] for label in ordered], ordered, loc="outside upper center", ncols=len(lines), frameon=False
-    )
+        [*(lines[label] for label in ordered), star, start], [*ordered, "the rule", "before learning"],
+        loc="outside upper center", ncols=len(lines) + 2, frameon=False, fontsize=9,
+    )  # fmt: skip
     save(figure, path)
 
 

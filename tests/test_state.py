@@ -178,7 +178,7 @@ def test_checkpoints_count_up_and_two_are_kept(tmp_path):
     assert checkpoints(tmp_path / "none") == []
 
 
-@pytest.mark.parametrize("broken", ["save_file", "_fsync_file", "fsync_folder", "file_sha256"])
+@pytest.mark.parametrize("broken", ["save_file", "fsync_file", "fsync_folder", "file_sha256"])
 def test_a_full_disk_leaves_the_last_good_checkpoint(broken, tmp_path, monkeypatch):
     save_checkpoint(tmp_path, TENSORS, {"n": 0})
 
@@ -197,7 +197,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing may catch it."""
 
 
-@pytest.mark.parametrize("step", ["mkdir", "save_file", "_fsync_file", "file_sha256", "rename"])
+@pytest.mark.parametrize("step", ["mkdir", "save_file", "fsync_file", "file_sha256", "rename"])
 def test_killed_while_writing_the_last_good_checkpoint_is_what_is_found(step, tmp_path, monkeypatch):
     save_checkpoint(tmp_path, TENSORS, {"n": 0})
 

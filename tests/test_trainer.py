@@ -58,6 +58,7 @@ def test_plain_pytorch_with_the_config_spelling():
     assert "95% interval" in str(scores)
 
 
+@pytest.mark.filterwarnings("ignore:Task .* nothing was learned")
 def test_the_same_seed_gives_the_same_weights_whatever_the_global_generator():
     weights = []
     for noise in range(2):
@@ -276,6 +277,7 @@ def test_what_is_measured_is_not_trained_on_in_either_direction(llama):
         trainer.train_task("b", sums(20, 4), [*sums(30, 2), *sums(4, 2)], options={"allow_overlap": True})
 
 
+@pytest.mark.filterwarnings("ignore:Task .* nothing was learned")
 def test_tensors_are_kept_apart_by_their_bytes():
     train, held_out = loaders(0)
     trainer = ContinualTrainer(model=nn.Linear(8, 2), learner={"epochs": 1})

@@ -64,7 +64,7 @@ def all_recipes(llama: Path, folder: Path) -> dict[str, dict]:
     for name, strategies in {**METHODS, **LANGUAGE_METHODS}.items():
         recipe = language_recipe(strategies, llama, folder, learner={**SGD, "batch_size": 3, "accumulation": 2})
         recipes[f"language_{name}"] = recipe
-    auto = {**SGD, "epochs": "auto", "learning_rate": "auto", "max_minutes": 100.0}
+    auto = {**SGD, "epochs": "auto", "learning_rate": "auto", "max_epochs": 12, "max_minutes": 100.0}
     recipes["auto"] = plain_recipe(["replay"], learner=auto)
     return recipes
 

@@ -21,6 +21,7 @@ from everlearn.home.references import (
 )
 from everlearn.home.store import VERSION_FILE
 from everlearn.home.versions import Versions
+from everlearn.home.views import outcome_sentence
 from everlearn.types import Score, Task
 from support.home import rows
 
@@ -160,6 +161,7 @@ def test_a_home_guards_answers_that_are_never_right_by_their_likelihood(llama: P
     first = home.learn("reply", PROMPTS, measured, options=options)
     assert first.score.value == 0.0
     assert "The gate will compare log-likelihoods in its place" in first.notes[-1]
+    assert "Version 1 is current, though no answer is right yet" in outcome_sentence(first, "home")
     assert (home.path / "versions" / "000001" / "scores" / "log_likelihood" / "reply.json").exists()
     swapped = [{"prompt": f"now {row['prompt']}", "completion": "two two two two"} for row in PROMPTS]
     report = home.learn("other", swapped[:4], swapped[4:], options=options)

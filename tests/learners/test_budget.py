@@ -11,14 +11,15 @@ from everlearn.learners import budget
 from everlearn.learners.budget import AUTO, fitting
 from everlearn.learners.loader import BatchPlan, EncodedMixture
 from everlearn.learners.sft import SupervisedLearner
+from everlearn.models.load import ModelConfig
 from everlearn.runs import Listener
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy
 from everlearn.types import Mixture, TensorRows
 from support.runs import StopAfter, Stopped, assert_same, make_bench, weights
-from support.tasks import tensor_task
+from support.tasks import regression_task, tensor_task
 
-OPTIONS = {"epochs": AUTO, "batch_size": 16, "learning_rate": 0.02, "early_stopping": True}
+OPTIONS = {"epochs": AUTO, "max_epochs": 30, "batch_size": 16, "learning_rate": 0.02, "early_stopping": True}
 
 
 @dataclass
@@ -154,8 +155,10 @@ def test_it_ends_in_time_and_says_so_where_the_loss_still_falls(plain):
 
 
 def test_max_epochs_counts_the_last_ones(plain):
-    cost = plain.run(**OPTIONS, max_epochs=6).learn(plain.tasks[0])
-    assert cost.n_epochs <= 6
+    listening = Listening()
+    cost = plain.run(listener=listening, **{**OPTIONS, "learning_rate": 1e-3, "max_epochs": 6}).learn(plain.tasks[0])
+    assert cost.n_epochs == 6
+    assert listening.said[-1].endswith("over all rows; the loss was still falling (learner.max_epochs).")
 
 
 @pytest.mark.parametrize("options", [{"schedule": "linear"}, {"warmup": 0.1}, {"strategies": ["packnet"]}])
@@ -197,6 +200,19 @@ def test_batches_of_a_data_loader_stay_and_its_epochs_go_on(plain):
     trainer = ContinualTrainer(torch.nn.Linear(6, 2), learner={"learning_rate": 0.1, "max_epochs": 12})
     trainer.train_task("a", train_loader=loader, val_loader=[(task.evaluation.x, task.evaluation.y)])
     assert share_right(trainer.run, trainer.run.tasks["a"], task.train) > 0.9
+
+
+def test_squared_errors_are_judged_by_their_own_scale(plain):
+    task = regression_task(0, n_train=60)
+    small = replace(task, train=TensorRows(task.train.x, task.train.y / 100))
+    for one in (task, small):
+        run = replace(plain, tasks=(one,), config=ModelConfig("mlp", options={"hidden": []})).run(
+            **{**OPTIONS, "learning_rate": 0.01, "max_epochs": 60, "clip": None}
+        )
+        run.learn(one)
+        outputs = run.model.objective.forward(run.model.network, {"x": one.train.x, "y": one.train.y})
+        left = (outputs.logits - one.train.y).square().mean() / one.train.y.square().mean()
+        assert left < 0.05
 
 
 def test_a_number_that_was_left_open_is_told(plain):

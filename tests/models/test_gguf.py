@@ -103,11 +103,11 @@ def test_what_a_killed_process_left_is_deleted_and_never_used(gguf_file, empty_c
 def test_two_at_once_convert_once(gguf_file, empty_cache, monkeypatch):
     read, calls, begun = gguf._read, [], threading.Event()
 
-    def slowly(file: Path) -> tuple[Any, Any]:
+    def slowly(file: Path, stated: dict[str, Any]) -> tuple[Any, Any]:
         calls.append(file)
         begun.set()
         second.join(0.2)  # it waits for the lock all that time
-        return read(file)
+        return read(file, stated)
 
     monkeypatch.setattr(gguf, "_read", slowly)
     second = threading.Thread(target=lambda: begun.wait() and converted(gguf_file))
@@ -120,8 +120,8 @@ def test_two_at_once_convert_once(gguf_file, empty_cache, monkeypatch):
 def test_a_cache_that_cannot_be_written(gguf_file, tmp_path, empty_cache, monkeypatch):
     read = gguf._read
 
-    def on_a_full_disk(file: Path) -> tuple[Any, Any]:
-        tokenizer, network = read(file)
+    def on_a_full_disk(file: Path, stated: dict[str, Any]) -> tuple[Any, Any]:
+        tokenizer, network = read(file, stated)
 
         def save(folder: Path) -> None:
             (Path(folder) / "model.safetensors").write_bytes(b"half")

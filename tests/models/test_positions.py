@@ -1,5 +1,7 @@
 """Logits only where a target is: the same losses and gradients as from all logits, whatever the model."""
 
+import functools
+
 import pytest
 import torch
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, TaskType, get_peft_model
@@ -17,6 +19,7 @@ from transformers import (
     MambaForCausalLM,
 )
 
+from everlearn.functional.fisher import sum_of_squared_gradients
 from everlearn.functional.per_example import has_rows
 from everlearn.models.adapters import Adapters, language_model
 from everlearn.models.causal import CausalObjective
@@ -107,12 +110,12 @@ def model(request):
         return way, make().eval()
 
 
-def batch(n_tokens=12):
+def batch(n_tokens=12, targets=TARGETS):
     """Rows of different lengths with targets at different places, padded on the right; one has none."""
     generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(3, N_WORDS, (len(TARGETS), n_tokens), generator=generator)
+    ids = torch.randint(3, N_WORDS, (len(targets), n_tokens), generator=generator)
     mask, labels = torch.ones_like(ids), torch.full_like(ids, IGNORED)
-    for row, n in enumerate(TARGETS):
+    for row, n in enumerate(targets):
         end = n_tokens - row
         mask[row, end:] = 0
         labels[row, end - n : end] = ids[row, end - n : end]
@@ -153,6 +156,25 @@ def test_the_output_layer_reads_the_positions_before_targets(model):
         assert read[0][1] >= batch()["input_ids"].shape[1]
     else:
         assert read == [{MASK: (sum(TARGETS),), INDICES: (len(TARGETS), len(range(4, 11)))}[way]]
+
+
+@pytest.mark.parametrize("name", ["lora", "lora on the output layer", "the output layer alone"])
+def test_gradients_are_told_apart_by_row_where_there_are_as_many_items_as_rows(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = MODELS[name][1]().eval()
+    whole, objective = batch(targets=(2, 1, 0, 1)), CausalObjective(byte_tokenizer(), 64)
+    alone = [{name: tensor[row : row + 1] for name, tensor in whole.items()} for row in range(4)]
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+
+    def squares(batches):
+        forward = functools.partial(objective.forward, network)
+        return sum_of_squared_gradients(network, parameters, batches, forward, "empirical")[0]
+
+    found, wanted = squares([whole]), squares(alone)
+    for parameter in parameters:
+        torch.testing.assert_close(found[parameter], wanted[parameter], rtol=1e-4, atol=1e-7)
+        assert "lora_A" in parameter or wanted[parameter].any()
 
 
 def test_values_of_the_wanted_positions_come_row_after_row():

@@ -1,8 +1,11 @@
+import gc
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 
@@ -56,7 +59,7 @@ def test_nothing_is_left_of_a_process_that_was_killed(tmp_path):
 
 def test_examples_are_lists_one_by_one_and_arrays_for_a_batch():
     writer = TokenWriter(np.uint16)
-    writer.add([(0, [5, 6, 7, 8], [(1, 2), (3, 4)]), (4, [9], [])])
+    writer.add([(0, [5, 6, 7, 8], [(1, 2), (3, 4)]), (4, [9], [])], [(3, 1), (1, 0)])
     features = writer.close()
     assert features[0] == {"input_ids": [5, 6, 7, 8], "labels": [IGNORED, 6, IGNORED, 8], "row": 0}
     assert features[-1] == {"input_ids": [9], "labels": [IGNORED], "row": 4}
@@ -79,5 +82,28 @@ def test_rows_are_encoded_some_at_a_time_as_they_are_together_at_8_bytes_a_token
         (alone,) = objective.encode([rows[i]], task)
         assert features[i] == {**alone, "row": i}
     ids, spans = features.ids, features.spans
-    kept = (ids.values, ids.offsets, spans.values, spans.offsets, features.rows)
+    kept = (ids.values, ids.offsets, spans.values, spans.offsets, features.rows, features.sizes)
     assert sum(array.nbytes for array in kept) <= 8 * len(ids.values)
+
+
+def test_rows_of_a_table_are_encoded_once_for_each_purpose_and_forgotten_with_it():
+    objective = CausalObjective(byte_tokenizer(), 512)
+    rows = datasets.Dataset.from_list([{"prompt": f"{i}", "completion": " x"} for i in range(9)])
+    task, done = Task("t", "prompt", rows, []), []
+    once = objective.encode(rows, task, done.append)
+    assert objective.encode(rows, task, done.append) is once is objective.encode_answers(rows, task)
+    assert done == [9, 9]
+    objective.train_on = "all"
+    assert objective.encode(rows, task) is not once
+    objective.max_length = 8
+    assert objective.encode_answers(rows, task) is not once
+    assert len(pickle.loads(pickle.dumps(objective))._kept) == 0
+    assert len(objective._kept) == 1
+    del rows, task
+    gc.collect()
+    assert len(objective._kept) == 0
+    listed = [{"prompt": "1", "completion": " x"}]
+    task = Task("t", "prompt", listed, [])
+    assert len(objective.encode(listed, task)) == 1
+    listed.append({"prompt": "2", "completion": " y"})
+    assert len(objective.encode(listed, task)) == 2, "a list may change"

@@ -4,6 +4,7 @@ from everlearn.errors import StreamError
 from everlearn.streams import parts
 from everlearn.streams.checking import Rules
 from everlearn.streams.labels import LabelBook
+from everlearn.streams.mapped import mapped
 from everlearn.streams.parts import BadRows, check_disjoint, read_part, to_rows
 from everlearn.streams.reading import open_source
 from everlearn.types import IGNORED
@@ -112,3 +113,21 @@ def test_shared_content_is_named_by_both_places():
         check_disjoint("task 't'", {"train": train, "evaluation": evaluation})
     assert "train and evaluation share rows, the first is train row 2 and evaluation row 2" in str(caught.value)
     assert "Got '1 of 2 rows'" in str(caught.value)
+
+
+@pytest.mark.parametrize("indices", [None, [0, 2, 3, 8], [5, 1, 7]])
+def test_rows_beyond_a_size_lie_on_disk_and_are_the_same(monkeypatch, indices):
+    rows = [{"text": f"{i}", "label": i % 2, **({"text_pair": "x"} if i > 6 else {})} for i in range(9)]
+    monkeypatch.setattr(parts, "_CHUNK", 2)
+    book, written = LabelBook(), []
+    wanted = to_rows(_part(rows, book=book)[0], [0, 1], indices)
+    monkeypatch.setattr(parts, "mapped", lambda table: written.append(len(table)) or mapped(table))
+    for limit in (1, 100):
+        written.clear()
+        monkeypatch.setattr(parts, "MAPPED_BYTES", limit)
+        part, _ = _part(rows)
+        assert sum(written) == 9, "those that were in memory too"
+        found = to_rows(part, [0, 1], indices)
+        assert sum(written) == 9 + (len(indices or ()) if limit == 1 else 0), "few rows needn't lie on disk"
+        assert found.to_list() == wanted.to_list()
+        assert found.features == wanted.features

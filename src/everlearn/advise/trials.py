@@ -10,6 +10,7 @@ from typing import Any
 from everlearn.advise.candidates import METHOD_COST, PLAIN, Candidate
 from everlearn.advise.sizing import MIN_ITEMS, MIN_ROWS, Sizes, Timing, Volume, budget_text, fit_sizes, measure_timing
 from everlearn.errors import ConfigError, Paused, TrainingError, describe
+from everlearn.learners.budget import AUTO
 from everlearn.runs import Listener, is_finished, run, run_or_resume
 from everlearn.streams.schedule import Schedule
 from everlearn.types import Score, Task
@@ -25,6 +26,8 @@ def trial_content(content: Mapping[str, Any], seed: int) -> dict[str, Any]:
     learner = dict(content["learner"])
     if learner["name"] == "sft":
         learner["early_stopping"] = False
+        if learner.get("epochs") == AUTO:  # sized by the time of an epoch, so that all take as many
+            del learner["epochs"]
     trial = {name: content[name] for name in ("model", "device") if name in content}
     evaluation = {key: value for key, value in (content.get("evaluation") or {}).items() if key != "future"}
     return {"stream": dict(content["stream"]), **trial, "learner": learner, "evaluation": evaluation, "seed": seed}

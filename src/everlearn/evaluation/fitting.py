@@ -33,10 +33,11 @@ def fit_of(model: Model, task: Task) -> Fit:
 
     Raises:
         StreamError: if the model's chat template refuses a row.
-    Cost: all rows go through the tokenizer once, evaluation rows of prompts up to four times.
+    Cost: all rows go through the tokenizer once, evaluation rows of prompts twice. What comes of rows of a table is
+        kept for their training and scoring.
     """
     rows = {role: found for role in ROLES if (found := vars(task)[role]) is not None and len(found)}
-    counts = {role: {"n": len(found), **_count(model, task, found)} for role, found in rows.items()}
+    counts = {role: {"n": len(found), **_count(model, task, role, found)} for role, found in rows.items()}
     sentences = [sentence for role, own in counts.items() for sentence in _cuts(model, task, role, own)]
     if isinstance(model.objective, CausalObjective) and task.kind == "prompt":
         if "evaluation" in rows and "exact_match" in metric_names(task):
@@ -51,15 +52,15 @@ def fit_of(model: Model, task: Task) -> Fit:
     return Fit(counts, tuple(sentences))
 
 
-def _count(model: Model, task: Task, rows: Rows) -> Counts:
+def _count(model: Model, task: Task, role: str, rows: Rows) -> Counts:
     objective = model.objective
     if isinstance(objective, CausalObjective):
+        features = (objective.encode if role == "train" else objective.encode_answers)(rows, task)
         if task.kind == "text":
-            return {"n_cut": 0, "n_examples": len(objective.encode(rows, task))}
-        sizes = objective.lengths(rows, task)
+            return {"n_cut": 0, "n_examples": len(features)}
         room = objective.max_length - len(objective.prefix) - 1
-        n_cut = sum(prompt + completion > objective.max_length for prompt, completion in sizes)
-        return {"n_cut": n_cut, "n_answers_cut": sum(completion > room for _, completion in sizes)}
+        n_cut = int((features.sizes.sum(1) > objective.max_length).sum())
+        return {"n_cut": n_cut, "n_answers_cut": int((features.sizes[:, 1] > room).sum())}
     if isinstance(objective, ClassifyObjective):
         return {"n_cut": sum(n > objective.max_length for n in objective.lengths(rows))}
     if isinstance(objective, TagObjective):

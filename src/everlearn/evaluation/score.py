@@ -156,12 +156,15 @@ def _exact_match(model: Model, task: Task, rows: Rows, share: _Share) -> _Result
 def is_right(task: Task, answer: str, row: Row, objective: CausalObjective) -> bool:
     """Return whether an answer is that of its row: by the task's verifier, or the text that was to come.
 
+    Where the model works in steps, it is what stands behind them that counts.
+
     That text is what the tokenizer gives back of the completion: it may drop capitals, say, and then no model that
     uses it could ever give the completion itself.
 
     Raises:
         TrainingError: if the verifier fails.
     """
+    answer = objective.final_answer(answer)
     if task.verifier is None:
         return answer.strip() == objective.right_answer(row)
     where = f"task {task.name!r}: verifier"

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from everlearn.evaluation.gain import ALREADY_KNOWN, NOTHING, WORSE
+from everlearn.evaluation.gain import ALREADY_KNOWN, NOTHING, WITHOUT_FLOOR, WORSE
 from everlearn.home.comparing import CheckReport, Diff, Flip
 from everlearn.home.gate import LOG_LIKELIHOOD, Change, GateReport, Verdict
 from everlearn.home.learning import LearnReport
@@ -73,7 +73,9 @@ def outcome_sentence(report: LearnReport, home: str) -> str:
         what = "nothing was learned" if report.verdict == NOTHING else f"{report.task} is answered worse than before"
         if report.status == "forced":
             return f"Version {report.version} is current by force, though {what}."
-        return f"Refused: {what}; the current version stays. {_what_to_change(report)}."
+        return (
+            f"Refused: {what}; the current version stays. {_what_to_change(report)}; or take it all the same: --force."
+        )
     if report.status == "refused":
         more = f"See it: everlearn diff {home} CURRENT {report.version}; take it all the same: learn with --force"
         return f"Refused: version {report.version} did not pass the gate on {lost}; the current version stays. {more}."
@@ -82,15 +84,20 @@ def outcome_sentence(report: LearnReport, home: str) -> str:
     if report.verdict == ALREADY_KNOWN:
         known = f"{report.task} was known already ({report.gained.before:.2f} before, {report.gained.after:.2f} now)"
         return f"{known}; from now on the gate guards it. Version {report.version} is current."
+    if report.gained.after == 0 and report.gained.metric not in WITHOUT_FLOOR:
+        current = f"Version {report.version} is current, though no answer is right yet; the right ones are likelier"
+        return f"{current}. {_what_to_change(report)}."
     return f"Version {report.version} is current."
 
 
 def _what_to_change(report: LearnReport) -> str:
     """Return what can be done where nothing was learned."""
     cost = report.cost
+    if not cost.get("learning_rate"):  # learned before it was kept
+        return "Learn it for longer, or at another rate"
     used = f"It took {cost['n_epochs']} epochs, {cost['n_steps']} steps, at learning rate {cost['learning_rate']:g}"
     ways = "another --learning-rate, more --epochs or time (--set learner.max_minutes=60), more rows"
-    return f"{used}. Try {ways}; see that an answer follows from its question; or take it all the same: --force"
+    return f"{used}. Try {ways}; see that an answer follows from its question"
 
 
 def log_table(events: Sequence[Mapping[str, Any]], current: int | None) -> Table:

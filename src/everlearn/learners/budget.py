@@ -32,7 +32,7 @@ PLANNED_STEPS = 200  # where their number must be known beforehand
 HELD_SHARE, LEAST_HELD, MOST_HELD = 0.1, 8, 200  # of the rows, held out
 LEAST_TRAINED = 50  # training rows looked at, where those held out don't tell
 LEAST_ROWS = 5 * LEAST_HELD  # with fewer none are held out
-LOSS_DELTA = 0.01  # nats; a loss that falls by less doesn't fall
+LOSS_DELTA = 0.01  # nats; a loss that falls by less doesn't fall. Of squared errors a share of the best
 BEYOND_CHANCE = 0.1  # share of rows that must be right beside those that have the commonest answer
 
 
@@ -147,7 +147,7 @@ class AutoEpochs:
         if self.trained and found.right <= found.chance + BEYOND_CHANCE:  # by heart
             known = self._look(self.encoded, self.trained)
             score, loss = (0.0, known.right), known.loss if known.right > 0.5 else found.loss
-        if _is_better(score, loss, progress):
+        if self._is_better(score, loss, progress):
             progress.best_epoch, progress.best_score, progress.best_known = progress.epoch, *score
             progress.best_loss, progress.bad_epochs = loss, 0
             keep_weights(self.run, best)
@@ -164,6 +164,8 @@ class AutoEpochs:
             how += f"; after epoch {progress.best_epoch} the last {progress.n_last} over all rows"
         elif progress.best_epoch < progress.epoch:
             how += f"; the weights are those of epoch {progress.best_epoch}"
+        if progress.epoch >= self.most and progress.best_epoch == self.most - progress.n_last:
+            how += "; the loss was still falling (learner.max_epochs)"
         self.run.inform(f"{self.task.name}: {how}.")
 
     def _look(self, encoded: EncodedMixture, numbers: list[int]) -> Looked:
@@ -187,7 +189,19 @@ class AutoEpochs:
         if progress.index < LEAST_STEPS or progress.epoch < self.learner.min_epochs:
             return False
         patience = max(self.learner.patience, math.ceil(PATIENT_STEPS / self.n_steps))
-        return progress.bad_epochs >= patience or progress.best_loss < LOSS_DELTA
+        return progress.bad_epochs >= patience or progress.best_loss < self._delta(progress)
+
+    def _is_better(self, score: tuple[float, float], loss: float, progress: "Progress") -> bool:
+        if progress.best_score is None:
+            return True
+        best = (progress.best_score, progress.best_known)
+        return score > best or (score == best and loss < progress.best_loss - self._delta(progress))
+
+    def _delta(self, progress: "Progress") -> float:
+        """Return by how much the loss must fall."""
+        task = self.task
+        is_regression = task.kind == "tensor" and task.targets(task.train[:1]).is_floating_point()
+        return LOSS_DELTA * progress.best_loss if is_regression else LOSS_DELTA
 
     def _is_out_of_time(self, progress: "Progress") -> bool:
         """Tell whether another epoch, beside the last ones, would take longer than there is time for."""
@@ -275,10 +289,3 @@ def _of_rows(outputs: Outputs) -> list[tuple[bool, float, str]]:
         (all(hit for hit, *_ in items), sum(loss for _, loss, _ in items) / len(items), str([t for *_, t in items]))
         for items in rows.values()
     ]
-
-
-def _is_better(score: tuple[float, float], loss: float, progress: "Progress") -> bool:
-    if progress.best_score is None:
-        return True
-    best = (progress.best_score, progress.best_known)
-    return score > best or (score == best and loss < progress.best_loss - LOSS_DELTA)

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from peft import PeftModel
@@ -113,12 +113,14 @@ class SupervisedLearner:
     patience: int = 3
     min_epochs: int = 1
     delta: float = 0.001
-    max_epochs: int = 30
+    max_epochs: int = 100
     max_minutes: float = 8.0
     workers: int = 0
     train_on: str = "last"
     batch_tokens: int | None = None
     packing: bool = False
+
+    learn: ClassVar[str] = "answer"  # of a row
 
     def __post_init__(self) -> None:
         check_choice("learner.optimizer", self.optimizer, OPTIMIZERS)

@@ -100,7 +100,7 @@ class ChatFormat:
         the last mark of a prompt and the answer; without marks, or with a slow tokenizer, its prompt once more.
         """
         wholes = [prompt + answer for prompt, answer in texts]
-        encoded = self.tokenizer(wholes, add_special_tokens=False, verbose=False)
+        encoded = self.tokenizer(wholes, add_special_tokens=False, return_attention_mask=False, verbose=False)
         encodings = encoded.encodings or [None] * len(wholes)
         found = []
         for (prompt, answer), ids, encoding in zip(texts, encoded["input_ids"], encodings, strict=True):

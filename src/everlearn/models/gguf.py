@@ -138,9 +138,10 @@ def _alone(cache: Path) -> Iterator[None]:
 
 
 def _convert(file: Path, folder: Path) -> None:
+    stated = _stated(file)
     told = f"Converting {file.name} once, into {folder.parent} ..."
     Console(stderr=True).print(told, markup=False, highlight=False, soft_wrap=True)
-    tokenizer, network = _read(file)
+    tokenizer, network = _read(file, stated)
     aside = folder.with_name(f".{folder.name}.tmp")
     try:
         aside.mkdir()
@@ -158,13 +159,12 @@ def _convert(file: Path, folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _read(file: Path) -> tuple[Any, Any]:
-    """Return the tokenizer and the network in a GGUF file, with all that it says of them.
+def _read(file: Path, stated: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the tokenizer and the network in a GGUF file, with all that it states of them.
 
     Raises:
-        ModelError: if the file is none, is cut, or holds what transformers can't read.
+        ModelError: if transformers can't read them, or weights are missing.
     """
-    stated = _stated(file)
     source: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     try:
         with quiet(), redirect_stderr(StringIO()):  # transformers draws a bar of its own there
@@ -187,7 +187,11 @@ def _read(file: Path) -> tuple[Any, Any]:
 
 
 def _stated(file: Path) -> dict[str, Any]:
-    """Return {key: value} of all that a GGUF file states of its model."""
+    """Return {key: value} of all that a GGUF file states of its model.
+
+    Raises:
+        ModelError: if it is none, is cut, or is one part of several.
+    """
     if find_spec("gguf") is None:
         way_out = "Install it: pip install gguf"
         raise ModelError(describe(f"model {str(file)!r}", "reading it needs the package gguf", file.name, way_out))

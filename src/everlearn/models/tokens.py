@@ -12,6 +12,7 @@ from everlearn.types import IGNORED
 
 MAPPED_BYTES = 256 * 2**20  # from here on numbers lie in a file that is mapped into memory
 Span = tuple[int, int]  # places [start, end)
+Encoded = tuple[int, list[int], list[Span]]  # row number, token ids, where the targets stand in them
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +91,13 @@ class TokenFeatures(Sequence):
         ids: the token ids of each example.
         spans: where its targets stand in it: start, end, start, end …
         rows: the number of the row that it is (a part) of [n].
+        sizes: tokens of its last answer and of what stands before, before anything was cut: (before, answer) [n, 2].
     """
 
     ids: Ragged
     spans: Ragged
     rows: np.ndarray
+    sizes: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -133,13 +136,16 @@ class TokenWriter:
     def __init__(self, dtype: type[np.integer]):
         self._ids, self._spans = RaggedWriter(dtype), RaggedWriter(np.int32)
         self._rows: list[np.ndarray] = [np.zeros(0, np.int64)]
+        self._sizes: list[np.ndarray] = [np.zeros((0, 2), np.int32)]
 
-    def add(self, examples: Sequence[tuple[int, list[int], list[Span]]]) -> None:
-        """Add examples: (row number, ids, the places of their targets)."""
+    def add(self, examples: Sequence[Encoded], sizes: Sequence[tuple[int, int]]) -> None:
+        """Add examples, and the sizes that they had before they were cut."""
         self._rows.append(np.fromiter((row for row, _, _ in examples), np.int64, len(examples)))
+        self._sizes.append(np.array(sizes, np.int32).reshape(-1, 2))
         self._ids.add([ids for _, ids, _ in examples])
         self._spans.add([list(chain.from_iterable(spans)) for _, _, spans in examples])
 
     def close(self) -> TokenFeatures:
         """Return the examples."""
-        return TokenFeatures(self._ids.close(), self._spans.close(), np.concatenate(self._rows))
+        rows, sizes = np.concatenate(self._rows), np.concatenate(self._sizes)
+        return TokenFeatures(self._ids.close(), self._spans.close(), rows, sizes)

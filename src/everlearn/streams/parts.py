@@ -16,6 +16,7 @@ from datasets.table import InMemoryTable
 from everlearn.errors import StreamError, describe
 from everlearn.streams.checking import Rules, answer_of, check_row, digest_of, loose_digest_of
 from everlearn.streams.labels import BadRow
+from everlearn.streams.mapped import MAPPED_BYTES, mapped
 from everlearn.streams.reading import Source
 from everlearn.streams.rows import NestedRows, encoded
 from everlearn.types import IGNORED, Row
@@ -29,6 +30,7 @@ CHAT_COLUMNS = ("messages", "tools")
 class Part:
     """Rows that passed the check, with the number (line or row) and the content digest of each.
 
+    chunks: the rows as tables, on disk from `MAPPED_BYTES` on.
     loose: the first eight bytes of each row's loose digest, as a number. answers: a hash of each row's answer.
     nested: the columns that `chunks` hold as JSON text.
     """
@@ -40,6 +42,7 @@ class Part:
     loose: array = field(default_factory=lambda: array("Q"))
     answers: array = field(default_factory=lambda: array("Q"))
     nested: set[str] = field(default_factory=set)
+    n_bytes: int = 0
 
     def note(self, number: int, row: Row) -> None:
         """Note where a row stands and what names it."""
@@ -123,15 +126,20 @@ def read_part(source: Source, rules: Rules, bad: BadRows) -> Part:
 def _add_chunk(part: Part, rows: list[dict], may_nest: Iterable[str]) -> None:
     """Add a table of rows; a column that holds objects or lists in any row is JSON text in all of them."""
     found = {name for name in may_nest if any(isinstance(row.get(name), dict | list | tuple) for row in rows)}
-    part.chunks = [_as_json(chunk, found - part.nested) for chunk in part.chunks]
+    if found - part.nested:
+        part.chunks = [_as_json(chunk, found - part.nested) for chunk in part.chunks]
     part.nested |= found
     kept = [{name: encoded(item) if name in part.nested else item for name, item in row.items()} for row in rows]
     try:
-        part.chunks.append(pa.Table.from_pylist(kept))
+        chunk = pa.Table.from_pylist(kept)
     except pa.ArrowException as error:
         way_out = "Give each column one type, or leave it out of extra_columns"
         what = f"columns mix types ({error})"
         raise StreamError(describe(part.source.name, what, sorted(rows[0]), way_out)) from error
+    if part.n_bytes < MAPPED_BYTES <= part.n_bytes + chunk.nbytes:
+        part.chunks = [mapped(before) for before in part.chunks]
+    part.n_bytes += chunk.nbytes
+    part.chunks.append(mapped(chunk) if part.n_bytes >= MAPPED_BYTES else chunk)
 
 
 def _as_json(chunk: pa.Table, names: Iterable[str]) -> pa.Table:
@@ -157,10 +165,26 @@ def to_rows(
     empty = [name for name in table.column_names if table.column(name).null_count == len(table)]
     table = table.drop_columns(empty)
     if indices is not None:
-        table = table.take(pa.array(indices, type=pa.int64()))
+        table = _chosen(table, np.asarray(indices, dtype=np.int64))
     # without a fingerprint, datasets would pickle the whole table to find one
     dataset = datasets.Dataset(InMemoryTable(table), fingerprint=_fingerprint(table))
     return NestedRows(dataset, frozenset(part.nested)) if part.nested else dataset
+
+
+def _chosen(table: pa.Table, indices: np.ndarray) -> pa.Table:
+    """Return the rows at `indices`, taken from one stretch of a large table after another: `take` copies what it reads.
+
+    They come to lie on disk if they are that many.
+    """
+    if table.nbytes < MAPPED_BYTES:
+        return table.take(pa.array(indices))
+    on_disk = table.nbytes * len(indices) / len(table) >= MAPPED_BYTES
+    pieces = []
+    for near in np.split(indices, np.flatnonzero(np.diff(indices // _CHUNK)) + 1):
+        start = int(near[0]) // _CHUNK * _CHUNK
+        piece = table.slice(start, _CHUNK).take(pa.array(near - start))
+        pieces.append(mapped(piece) if on_disk else piece)
+    return pa.concat_tables(pieces)
 
 
 def _fingerprint(table: pa.Table) -> str:
