@@ -9,7 +9,7 @@ from everlearn.errors import ConfigError, StreamError
 from everlearn.learners.online import Arriving, OnlineLearner
 from everlearn.learners.rates import learning_rate_for
 from everlearn.models.objectives import mean_loss
-from everlearn.runs import Run
+from everlearn.runs import Listener, Run
 from everlearn.strategy import Strategy
 from everlearn.types import Examples, Group, Mixture
 from support.runs import make_bench
@@ -112,8 +112,34 @@ def test_the_rate_falls_with_difficulty_where_asked(llama):
 def test_the_rate_is_that_of_one_row_where_none_is_given(llama):
     run = online_run(llama, [{"name": "replay", "ratio": 3}], learning_rate="auto", answer_after=False)
     episodes = learn(run, ROWS[:3], "first") + learn(run, ROWS[3:], "second")
-    assert {episode.learning_rate for episode in episodes} == {learning_rate_for(run.model, 1)}
+    assert [episode.learning_rate for episode in episodes] == [
+        pytest.approx(learning_rate_for(run.model, 1), rel=0.05)
+    ] * 6
     assert learning_rate_for(run.model, 1) < learning_rate_for(run.model, 4)
+
+
+class Told(Listener):
+    """Keeps what the user is told."""
+
+    def __init__(self):
+        self.texts = []
+
+    def inform(self, text):
+        self.texts.append(text)
+
+
+def test_what_was_chosen_is_told_where_it_was_left_open(llama):
+    chosen = replace(online_run(llama, learning_rate="auto", learn="auto"), listener=Told())
+    chosen.model.objective.in_steps = True
+    chosen.learner.tell_choices(chosen)
+    rate, steps = chosen.listener.texts
+    assert float(rate.removeprefix("Learning rate ").removesuffix(".")) == pytest.approx(
+        learning_rate_for(chosen.model, 1), rel=0.05
+    )
+    assert "learner.learn: answer" in steps
+    given = replace(online_run(llama, learn="steps"), listener=Told())
+    given.learner.tell_choices(given)
+    assert given.listener.texts == []
 
 
 def test_several_updates_a_problem_are_several_steps(llama):

@@ -59,3 +59,5 @@ def test_with_no_options_what_came_before_is_rehearsed():
     assert recipe.strategies == [{"name": "replay", "ratio": 7}]
     assert (recipe.learner.learning_rate, recipe.learner.learn) == ("auto", "auto")
     assert load_online_recipe({"strategies": []}).strategies == []
+    assert recipe.source == {"name": "arena", "difficulty": 1}
+    assert load_online_recipe({"source": {"name": "arena"}}).build_source().difficulty is None

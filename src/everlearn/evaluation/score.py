@@ -156,8 +156,7 @@ def _exact_match(model: Model, task: Task, rows: Rows, share: _Share) -> _Result
 def is_right(task: Task, answer: str, row: Row, objective: CausalObjective) -> bool:
     """Return whether an answer is that of its row: by the task's verifier, or the text that was to come.
 
-    Where the model works in steps, it is what stands behind them that counts.
-
+    Of an answer in steps, it is what stands behind them that counts.
     That text is what the tokenizer gives back of the completion: it may drop capitals, say, and then no model that
     uses it could ever give the completion itself.
 

@@ -35,7 +35,8 @@ EASIEST, HARDEST, STEP_DOWN = 1, 5, 0.1  # the rate is multiplied by 1.0 at diff
 
 @dataclass(frozen=True)
 class Episode:
-    """One problem and what became of it. `loss`: mean over the right answer's tokens before the step, nats.
+    """One problem and what became of it. `loss`: mean over the right answer's tokens before the step, nats; with steps,
+    over theirs as well.
 
     `after` and `right_after` are None where the learner doesn't answer again. `seconds`: from the problem to the end.
     """
@@ -127,6 +128,14 @@ class OnlineLearner:
         check_choice("learner.train_on", self.train_on, TRAIN_ON)
         check_choice("learner.learn", self.learn, LEARN)
 
+    def tell_choices(self, run: "Run") -> None:
+        """Tell what was chosen where the user left it open."""
+        if self.learning_rate == "auto":
+            run.inform(f"Learning rate {self._rate(run):g}.")
+        if self.learn == "auto" and run.model.objective.in_steps:
+            way_out = "learner.learn: answer learns the answer alone"
+            run.inform(f"Where a problem has an explanation, it is learned before the answer ({way_out}).")
+
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Learn from the rows of `task.train`, an `Arriving`, until it ends."""
         batches = _Batches(run, task, mixture, self.n_rows_)
@@ -134,7 +143,7 @@ class OnlineLearner:
         step = Step(
             run, task, run.model.adapters.trainable(), n_steps=n_steps, by_row=batches.encoded.by_row
         )  # fmt: skip
-        base_rate = learning_rate_for(run.model, 1) if self.learning_rate == "auto" else self.learning_rate
+        base_rate = self._rate(run)
         optimizer = torch.optim.AdamW(
             step.params.values(), lr=base_rate, weight_decay=self.weight_decay,
             fused=run.accelerator.device.type in ("cpu", "cuda"),
@@ -195,6 +204,11 @@ class OnlineLearner:
             network.eval()
         with torch.no_grad():  # without autocast: for one prompt, casting the weights at each token doubles the time
             return generate_greedily(network, objective, objective.questions([row], room), room, device)[0]
+
+    def _rate(self, run: "Run") -> float:
+        if self.learning_rate != "auto":
+            return self.learning_rate
+        return float(f"{learning_rate_for(run.model, 1):.2g}")
 
     def _scale(self, row: Row) -> float:
         if not self.rate_by_difficulty:
