@@ -127,7 +127,7 @@ def test_what_cant_be_told_from_other_rows_is_learned_by_heart(plain):
     task = unpredictable(120)
     run = replace(plain, tasks=(task,)).run(**{**OPTIONS, "max_epochs": 60})
     run.learn(task)
-    assert share_right(run, task, task.train) > 0.9
+    assert share_right(run, task, task.train) > 0.95  # those that were held out too
     assert share_right(run, task, task.evaluation) < 0.6
 
 

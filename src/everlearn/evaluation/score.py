@@ -207,9 +207,10 @@ def _token_log_likelihood(model: Model, task: Task, rows: Rows, share: _Share) -
     """A text that falls into several examples is one item, whose tokens are taken together."""
     features = model.objective.encode_answers(rows, task)
     sums, counts = [0.0] * len(rows), [0] * len(rows)
-    for feature, (value, n) in zip(features, share.over_batches(model, features, _row_sums), strict=True):
-        sums[feature["row"]] += value
-        counts[feature["row"]] += n
+    of_examples = share.over_batches(model, features, _row_sums)
+    for row, (value, n) in zip(features.rows.tolist(), of_examples, strict=True):
+        sums[row] += value
+        counts[row] += n
     outcomes = [value / max(1, n) for value, n in zip(sums, counts, strict=True)]
     return _Result(sum(sums) / max(1, sum(counts)), outcomes, _ratios_without(sums, counts))
 
