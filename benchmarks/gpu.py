@@ -19,8 +19,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -47,6 +48,9 @@ from everlearn.streams.arena import ArenaStream
 from everlearn.types import Task
 
 LEAST_S = 60.0  # that make a pocket model worth beginning
+SCORES_S = 25.0  # of them, for its scores
+SAFE = 0.85  # share of the rest that is planned for: the trial's times are short
+TINY_TOKENS = 1000
 POCKET = Path(__file__).parents[1] / "recipes" / "pocket_gpu.yaml"
 
 
@@ -153,16 +157,15 @@ def scoring(folder: Path, shape: PretrainedConfig, sizes: Sizes, device: str) ->
         pairs.start()
         score_task(model, task, "evaluation", accelerator, sizes.scored_at_once)
         pairs.close(by_hand)
-    own, other = (min(wall for wall, _ in times[1:]) for times in (pairs.first, pairs.second))
+    own, other = (median(wall for wall, _ in times[1:]) for times in (pairs.first, pairs.second))
     return {"answers_per_s": {"ours": len(rows) / own, "by_hand": len(rows) / other}, "times_as_fast": other / own}
 
 
-def affordable_tokens(recipe: PocketRecipe, seconds: float, n_processes: int, device: str, n_tried: int) -> int:
-    """Return how many tokens pretraining can take in a time, by a short trial of its steps and its windows."""
-    tokenizer = train_tokenizer(recipe.vocabulary_size, min(recipe.tokenizer_documents, 2000), recipe.seed)
+def seconds_a_token(recipe: PocketRecipe, tokenizer: Any, n_processes: int, device: str, n_tried: int) -> float:
+    """Return how long pretraining takes for a token, by a short trial of its steps and its windows."""
     model = build_network(recipe, tokenizer).to(device)
     optimizers = build_optimizers(recipe, model)
-    seconds_a_token = 0.0
+    taken_s = 0.0
     for share, progress in ((OPENING, 0.0), (1 - OPENING, 1.0)):
         started = time.perf_counter()
         batches = window(tokenizer, recipe, 0, progress)
@@ -174,22 +177,26 @@ def affordable_tokens(recipe: PocketRecipe, seconds: float, n_processes: int, de
         for batch in tried:
             train_step(recipe, model, optimizers, batch, position)
         steps_s = (time.perf_counter() - started) / sum(batch.n_tokens for batch in tried)
-        seconds_a_token += share * (max(steps_s, drawing_s) if n_processes else steps_s + drawing_s)
-    return int(0.85 * seconds / seconds_a_token)  # the rest for tokenizer, scores and checkpoints
+        taken_s += share * (max(steps_s, drawing_s) if n_processes else steps_s + drawing_s)
+    return taken_s
 
 
 def pocket(out: Path, seconds: float, device: str, sizes: Sizes) -> dict[str, Any]:
     """Make the pocket model with as many tokens as there is time for; return how and how good it is."""
-    tiny = sizes is TINY
-    if seconds < LEAST_S and not tiny:
+    tiny, begun = sizes is TINY, time.monotonic()
+    if seconds < LEAST_S:
         raise RuntimeError(f"{seconds:.0f} s are left, fewer than {LEAST_S:.0f}")
     recipe = PocketRecipe(**TINY_POCKET) if tiny else load_pocket_recipe(POCKET)
     n_processes = 0 if tiny else max(1, (os.cpu_count() or 2) - 3)
-    n_tokens = 1000 if tiny else affordable_tokens(recipe, seconds, n_processes, device, sizes.n_tried)
-    recipe = replace(recipe, total_tokens=n_tokens)
-    settings = {**vars(recipe), "learning_rates": [list(point) for point in recipe.learning_rates]}
-    write_file(out / "pocket.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     with tempfile.TemporaryDirectory() as place:
+        tokenizer = train_tokenizer(recipe.vocabulary_size, recipe.tokenizer_documents, recipe.seed)
+        tokenizer.save_pretrained(Path(place) / "tokenizer")  # where the run finds it
+        rate_s = seconds_a_token(recipe, tokenizer, n_processes, device, sizes.n_tried)
+        left_s = seconds - (time.monotonic() - begun) - SCORES_S
+        n_tokens = min(int(SAFE * max(0.0, left_s) / rate_s) + 1, TINY_TOKENS if tiny else sys.maxsize)
+        rates = [list(point) for point in recipe.learning_rates]  # YAML has no tuples
+        settings = {**vars(recipe), "total_tokens": n_tokens, "learning_rates": rates}
+        write_file(out / "pocket.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
         started = time.monotonic()
         folder = pretrain(out / "pocket.yaml", Path(place), quiet=True, processes=n_processes)
         taken = time.monotonic() - started

@@ -315,47 +315,41 @@ def _told(number: float | None, n_digits: int = 2) -> str:
 def picture(found: dict[Cell, dict[str, Any]], path: Path) -> None:
     """Draw the loss against the rate: a panel for each model and kind of weights, a line a batch size, the rule's rate
     marked."""
-    models = [name for name in MODELS if any(cell.model == name for cell in found)]
-    kinds = [name for name in TRAINED if any(cell.trained == name for cell in found)]
+    panels: dict[tuple[str, str], list[Cell]] = {}
+    for cell in found:
+        panels.setdefault((cell.model, cell.trained), []).append(cell)
     batches = sorted({cell.batch_size for cell in found})
-    figure = new_figure(2.9 * len(kinds), 2.3 * len(models) + 0.4)
-    panels = figure.subplots(len(models), len(kinds), squeeze=False)
-    for row, model in zip(panels, models, strict=True):
-        for axes, trained in zip(row, kinds, strict=True):
-            cells = [cell for cell in found if (cell.model, cell.trained) == (model, trained)]
-            if not cells:
-                axes.set_axis_off()
-                continue
-            for cell in cells:
-                numbers, place = found[cell], batches.index(cell.batch_size)
-                style = {"color": COLOURS[place], "marker": MARKERS[place]}
-                curve = numbers["curve"]
-                axes.plot(curve["rates"], curve["losses"], label=f"batch {cell.batch_size}", markersize=3.5, **style)
-                axes.plot(
-                    numbers["rates"]["rule"], numbers["loss_rule"], marker="*", markersize=13, color=COLOURS[place],
-                    markeredgecolor="white", markeredgewidth=0.8, linestyle="none", zorder=5,
-                )  # fmt: skip
-            before = found[cells[0]]["loss_before"]
-            lowest = min(found[cell]["loss_best"] for cell in cells)
-            room = before - lowest
-            axes.axhline(before, color=GREY, linewidth=0.9, linestyle=":")
-            axes.set(xscale="log", ylim=(lowest - 0.08 * room, before + 0.12 * room))
-            axes.set_title(f"{model} (width {MODELS[model].width}), {trained}", fontsize=9.5)
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:.0e}".replace("e-0", "e-")))
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.tick_params(labelsize=8)
-            tidy(axes, grid="both")
-        row[0].set_ylabel("held-out loss, nats", fontsize=9)
-    for axes in panels[-1]:
-        axes.set_xlabel("learning rate", fontsize=9)
-    lines = {label: line for axes in panels.flat for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    ordered = sorted(lines, key=lambda label: int(label.split()[1]))
+    n_columns = min(4, len(panels))
+    n_rows = math.ceil(len(panels) / n_columns)
+    figure = new_figure(2.9 * n_columns, 2.3 * n_rows + 0.4)
+    for number, ((model, trained), cells) in enumerate(panels.items()):
+        axes = figure.add_subplot(n_rows, n_columns, number + 1)
+        for cell in cells:
+            numbers, place = found[cell], batches.index(cell.batch_size)
+            colour, curve = COLOURS[place], numbers["curve"]
+            axes.plot(curve["rates"], curve["losses"], color=colour, marker=MARKERS[place], markersize=3.5)
+            axes.plot(
+                numbers["rates"]["rule"], numbers["loss_rule"], marker="*", markersize=13, color=colour,
+                markeredgecolor="white", markeredgewidth=0.8, linestyle="none", zorder=5,
+            )  # fmt: skip
+        before, lowest = found[cells[0]]["loss_before"], min(found[cell]["loss_best"] for cell in cells)
+        room = before - lowest
+        axes.axhline(before, color=GREY, linewidth=0.9, linestyle=":")
+        axes.set(xscale="log", ylim=(lowest - 0.08 * room, before + 0.12 * room))
+        axes.set_title(f"{model} (width {MODELS[model].width}), {trained}", fontsize=9.5)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:.0e}".replace("e-0", "e-")))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(labelsize=8)
+        tidy(axes, grid="both")
+    figure.supxlabel("learning rate", fontsize=9.5)
+    figure.supylabel("held-out loss, nats", fontsize=9.5)
+    lines = [Line2D([], [], color=COLOURS[i], marker=MARKERS[i], markersize=3.5) for i in range(len(batches))]
     star = Line2D([], [], color=GREY, marker="*", markersize=12, linestyle="none")
     start = Line2D([], [], color=GREY, linewidth=0.9, linestyle=":")
     figure.legend(
-        [*(lines[label] for label in ordered), star, start], [*ordered, "the rule", "before learning"],
-        loc="outside upper center", ncols=len(lines) + 2, frameon=False, fontsize=9,
+        [*lines, star, start], [*(f"batch {size}" for size in batches), "the rule", "before learning"],
+        loc="outside upper center", ncols=len(batches) + 2, frameon=False, fontsize=9,
     )  # fmt: skip
     save(figure, path)
 

@@ -84,7 +84,8 @@ def measure_episodes(n_episodes: int) -> dict[str, Any]:
     by_hand = ByHand()
     beside = Beside(by_hand)
     content = {
-        "source": SOURCE, "learner": {"learning_rate": LEARNING_RATE}, "episodes": n_episodes, "device": "cpu",
+        "source": SOURCE, "learner": {"learning_rate": LEARNING_RATE}, "strategies": [], "episodes": n_episodes,
+        "device": "cpu",
         "boundary": n_episodes, "evaluation": {"n": 5, "interval": n_episodes + 1}, "checkpoint": {"every_s": None},
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:

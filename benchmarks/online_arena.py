@@ -1,4 +1,4 @@
-"""What learning online gives on the arena: the recipes recipes/online_*.yaml of the pocket model, over their seeds.
+"""What learning online gives on the arena: the recipes recipes/online_*.yaml of pocket and SmolLM2, over their seeds.
 
     python benchmarks/online_arena.py --out FOLDER [--only a,b]
 
@@ -36,8 +36,11 @@ GROUPS = {  # what stands side by side: the short name there, and the recipe
     "curriculum": {"drawn evenly": "online_curriculum_off", "curriculum": "online_curriculum_on"},
     "five_types": {"LoRA": "online_five_types"},
     "drift": {"rate raised at drift": "online_drift", "not noticed": "online_drift_unnoticed"},
+    "defaults": {"pocket": "online_defaults"},
+    "smollm2": {"SmolLM2, steps": "online_smollm2"},
 }
-PICTURES = {"sequential": "types.png", "drift": "types.png"}
+HOURS = ("online_smollm2",)  # run where they are asked for by name
+PICTURES = {"sequential": "types.png", "drift": "types.png", "smollm2": "learning_curves.png"}
 MEASURES = ("initial_accuracy", "final_accuracy", "peak_accuracy", "improvement", "backward_transfer", "by_type")
 
 
@@ -48,7 +51,7 @@ def main() -> None:
     parser.add_argument("--only", help="recipes, with commas between")
     arguments = parser.parse_args()
     use_one_thread()
-    everything = [name for group in GROUPS.values() for name in group.values()]
+    everything = [name for group in GROUPS.values() for name in group.values() if name not in HOURS]
     for name in arguments.only.split(",") if arguments.only else everything:
         folder = arguments.out / name
         resume_online(folder) if is_online(folder) else run_online(load_online_recipe(RECIPES / f"{name}.yaml"), folder)

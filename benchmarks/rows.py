@@ -1,6 +1,6 @@
-"""What encoded rows take: bytes a token and rows a second, beside a list of dicts of lists.
+"""What encoded rows take: bytes a token, rows a second and peak memory, beside a list of dicts of lists.
 
-    python benchmarks/rows.py [--rows N] [--rounds N] [--out FILE]
+    RAYON_NUM_THREADS=1 python benchmarks/rows.py [--rows N] [--rounds N] [--out FILE]
 
 The plain way is what tutorials show: each row becomes {"input_ids": [...], "labels": [...]}; a conversation's prompt
 and the whole of it go through the tokenizer, so that the prompt's length is known. Each side has a process of its own,
@@ -13,6 +13,7 @@ import gc
 import hashlib
 import json
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -88,12 +89,14 @@ def measure(side: str, kind: str, n_rows: int) -> dict[str, float | str]:
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     gc.collect()
     grown = process.memory_info().rss - before
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     content, n_tokens = hashlib.sha256(), 0
     for feature in features:
         n_tokens += len(feature["input_ids"])
         content.update(np.array([feature["input_ids"], feature["labels"]], np.int32).tobytes())
     return {
         "bytes_per_token": grown / n_tokens,
+        "peak_bytes_per_token": peak / n_tokens,
         "rows_per_s": n_rows / wall,
         "rows_per_cpu_s": n_rows / cpu,
         "tokens_per_row": n_tokens / n_rows,

@@ -36,7 +36,7 @@ from workload import results_path
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.loader import BatchPlan, EncodedMixture, plan_epoch
 from everlearn.learners.sft import SupervisedLearner
-from everlearn.models.load import AdapterConfig, Model, ModelConfig, load_model
+from everlearn.models.load import AdapterConfig, Model, ModelConfig, load_model, path_of
 from everlearn.runs import Listener, Run
 from everlearn.types import Mixture, Task
 
@@ -118,6 +118,7 @@ def prepare(folder: Path, rows: Rows, plan: dict[str, Any]) -> dict[str, Any]:
     (folder / "plan.json").write_text(json.dumps({**plan, "learning_rate": LEARNING_RATE}), encoding="utf-8")
     (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     task, model = load(folder, plan)
+    model.network.active_peft_config.base_model_name_or_path = path_of(plan["model"])  # for those without our names
     model.network.save_pretrained(folder / "adapter")
     encoded = EncodedMixture(Mixture.of(task), model.objective)
     n_tokens = n_targets = n_padded = 0

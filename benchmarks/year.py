@@ -89,6 +89,7 @@ def summarise(home: Path, taught: list[Lesson]) -> dict[str, Any]:
                 "month": lesson.month,
                 "task": lesson.task,
                 "status": version.status,
+                "verdict": version.verdict,  # on the task itself: learned, known, nothing or worse
                 "refused_for": list(report_from(version.gate).lost),
                 "before": version.gained["before"],
                 "after": version.gained["after"],

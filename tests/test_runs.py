@@ -11,8 +11,9 @@ import numpy
 import pytest
 import torch
 
-from everlearn.config import load_recipe
+from everlearn.config import load_recipe, read_yaml
 from everlearn.errors import ConfigError, ModelError, Paused, StateError, StreamError
+from everlearn.models import load
 from everlearn.models.load import ModelConfig
 from everlearn.runs import Listener, resume, run
 from everlearn.state import checkpoints, load_state
@@ -214,6 +215,16 @@ def test_a_run_tells_and_writes_down_what_its_rows_are(llama, tmp_path):
     }
     assert data[0]["notes"] == [str(told[0].message)]
     assert results["data"] == [{key: value for key, value in line.items() if key != "type"} for line in data]
+
+
+def test_the_dtype_that_was_chosen_is_told_and_kept(llama, tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "fast_dtype", lambda device: "bfloat16")
+    recipe = language_recipe([], llama, tmp_path)
+    recipe["model"] = {**recipe["model"], "dtype": "fast"}
+    with pytest.warns(UserWarning, match=r"^Weights are loaded as bfloat16 \(model.dtype: fast\)\.$"):
+        run({**recipe, "learner": {"epochs": 1}}, tmp_path / "out")
+    assert read_yaml(tmp_path / "out" / "recipe.yaml")["model"]["dtype"] == "bfloat16"
+    assert lines_of(tmp_path / "out")[0]["recipe"]["model"]["dtype"] == "bfloat16"
 
 
 def test_a_run_goes_on_with_no_other_rows_and_no_other_model(llama, tmp_path):

@@ -27,7 +27,7 @@ def online(
     eval_interval: Annotated[int | None, typer.Option(help="Episodes between two scorings (default: 20)")] = None,
     lora_r: Annotated[int | None, typer.Option(help="Rank of the LoRA (default: 16)")] = None,
     lora_alpha: Annotated[float | None, typer.Option(help="Its alpha (default: twice the rank)")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate (default: 1e-4)")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate (default: by the model)")] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision; needs a GPU.")] = False,
     soft_tokens: Annotated[
         int | None, typer.Option(help="Learn a soft prompt of so many vectors; with --lora-r beside the LoRA.")

@@ -23,6 +23,7 @@ from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.models.causal import CausalObjective
 from everlearn.models.dtypes import half_trained
 from everlearn.models.load import Model, load_model, with_dtype, with_template
+from everlearn.models.steps import in_steps
 from everlearn.provenance import Provenance, read_begun
 from everlearn.record import Recorder, environment
 from everlearn.report.results import write_results
@@ -129,6 +130,7 @@ class Run:
             self.memory = self.folder / "memory"
         if isinstance(self.model.objective, CausalObjective):
             self.model.objective.train_on = self.learner.train_on
+            self.model.objective.in_steps = in_steps(self.learner.learn, self.model.objective.wraps)
         device = self.accelerator.device
         if device.type != "cpu":
             self.model.network.to(device)

@@ -61,3 +61,5 @@ def test_months_are_taught_summed_up_and_gone_on_with(taught, llama, tmp_path, m
     assert "$ everlearn learn" in (tmp_path / "printed" / "02-dates.txt").read_text()
     assert found["home_bytes"] > found["months"][0]["bytes"] > 0
     assert found["months"][0]["minutes"] > 0
+    for month in found["months"]:
+        assert (month["status"] == "refused") == bool(month["refused_for"] or month["verdict"] in ("nothing", "worse"))

@@ -17,6 +17,7 @@ from everlearn.models.causal import CausalObjective
 from everlearn.models.load import load_model
 from everlearn.types import Task, TensorRows
 from support.chat import chat_tokenizer, turns
+from support.models import byte_tokenizer
 from support.runs import make_bench, weights
 from support.tasks import prompt_task, regression_task, tensor_task, text_task
 
@@ -137,7 +138,12 @@ def test_a_verifier_that_fails_is_one_sentence(monkeypatch):
         r"task .add_1.: verifier: broken fails on an answer \(KeyError: 'gone'\)\. Got 'an answer'\. Mend the function"
     )
     with pytest.raises(TrainingError, match=message):
-        is_right(replace(prompt_task(1), verifier="broken"), "an answer", {"prompt": "p"}, "c")
+        is_right(
+            replace(prompt_task(1), verifier="broken"),
+            "an answer",
+            {"prompt": "p"},
+            CausalObjective(byte_tokenizer(), 64),
+        )
 
 
 def test_exact_match_strips_white_space_and_a_verifier_replaces_it(language, monkeypatch):

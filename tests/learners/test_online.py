@@ -7,8 +7,9 @@ import torch
 
 from everlearn.errors import ConfigError, StreamError
 from everlearn.learners.online import Arriving, OnlineLearner
+from everlearn.learners.rates import learning_rate_for
 from everlearn.models.objectives import mean_loss
-from everlearn.runs import Run
+from everlearn.runs import Listener, Run
 from everlearn.strategy import Strategy
 from everlearn.types import Examples, Group, Mixture
 from support.runs import make_bench
@@ -27,13 +28,12 @@ class Recorded:
 
 def online_run(llama, strategies=(), **options) -> Run:
     run = make_bench("causal_lora", llama, llama).run(strategies)
-    run.learner = OnlineLearner(**{"learning_rate": 0.01, **options})
-    return run
+    return replace(run, learner=OnlineLearner(**{"learning_rate": 0.01, **options}))
 
 
-def learn(run: Run, rows, name="stream") -> list:
+def learn(run: Run, rows, name="stream", **changes) -> list:
     recorded = Recorded(rows)
-    task = replace(next(iter(run.tasks.values())), name=name, train=recorded.arriving())
+    task = replace(next(iter(run.tasks.values())), name=name, train=recorded.arriving(), **changes)
     run.learn(task)
     run.position += 1
     return recorded.episodes
@@ -109,11 +109,76 @@ def test_the_rate_falls_with_difficulty_where_asked(llama):
         learn(online_run(llama, rate_by_difficulty=True), [{"prompt": "1", "completion": "2"}])
 
 
+def test_the_rate_is_that_of_one_row_where_none_is_given(llama):
+    run = online_run(llama, [{"name": "replay", "ratio": 3}], learning_rate="auto", answer_after=False)
+    episodes = learn(run, ROWS[:3], "first") + learn(run, ROWS[3:], "second")
+    assert [episode.learning_rate for episode in episodes] == [
+        pytest.approx(learning_rate_for(run.model, 1), rel=0.05)
+    ] * 6
+    assert learning_rate_for(run.model, 1) < learning_rate_for(run.model, 4)
+
+
+class Told(Listener):
+    """Keeps what the user is told."""
+
+    def __init__(self):
+        self.texts = []
+
+    def inform(self, text):
+        self.texts.append(text)
+
+
+def test_what_was_chosen_is_told_where_it_was_left_open(llama):
+    chosen = replace(online_run(llama, learning_rate="auto", learn="auto"), listener=Told())
+    chosen.model.objective.in_steps = True
+    chosen.learner.tell_choices(chosen)
+    rate, steps = chosen.listener.texts
+    assert float(rate.removeprefix("Learning rate ").removesuffix(".")) == pytest.approx(
+        learning_rate_for(chosen.model, 1), rel=0.05
+    )
+    assert "learner.learn: answer" in steps
+    given = replace(online_run(llama, learn="steps"), listener=Told())
+    given.learner.tell_choices(given)
+    assert given.listener.texts == []
+
+
 def test_several_updates_a_problem_are_several_steps(llama):
     run = online_run(llama, updates=3)
     assert len(learn(run, ROWS[:2])) == 2
     moments = run.learner.moments_
     assert {int(state["step"]) for state in moments.values()} == {6}
+
+
+def test_each_update_is_learned_with_other_past_problems(llama):
+    run = online_run(llama, [{"name": "replay", "ratio": 2.0}], updates=3, answer_after=False)
+    learn(run, ROWS[:5], "first")
+    seen = []
+    run.model.objective.before_forward = lambda batch: seen.append(batch["input_ids"].tolist())
+    learn(run, ROWS[5:], "second")
+    assert [len(rows) for rows in seen] == [3] * 3
+    assert len({str(rows[0]) for rows in seen}) == 1
+    assert len({str(row) for rows in seen for row in rows[1:]}) == 5  # six draws, in passes over the five
+
+
+def test_with_steps_an_explained_problem_is_learned_as_its_steps_and_the_answer(llama):
+    explained = [{**row, "explanation": f"{row['prompt'][0]} and then"} for row in ROWS[:3]]
+    worked = [{**row, "completion": f"{row['explanation']}\nAnswer: {row['completion']}"} for row in explained]
+    runs = {name: online_run(llama, learn=name) for name in ("steps", "answer")}
+    wanted = {name: online_run(llama, learn="answer") for name in runs}
+    for name, run in runs.items():
+        assert [episode.row for episode in learn(run, explained)] == explained
+        learn(wanted[name], worked if name == "steps" else ROWS[:3])
+        assert all(torch.equal(weights(run)[key], one) for key, one in weights(wanted[name]).items())
+    some = next(iter(weights(runs["steps"])))
+    assert not torch.equal(weights(runs["steps"])[some], weights(runs["answer"])[some])
+
+
+def test_an_answer_with_steps_is_right_by_what_stands_behind_them(llama):
+    rows = [{**ROWS[0], "explanation": "0, 1"}] * 40
+    episodes = learn(online_run(llama, learning_rate=0.03, learn="steps"), rows, evaluation=rows)
+    assert episodes[-1].before == "0, 1\nAnswer: 1"
+    assert episodes[-1].right_before
+    assert not episodes[0].right_before
 
 
 @dataclass
@@ -135,3 +200,5 @@ def test_bad_options_name_the_field():
         OnlineLearner(updates=0)
     with pytest.raises(ConfigError, match=r"learner.precision: is unknown. Got 'fp8'"):
         OnlineLearner(precision="fp8")
+    with pytest.raises(ConfigError, match=r"learner.learn: is unknown. Got 'hints'"):
+        OnlineLearner(learn="hints")

@@ -52,7 +52,7 @@ def test_all_weights_take_a_tenth_of_a_loras_rate(llama: Path) -> None:
 
 @pytest.mark.parametrize("adapter", ["prompt", "prefix"])
 def test_vectors_before_the_text_have_a_rate_of_their_own(llama: Path, adapter: str) -> None:
-    assert rates(load(llama, adapter), 1, 32) == [3e-2, 3e-2]
+    assert rates(load(llama, adapter), 2, 32, 64) == pytest.approx([0.15 / 4, 0.15, 0.15])
 
 
 def test_a_prompt_beside_a_lora_takes_the_loras(llama: Path) -> None:
@@ -93,7 +93,7 @@ def test_an_architecture_that_is_not_listed_counts_as_a_llama_of_its_width(llama
     [
         (LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"), AT_32),
         (IA3Config(target_modules=["v_proj"], feedforward_modules=[], task_type="CAUSAL_LM"), AT_32),
-        (PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM"), 3e-2),
+        (PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM"), 0.15),
     ],
 )
 def test_a_peft_model_keeps_the_rate_of_its_own_adapter(llama: Path, adapter: PeftConfig, expected: float) -> None:

@@ -52,3 +52,12 @@ def test_the_reference_settings():
     assert rates == {
         "online_qwen2_5": 1e-4, "online_qwen2_5_soft_prompt": 1e-3, "online_lfm2": 5e-5, "online_tinyllama": 5e-5,
     }  # fmt: skip
+
+
+def test_with_no_options_what_came_before_is_rehearsed():
+    recipe = load_online_recipe({})
+    assert recipe.strategies == [{"name": "replay", "ratio": 7}]
+    assert (recipe.learner.learning_rate, recipe.learner.learn) == ("auto", "auto")
+    assert load_online_recipe({"strategies": []}).strategies == []
+    assert recipe.source == {"name": "arena", "difficulty": 1}
+    assert load_online_recipe({"source": {"name": "arena"}}).build_source().difficulty is None

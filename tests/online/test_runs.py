@@ -178,6 +178,35 @@ def test_a_run_that_is_stopped_anywhere_ends_like_one_that_never_was(llama, tmp_
     assert_same(*ends)
 
 
+def test_a_run_with_steps_and_several_updates_is_stopped_and_goes_on(llama, tmp_path):
+    wanted, out = tmp_path / "whole", tmp_path / "stopped"
+    learner = {"learning_rate": 0.01, "updates": 2, "learn": "steps"}
+    source = {"name": NAME, "explained": True}
+    made = recipe(llama, [{"name": "replay", "ratio": 1.5}], learner=learner, source=source, boundary=4)
+    run_online(made, wanted)
+    for n in (6, 4):
+        with pytest.raises(Stopped):
+            resume_online(out, StopAt(n)) if out.exists() else run_online(made, out, StopAt(n))
+    resume_online(out)
+    assert lines(out / "episodes.jsonl") == lines(wanted / "episodes.jsonl")
+    assert_same(final_weights(out), final_weights(wanted))
+    _, values = load_state(checkpoints(out / "checkpoints")[-1])
+    kept = values["strategies"]["replay"]["memory_"]["stream"]["rows"]
+    assert {row["explanation"] for row in kept} == {f"{n}, {n + 1}" for n in range(12)}
+
+
+@pytest.mark.filterwarnings("ignore:task 'stream'. prompts and completions are put as turns:UserWarning")
+def test_problems_are_turns_of_a_conversation_where_there_is_a_template(llama, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "everlearn.learners.online.generate_greedily",
+        lambda _, objective, prompts, *rest: [asked.append(objective.tokenizer.decode(prompts[0])) or ""],
+    )
+    model = {"name": str(llama), "adapter": {"rank": 2}, "chat_template": "chatml"}
+    run_online(recipe(llama, model=model, episodes=2), tmp_path / "run")
+    assert set(asked) == {f"<|im_start|>user\n{n}+1=<|im_end|>\n<|im_start|>assistant\n" for n in (0, 1)}
+
+
 class StopAtSecondSeed(Listener):
     """Stops a run, as a crash would, when its second seed is first scored: nothing of that seed is saved yet."""
 

@@ -17,11 +17,15 @@ def sum_row(number: int) -> Row:
 
 @dataclass(frozen=True)
 class Sums:
-    """Problems 0, 1, 2, ...; from `held_out_from` on they are held out. `by_type`: first all even ones."""
+    """Problems 0, 1, 2, ...; from `held_out_from` on they are held out. `by_type`: first all even ones.
+
+    `explained`: those to learn say how they are worked out.
+    """
 
     n: int = 1000
     held_out_from: int = 1000
     by_type: bool = False
+    explained: bool = False
 
     verifier = None
     max_new_tokens = 4
@@ -31,12 +35,14 @@ class Sums:
 
     def feed(self, seed: int, n_episodes: int) -> "SumsFeed":
         numbers = list(range(self.n))[:n_episodes]
-        return SumsFeed(sorted(numbers, key=lambda number: number % 2) if self.by_type else numbers)
+        numbers = sorted(numbers, key=lambda number: number % 2) if self.by_type else numbers
+        return SumsFeed(numbers, self.explained)
 
 
 @dataclass
 class SumsFeed(Feed):
     numbers: list[int]
+    explained: bool = False
     place: int = 0
     answers: list[bool] = field(default_factory=list)
 
@@ -44,7 +50,8 @@ class SumsFeed(Feed):
         if self.place >= len(self.numbers):
             return None
         self.place += 1
-        return sum_row(self.numbers[self.place - 1])
+        number = self.numbers[self.place - 1]
+        return {**sum_row(number), "explanation": f"{number}, {number + 1}"} if self.explained else sum_row(number)
 
     def known(self, n: int) -> list[Row]:
         return [sum_row(number) for number in self.numbers[:n]]

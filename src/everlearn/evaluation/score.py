@@ -156,12 +156,14 @@ def _exact_match(model: Model, task: Task, rows: Rows, share: _Share) -> _Result
 def is_right(task: Task, answer: str, row: Row, objective: CausalObjective) -> bool:
     """Return whether an answer is that of its row: by the task's verifier, or the text that was to come.
 
+    Of an answer in steps, it is what stands behind them that counts.
     That text is what the tokenizer gives back of the completion: it may drop capitals, say, and then no model that
     uses it could ever give the completion itself.
 
     Raises:
         TrainingError: if the verifier fails.
     """
+    answer = objective.final_answer(answer)
     if task.verifier is None:
         return answer.strip() == objective.right_answer(row)
     where = f"task {task.name!r}: verifier"
@@ -205,9 +207,10 @@ def _token_log_likelihood(model: Model, task: Task, rows: Rows, share: _Share) -
     """A text that falls into several examples is one item, whose tokens are taken together."""
     features = model.objective.encode_answers(rows, task)
     sums, counts = [0.0] * len(rows), [0] * len(rows)
-    for feature, (value, n) in zip(features, share.over_batches(model, features, _row_sums), strict=True):
-        sums[feature["row"]] += value
-        counts[feature["row"]] += n
+    of_examples = share.over_batches(model, features, _row_sums)
+    for row, (value, n) in zip(features.rows.tolist(), of_examples, strict=True):
+        sums[row] += value
+        counts[row] += n
     outcomes = [value / max(1, n) for value, n in zip(sums, counts, strict=True)]
     return _Result(sum(sums) / max(1, sum(counts)), outcomes, _ratios_without(sums, counts))
 

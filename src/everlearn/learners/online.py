@@ -10,7 +10,7 @@ for row in task.train.arriving():                  # a problem comes
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -19,9 +19,11 @@ from everlearn.evaluation.generate import generate_greedily
 from everlearn.evaluation.score import is_right
 from everlearn.learners.devices import PRECISIONS
 from everlearn.learners.loader import EncodedMixture, endless_rows
+from everlearn.learners.rates import learning_rate_for
 from everlearn.learners.sft import Hooks, Progress, n_tokens, take_step
 from everlearn.models.chat import TRAIN_ON
 from everlearn.models.objectives import Batch, losses_at
+from everlearn.models.steps import LEARN
 from everlearn.state import rng_state, set_rng_state
 from everlearn.types import Mixture, Outputs, Row, Step, Task
 
@@ -33,7 +35,8 @@ EASIEST, HARDEST, STEP_DOWN = 1, 5, 0.1  # the rate is multiplied by 1.0 at diff
 
 @dataclass(frozen=True)
 class Episode:
-    """One problem and what became of it. `loss`: mean over the right answer's tokens before the step, nats.
+    """One problem and what became of it. `loss`: mean over the right answer's tokens before the step, nats; with steps,
+    over theirs as well.
 
     `after` and `right_after` are None where the learner doesn't answer again. `seconds`: from the problem to the end.
     """
@@ -84,18 +87,23 @@ class OnlineLearner:
     """Takes one optimizer step (or `updates`) on every problem right after answering it.
 
     The optimizer's moments go on from task to task, for the stream is one. What strategies mix in comes at their ratio:
-    replay with ratio 5 puts five past problems beside the new one; its `weight` says how much they count.
+    replay with ratio 5 puts five past problems beside the new one, others at each update; its `weight` says how much
+    they count.
 
     Args:
-        learning_rate: of AdamW, constant.
+        learning_rate: of AdamW, constant; auto: by the model's kind and width, for one new row a step
+            (`everlearn.learners.rates`).
         rate_by_difficulty: multiply it by 1.0 for problems of difficulty 1, falling to 0.6 at 5.
         updates: optimizer steps on each problem.
         answer_after: answer again after the step; without it an episode takes a third less time.
         clip: largest gradient norm, or null. precision: no, bf16 or fp16.
         train_on: of a conversation: last, the last answer, or all, every turn of the assistant.
+        learn: what is learned of a problem: answer; steps, its `explanation` and then the answer, where it has one; or
+            auto, steps where problems are put as turns of a conversation (a model that talks has seen steps), else
+            answer.
     """
 
-    learning_rate: float = 1e-4
+    learning_rate: float | Literal["auto"] = "auto"
     rate_by_difficulty: bool = False
     weight_decay: float = 0.01
     clip: float | None = 1.0
@@ -103,19 +111,30 @@ class OnlineLearner:
     answer_after: bool = True
     precision: str = "no"
     train_on: str = "last"
+    learn: str = "auto"
 
     traits: ClassVar[tuple[str, ...]] = ("online",)
     moments_: dict[str, dict[str, torch.Tensor]] = field(init=False, repr=False, compare=False, default_factory=dict)
     n_rows_: int = field(init=False, repr=False, compare=False, default=0)  # problems learned in the tasks before
 
     def __post_init__(self) -> None:
-        check_number("learner.learning_rate", self.learning_rate, above=0)
+        if self.learning_rate != "auto":
+            check_number("learner.learning_rate", self.learning_rate, above=0)
         check_number("learner.weight_decay", self.weight_decay, low=0)
         check_number("learner.updates", self.updates, low=1)
         if self.clip is not None:
             check_number("learner.clip", self.clip, above=0)
         check_choice("learner.precision", self.precision, PRECISIONS)
         check_choice("learner.train_on", self.train_on, TRAIN_ON)
+        check_choice("learner.learn", self.learn, LEARN)
+
+    def tell_choices(self, run: "Run") -> None:
+        """Tell what was chosen where the user left it open."""
+        if self.learning_rate == "auto":
+            run.inform(f"Learning rate {self._rate(run):g}.")
+        if self.learn == "auto" and run.model.objective.in_steps:
+            way_out = "learner.learn: answer learns the answer alone"
+            run.inform(f"Where a problem has an explanation, it is learned before the answer ({way_out}).")
 
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Learn from the rows of `task.train`, an `Arriving`, until it ends."""
@@ -124,8 +143,9 @@ class OnlineLearner:
         step = Step(
             run, task, run.model.adapters.trainable(), n_steps=n_steps, by_row=batches.encoded.by_row
         )  # fmt: skip
+        base_rate = self._rate(run)
         optimizer = torch.optim.AdamW(
-            step.params.values(), lr=self.learning_rate, weight_decay=self.weight_decay,
+            step.params.values(), lr=base_rate, weight_decay=self.weight_decay,
             fused=run.accelerator.device.type in ("cpu", "cuda"),
         )  # fmt: skip
         progress, started = Progress(), time.perf_counter()
@@ -135,6 +155,8 @@ class OnlineLearner:
             self.moments_ = saved["moments"]
             for row in task.train.rows:
                 batches.add(row)
+                for _ in range(self.updates):
+                    batches.mixed_in()
             set_rng_state(saved["rng"])
         self._set_moments(optimizer, step.params)
         hooks, room = Hooks.of(run), run.model.objective.answer_room(task)
@@ -143,16 +165,16 @@ class OnlineLearner:
             episode_started = time.perf_counter()
             tell_if_cut(run, task, row)
             before = self._answer(run, task, row, room)
-            rate = self.learning_rate * task.train.rate_factor * self._scale(row)
+            rate = base_rate * task.train.rate_factor * self._scale(row)
             optimizer.param_groups[0]["lr"] = step.learning_rate = rate
             run.model.train()
-            addresses = batches.add(row)
-            batch, rows = batches.take(addresses)
+            new = batches.add(row)
             for update in range(self.updates):
+                batch, rows = batches.take([new, *batches.mixed_in()])
                 step.index = progress.index
                 progress.loss_sum += take_step(run, step, [batch], [rows], optimizer, hooks, self.clip)
                 if update == 0:
-                    loss = _loss_of(step.outputs, rows.index(addresses[0]))
+                    loss = _loss_of(step.outputs, rows.index(new))
                 progress.n_tokens += n_tokens(batch)
                 progress.index += 1
             after = self._answer(run, task, row, room) if self.answer_after else None
@@ -180,8 +202,13 @@ class OnlineLearner:
         network, objective, device = run.model.network, run.model.objective, run.accelerator.device
         if network.training:  # going through all modules takes a millisecond, so it stays so until the next step
             network.eval()
-        with torch.no_grad(), run.accelerator.autocast():
+        with torch.no_grad():  # without autocast: for one prompt, casting the weights at each token doubles the time
             return generate_greedily(network, objective, objective.questions([row], room), room, device)[0]
+
+    def _rate(self, run: "Run") -> float:
+        if self.learning_rate != "auto":
+            return self.learning_rate
+        return float(f"{learning_rate_for(run.model, 1):.2g}")
 
     def _scale(self, row: Row) -> float:
         if not self.rate_by_difficulty:
@@ -243,14 +270,15 @@ class _Batches:
             for each in self.encoded.mixed_in()
         ]
 
-    def add(self, row: Row) -> list[tuple[int, int]]:
-        """Return the (group, row) of a new row and of those that it is learned with."""
+    def add(self, row: Row) -> tuple[int, int]:
+        """Return the (group, row) of a new row."""
         self.rows += self.encoded.objective.encode([row], self.task)
-        addresses = [(0, len(self.rows) - 1)]
+        return 0, len(self.rows) - 1
+
+    def mixed_in(self) -> list[tuple[int, int]]:
+        """Return the (group, row) of the rows that the newest is learned with; others each time."""
         now = self._n_before + len(self.rows)
-        for each, rows_of_group in self._mixed_in:
-            addresses += [next(rows_of_group) for _ in range(each.n_due(now - 1, now))]
-        return addresses
+        return [next(rows) for each, rows in self._mixed_in for _ in range(each.n_due(now - 1, now))]
 
     def take(self, addresses: list[tuple[int, int]]) -> tuple[Batch, list[tuple[int, int]]]:
         """Return the batch of these rows, and their addresses in its order."""

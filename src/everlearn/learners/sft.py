@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from peft import PeftModel
@@ -119,6 +119,8 @@ class SupervisedLearner:
     train_on: str = "last"
     batch_tokens: int | None = None
     packing: bool = False
+
+    learn: ClassVar[str] = "answer"  # of a row
 
     def __post_init__(self) -> None:
         check_choice("learner.optimizer", self.optimizer, OPTIMIZERS)

@@ -19,6 +19,7 @@ from everlearn.models.chat import NO_TEMPLATE, ChatFormat, TemplateRefusal, as_m
 from everlearn.models.objectives import Batch, Features, padded
 from everlearn.models.positions import at_wanted, positions_to_keep
 from everlearn.models.special import padding_id, special_ids
+from everlearn.models.steps import final_answer, with_steps
 from everlearn.models.tokens import Encoded, Span, TokenFeatures, TokenWriter
 from everlearn.streams.rows import NestedRows, in_chunks
 from everlearn.types import IGNORED, Outputs, Row, Rows, Task
@@ -57,6 +58,8 @@ class CausalObjective:
 
     Attributes:
         train_on: last or all: which answers of a conversation are targets in training; scores are of the last.
+        in_steps: whether a row that has an `explanation` is answered by it, then by `Answer:` and the answer; what
+            stands behind that mark counts.
     """
 
     def __init__(self, tokenizer: Any, max_length: int, *, chat: bool = False, stop_ids: Sequence[int] = ()):
@@ -66,6 +69,7 @@ class CausalObjective:
         self.format = ChatFormat.of(tokenizer) if tokenizer.chat_template is not None else None
         self.prefix, self.suffix = special_ids(tokenizer)
         self.train_on = "last"
+        self.in_steps = False
         ends = {*stop_ids, tokenizer.eos_token_id, self.format.end_id if self.format is not None else None}
         self.stop_ids = sorted(ends - {None})
         self.pad_id = padding_id(tokenizer)
@@ -90,11 +94,11 @@ class CausalObjective:
         Raises:
             StreamError: if the chat template refuses a row.
         """
-        return self._features(rows, task, self.train_on, told)
+        return self._features(rows, task, self.train_on, self.in_steps, told)
 
     def encode_answers(self, rows: Rows, task: Task) -> TokenFeatures:
         """Turn rows into features to score: of a conversation the last answer alone is a target."""
-        return self._features(rows, task, "last")
+        return self._features(rows, task, "last", False)
 
     def in_examples(self, task: Task) -> Task:
         """Return the task with a training row for each example: those of long texts carry their tokens, `input_ids`."""
@@ -107,11 +111,13 @@ class CausalObjective:
 
     def lengths(self, rows: Rows, task: Task) -> list[tuple[int, int]]:
         """Return how many tokens the prompt and the completion of each row have, before anything is cut."""
-        return list(map(tuple, self.encode_answers(rows, task).sizes.tolist()))
+        return list(map(tuple, self._features(rows, task, "last", self.in_steps).sizes.tolist()))
 
     def answer_ids(self, rows: Rows, task: Task) -> list[list[int]]:
         """Return the tokens of each row's answer, up to the one that ends it."""
-        encoded = ((ids, spans) for chunk in self._encoded(rows, task, "last") for _, ids, spans in chunk)
+        encoded = (
+            (ids, spans) for chunk in self._encoded(rows, task, "last", self.in_steps) for _, ids, spans in chunk
+        )
         answers = [[token for start, end in spans for token in ids[start:end]] for ids, spans in encoded]
         return [answer[: self.end_of(answer)] for answer in answers]
 
@@ -151,7 +157,7 @@ class CausalObjective:
 
     def right_answer(self, row: Row) -> str:
         """Return the answer that counts as right, as the tokenizer gives it back: its own rules may have changed it."""
-        return self.answer_of(self._ids([self.prompt_and_completion(row)[1]])[0])
+        return self.final_answer(self.answer_of(self._ids([self.prompt_and_completion(row)[1]])[0]))
 
     def answer_of(self, ids: Sequence[int]) -> str:
         """Return the text of an answer up to its end, without what a chat template writes around it."""
@@ -159,12 +165,20 @@ class CausalObjective:
         text = self.tokenizer.decode(kept).strip()
         return self.format.answer_of(text) if self.format is not None else text
 
+    def final_answer(self, text: str) -> str:
+        """Return the part of an answer that counts: with steps what stands behind them."""
+        return final_answer(text) if self.in_steps else text
+
     def answer_room(self, task: Task) -> int:
-        """Return how many tokens an answer may have: as the task says, or else a quarter more than its longest."""
-        if task.max_new_tokens is not None:
+        """Return how many tokens an answer may have: as the task says, or else a quarter more than its longest.
+
+        With steps it is the larger of the two, for the task may speak of the answer alone.
+        """
+        in_steps = self.in_steps and any(row.get("explanation") for row in task.evaluation)
+        if task.max_new_tokens is not None and not in_steps:
             return task.max_new_tokens
         longest = max((n for _, n in self.lengths(task.evaluation, task)), default=0)  # its end with it
-        return min(max(LEAST_ROOM, longest + longest // 4), self.max_length - 1)
+        return min(max(LEAST_ROOM, task.max_new_tokens or 0, longest + longest // 4), self.max_length - 1)
 
     def take(self, features: Features, indices: list[int]) -> list[dict[str, Any]]:
         if isinstance(features, TokenFeatures):
@@ -224,13 +238,13 @@ class CausalObjective:
         return np.uint16 if max(self.tokenizer.get_vocab().values()) < 2**16 else np.int32
 
     def _features(
-        self, rows: Rows, task: Task, train_on: str, told: Callable[[int], None] | None = None
+        self, rows: Rows, task: Task, train_on: str, in_steps: bool, told: Callable[[int], None] | None = None
     ) -> TokenFeatures:
-        key = (train_on, task.kind, self.wraps, self.max_length)
+        key = (train_on, in_steps, task.kind, self.wraps, self.max_length)
         kept = self._kept.setdefault(rows, {}) if isinstance(rows, datasets.Dataset | NestedRows) else {}
         if key not in kept:
             writer = TokenWriter(self._id_type)
-            for chunk in self._encoded(rows, task, train_on):
+            for chunk in self._encoded(rows, task, train_on, in_steps):
                 sizes = [
                     (len(ids) - (end - start), end - start) for _, ids, spans in chunk for start, end in spans[-1:]
                 ]
@@ -242,9 +256,10 @@ class CausalObjective:
             told(len(rows))
         return kept[key]
 
-    def _encoded(self, rows: Rows, task: Task, train_on: str) -> Iterator[list[Encoded]]:
+    def _encoded(self, rows: Rows, task: Task, train_on: str, in_steps: bool) -> Iterator[list[Encoded]]:
         """Yield the encoded rows of one chunk after another; a long text comes in several pieces."""
         for number, chunk in enumerate(in_chunks(rows, CHUNK)):
+            chunk = [with_steps(row) for row in chunk] if in_steps else chunk
             placed = list(enumerate(chunk, start=number * CHUNK))
             if task.kind == "text":
                 yield list(self._texts(placed))

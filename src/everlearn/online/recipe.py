@@ -14,6 +14,8 @@ from everlearn.streams.source import Source
 
 BY_TYPE = "type"
 STANDARD_INPUT = "-"  # as a source's path
+EASY = {"name": "arena", "difficulty": 1}
+REHEARSAL = {"name": "replay", "ratio": 7}
 
 
 @dataclass(frozen=True)
@@ -33,18 +35,19 @@ class HeldOutConfig:
 class OnlineRecipe:
     """All that an online run needs.
 
-    source: names a registered source of problems, arena unless told otherwise, and gives its options.
+    source: names a registered source of problems and gives its options; without one, the arena's of difficulty 1.
+    strategies: unless told otherwise seven earlier problems are learned again beside each new one.
     episodes: how many problems, at most. boundary: after how many of them the strategies consolidate (a task ends); or
         type: where the problems' type changes. drift: how drift is noticed, and what follows.
     keep_checkpoints: of the adapters saved at each scoring, the newest so many are kept.
     """
 
-    source: dict[str, Any] = field(default_factory=lambda: {"name": "arena"})
+    source: dict[str, Any] = field(default_factory=lambda: dict(EASY))
     model: ModelConfig = field(default_factory=ModelConfig)
     learner: OnlineLearner = field(default_factory=OnlineLearner)
-    strategies: list[str | dict[str, Any]] = field(default_factory=list)
+    strategies: list[str | dict[str, Any]] = field(default_factory=lambda: [dict(REHEARSAL)])
     episodes: int = 80
-    boundary: int | str = 10
+    boundary: int | str = 5
     drift: DriftConfig | None = None
     evaluation: HeldOutConfig = field(default_factory=HeldOutConfig)
     checkpoint: CheckpointConfig = field(default_factory=lambda: CheckpointConfig(every_s=30.0))

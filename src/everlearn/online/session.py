@@ -64,6 +64,7 @@ class Session:
         self.run.when_paused = self.feed.stop
         for task in self.to_score:
             self.run.inspect(task)
+        self.run.learner.tell_choices(self.run)
         training = self._restore() if resumed else None
         if not resumed:
             self._score()

@@ -137,5 +137,8 @@ class OnlineBar(Listener):
     def evaluated(self, done: int, accuracy: float) -> None:
         self.console.print(f"after {done} episodes: {accuracy:.3f} of the held-out problems right", highlight=False)
 
+    def inform(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False)
+
     def note(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False)

@@ -340,4 +340,9 @@ _CHECKS: dict[str, Callable[[dict[str, Any], Rules], dict[str, Any]]] = {
 }
 
 # what a row may say of its problem beside question and answer
-NOTES: dict[str, Callable[[object, str], Any]] = {"type": _text, "difficulty": _number, "content": _text}
+NOTES: dict[str, Callable[[object, str], Any]] = {
+    "type": _text,
+    "difficulty": _number,
+    "content": _text,
+    "explanation": _text,
+}

@@ -19,8 +19,8 @@ from everlearn.types import Row
 @register("source", "rows")
 @dataclass(frozen=True)
 class RowsSource:
-    """Rows with `prompt` and `completion`, and if you like `choices`, `type`, `difficulty`, `content`; a JSON object a
-    line, whose other keys are left out.
+    """Rows with `prompt` and `completion`, and if you like `choices`, `type`, `difficulty`, `content` and `explanation`
+    (its steps); a JSON object a line, whose other keys are left out.
 
     Args:
         path: a JSONL file, or `-` for standard input; held_out_path: a JSONL file of problems never learned from.
@@ -29,6 +29,7 @@ class RowsSource:
         idle_s: end when no row has come for so many seconds; null waits for ever.
         on_bad_row: error, or skip with a warning.
         verifier: registered function (completion, row) -> bool; null compares the texts.
+        max_new_tokens: of an answer; with steps more, where the held-out rows' own are longer.
     """
 
     path: str

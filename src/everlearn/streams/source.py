@@ -47,8 +47,8 @@ class Feed:
 class Source(Protocol):
     """What `@register("source", NAME)` expects: a frozen dataclass of options.
 
-    Rows have `prompt` and `completion`, and optionally `choices`, `type`, `difficulty`, and `content`: what makes two
-    rows the same problem, beside the prompt.
+    Rows have `prompt` and `completion`, and optionally `choices`, `type`, `difficulty`, `explanation` (the steps to the
+    answer) and `content`: what makes two rows the same problem, beside the prompt.
     """
 
     verifier: str | None

@@ -49,6 +49,30 @@ def test_the_truth_table_gives_the_answer(difficulty):
         assert len({state for rule in rules for state, _ in rule}) == len(rules) + 1  # each rule brings one new state
 
 
+@pytest.mark.parametrize("difficulty", [1, 2, 3, 4, 5])
+def test_the_explanation_goes_from_the_observation_to_the_claim(difficulty):
+    for index in range(120):
+        problem = problem_at("causal", index, difficulty=difficulty)
+        rules, seen, claim = read(problem.prompt)
+        steps = problem.explanation.split("; ")
+        states = [[literal(*found) for found in re.findall(STATE, step)] for step in steps]
+        n = CHAIN[difficulty]
+        assert all(tuple(pair) in rules for pair in states[:n])
+        assert states[n] == [seen]
+        known = {seen}
+        for step, found in zip(steps[n + 1 :], states[n + 1 :], strict=True):
+            for state, sign in found:  # each follows by one rule from what is known
+                forward = any(a in known and b == (state, sign) for a, b in rules)
+                backward = any((b[0], not b[1]) in known and (a[0], not a[1]) == (state, sign) for a, b in rules)
+                assert forward or backward, (problem, step)
+                known.add((state, sign))
+        if problem.answer == "unknown":
+            assert steps[-1].endswith("so nothing follows")
+        else:
+            assert steps[-1] == f"the claim says the {'same' if problem.answer == 'yes' else 'opposite'}"
+            assert (claim in known) == (problem.answer == "yes")
+
+
 def test_answers_are_balanced_and_signs_tell_nothing():
     by_signs: dict[tuple[bool, bool], Counter] = {}
     for index in range(4000):

@@ -73,5 +73,22 @@ def test_facts_point_both_ways_only_where_it_is_hard():
 
 def test_content_is_the_chain_whatever_is_asked():
     problem = problem_at("comparison", 0, difficulty=4)
-    assert problem.explanation.startswith(problem.content)
     assert sorted(problem.content.split(" > ")) == list(problem.choices)
+
+
+@pytest.mark.parametrize("difficulty", [1, 2, 3, 4, 5])
+def test_the_explanation_gives_the_pairs_as_they_are_told_then_the_chain_and_the_place(difficulty):
+    for index in range(60):
+        problem = problem_at("comparison", index, difficulty=difficulty)
+        *pairs, chain, place = problem.explanation.split("; ")
+        told = [
+            f"{a} > {b}" if adjective in UP or relation == "outranks" else f"{b} > {a}"
+            for a, relation, adjective, b in FACT.findall(problem.prompt)
+        ]
+        assert pairs == told, problem
+        assert chain == f"so {problem.content}"
+        people = problem.content.split(" > ")
+        where = {"the first": 0, "the last": -1}.get(place.split(" is ")[1])
+        where = int(place.rpartition(" ")[2]) - 1 if where is None else where
+        assert people[where] == problem.answer
+        assert place.split(" is ")[0].removeprefix("the ") in problem.prompt

@@ -45,6 +45,32 @@ def asked(prompt: str) -> tuple[str, str]:
     return re.search(r"(What|Which colour) does (\w+) ", prompt).groups()
 
 
+@pytest.mark.parametrize(("difficulty", "n"), [(1, 60), (2, 60), (3, 60), (4, 60), (5, 15)])
+def test_each_step_of_the_explanation_follows_from_the_clues_told_so_far(difficulty, n):
+    """What a step adds to its clue holds in every world that the clues up to it leave."""
+    for index in range(n):
+        problem = problem_at("logic", index, difficulty=difficulty)
+        head = re.sub(CLUE, "", problem.prompt).replace("\nAnswer:", "")
+        people, things = words_of(problem.prompt, NAMES), words_of(problem.prompt, THINGS)
+        colours = words_of(problem.prompt, COLOURS)
+        told: list[str] = []
+        for step in problem.explanation.split("; "):
+            if step.startswith("left: "):
+                continue
+            clue, _, follows = step.partition(", so ")
+            if f"{clue}." in problem.prompt:
+                told.append(f"{clue}.")
+            prompt = " ".join([*people, *things, *colours, *told])
+            left = solutions(prompt)
+            for fact in [follows] if follows else [clue]:
+                if fact and f"{fact}." not in told:
+                    subject, verb, values = CLUE.fullmatch(f"{fact}.").groups()
+                    assert all(holds(subject, verb, values, owned, worn) for owned, worn in left), (problem, step)
+        what, person = asked(head)
+        verb = "wears" if what == "Which colour" else "owns the"
+        assert problem.explanation.endswith(f"{person} {verb} {problem.answer}"), problem
+
+
 @pytest.mark.parametrize(("difficulty", "n"), [(1, 100), (2, 100), (3, 100), (4, 100), (5, 25)])
 def test_there_is_one_solution_and_it_holds_the_answer(difficulty, n):
     for index in range(n):

@@ -33,9 +33,10 @@ def test_the_story_the_calculation_and_the_answer_agree(difficulty):
     for index in range(300):
         problem = problem_at("math", index, difficulty=difficulty)
         totals = work_out(problem.prompt)
-        calculation, _, stored = problem.explanation.partition(" = ")
-        assert re.fullmatch(r"[\d+*/() -]+", calculation)
-        assert totals[-1] == int(problem.answer) == int(stored) == eval(calculation), problem
+        steps = [step.split(" = ") for step in problem.explanation.split("; ")]
+        assert all(re.fullmatch(r"\d+ [-+*/] \d+", calculation) for calculation, _ in steps)
+        assert [eval(calculation) for calculation, _ in steps] == totals[1:] == [int(total) for _, total in steps]
+        assert totals[-1] == int(problem.answer), problem
         assert len(totals) == 1 + STEPS[difficulty]
         assert all(total == int(total) and 1 <= total <= 2 * LARGEST[difficulty] for total in totals)
         assert max(int(number) for number in re.findall(r"\d+", problem.prompt)) <= LARGEST[difficulty]

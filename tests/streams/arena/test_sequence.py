@@ -64,6 +64,17 @@ def test_no_term_is_negative():
     assert min(answers) >= 0
 
 
+@pytest.mark.parametrize("difficulty", [1, 2, 3, 4, 5])
+def test_the_calculations_of_the_explanation_are_right_and_the_last_gives_the_answer(difficulty):
+    for index in range(200):
+        problem = problem_at("sequence", index, difficulty=difficulty)
+        steps = [step.split(" = ") for step in problem.explanation.split("; ") if " = " in step]
+        assert all(eval(calculation) == int(result) for calculation, result in steps), problem
+        assert steps[-1][1] == problem.answer == problem.content.split()[-1], problem
+        numbers = {int(number) for number in re.findall(r"\d+", problem.prompt)}
+        assert numbers & {int(number) for number in re.findall(r"\d+", steps[-1][0])}, problem
+
+
 def test_every_family_appears():
     rules = " | ".join(problem_at("sequence", i, difficulty=d).explanation for d in range(1, 6) for i in range(100))
     for words in ("more", "less", "times", "divided", "sum of the two", "in turn", "grows", "plus", "two rows"):

@@ -12,6 +12,7 @@ Its answer: yes
 """
 
 import random
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from typing import NamedTuple, Self
@@ -56,14 +57,13 @@ NEGATED_FROM = 4  # from this difficulty on, half of the states inside rules are
 ANSWERS = ("yes", "no", "unknown")
 # Which end is observed, and whether it is observed as the rules have it. What that says about the other end:
 FORMS = {
-    (0, True): ("modus ponens", True),
-    (-1, False): ("modus tollens", False),
-    (-1, True): ("affirming the consequent", None),
-    (0, False): ("denying the antecedent", None),
+    (0, True): True,  # modus ponens
+    (-1, False): False,  # modus tollens
+    (-1, True): None,  # affirming the consequent would be a fallacy
+    (0, False): None,  # and so would denying the antecedent
 }
 FITTING = {
-    answer: [form for form, (_, claim) in FORMS.items() if (claim is None) == (answer == "unknown")]
-    for answer in ANSWERS
+    answer: [form for form, claim in FORMS.items() if (claim is None) == (answer == "unknown")] for answer in ANSWERS
 }
 
 Literal = tuple[str, str, bool]  # thing, state, holds
@@ -110,7 +110,7 @@ class Causal(NamedTuple):
     def problem(self, rng: random.Random, content: str) -> Problem:
         """Put the rules into words, in any order, with an observation and a claim of either sign."""
         ends = self.rules[0][0], self.rules[self.n_chain - 1][1]
-        form, other_holds = FORMS[self.observed, self.observed_holds]
+        other_holds = FORMS[self.observed, self.observed_holds]
         claim_holds = rng.random() < 0.5 if other_holds is None else other_holds == (self.answer == "yes")
         wording = rng.choice(RULES)
         rules = [wording.format(a=_words(premise), b=_words(result)) for premise, result in self.rules]
@@ -126,9 +126,27 @@ class Causal(NamedTuple):
             prompt=body + CUE,
             answer=self.answer,
             choices=ANSWERS,
-            explanation=f"{form} over {self.n_chain} of {len(self.rules)} rules",
+            explanation="; ".join(self._steps(claim_holds)),
             content=content,
         )
+
+    def _steps(self, claim_holds: bool) -> Iterator[str]:
+        """Yield the rules of the chain, what is observed, what follows from it end to end, and what that makes of the
+        claim."""
+        chain = [self.rules[0][0], *(result for _, result in self.rules[: self.n_chain])]
+        for premise, result in pairwise(chain):
+            yield f"if {_words(premise)}, {_words(result)}"
+        yield _words(chain[self.observed], self.observed_holds)
+        part = f"the {'if' if self.observed == 0 else 'then'} part {'holds' if self.observed_holds else 'fails'}"
+        follows = FORMS[self.observed, self.observed_holds]
+        if follows is None:
+            yield f"{part}, so nothing follows"
+            return
+        first, *others = chain[1:] if follows else chain[-2::-1]
+        yield f"{part}, so {_words(first, follows)}"
+        for literal in others:
+            yield f"so {_words(literal, follows)}"
+        yield f"the claim says {'the same' if claim_holds == follows else 'the opposite'}"
 
 
 @cache

@@ -69,13 +69,14 @@ class Comparison(NamedTuple):
         facts = []
         for above, below in pairwise(self.chain):
             is_reversed = self.difficulty >= REVERSED_FROM and rng.random() < 0.5
-            facts.append((under if is_reversed else over).format(a=above, b=below))
+            facts.append(((under if is_reversed else over).format(a=above, b=below), f"{above} > {below}"))
         rng.shuffle(facts)
         names = rng.sample(self.chain, len(self.chain))
         from_bottom = len(self.chain) - 1 - self.place
         place = _ORDINALS[self.place] + most if self.place <= from_bottom else _ORDINALS[from_bottom] + least
+        where = "the first" if self.place == 0 else "the last" if from_bottom == 0 else f"number {self.place + 1}"
         body = rng.choice(TEMPLATES).format(
-            facts=" ".join(facts), place=place, names=listing(names), n=_COUNTS[len(self.chain)]
+            facts=" ".join(told for told, _ in facts), place=place, names=listing(names), n=_COUNTS[len(self.chain)]
         )
         return Problem(
             type="comparison",
@@ -83,6 +84,6 @@ class Comparison(NamedTuple):
             prompt=body + CUE,
             answer=self.chain[self.place],
             choices=tuple(sorted(self.chain)),
-            explanation=f"{content}; asked for place {self.place + 1} of {len(self.chain)}",
+            explanation="; ".join([*(pair for _, pair in facts), f"so {content}", f"the {place} is {where}"]),
             content=content,
         )

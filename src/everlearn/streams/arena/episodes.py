@@ -118,10 +118,11 @@ class ArenaFeed(Feed):
 
 
 def row_of(problem: Problem) -> Row:
-    """Return a problem as a row that also says what it is."""
+    """Return a problem as a row that also says what it is, and how it is worked out."""
     return {
         **problem.row(),
         "type": problem.type,
         "difficulty": problem.difficulty,
         "content": f"{problem.type}: {problem.content}",
+        "explanation": problem.explanation,
     }

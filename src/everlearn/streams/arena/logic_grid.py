@@ -10,12 +10,13 @@ Its answer: cake
 """
 
 import random
+from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple, Self
 
 from everlearn.registry import register
 from everlearn.streams.arena.problem import CUE, Problem
-from everlearn.streams.arena.solver import Clue, ClueKind, enough, true_clues
+from everlearn.streams.arena.solver import Clue, ClueKind, enough, settled, true_clues
 from everlearn.streams.arena.vocabulary import COLOURS, NAMES, THINGS, listing
 
 TEMPLATES = (
@@ -91,7 +92,7 @@ class LogicGrid(NamedTuple):
             prompt=self._body(rng, clues, QUESTIONS[attribute].format(person=self.people[person])) + CUE,
             answer=values[attribute][person],
             choices=tuple(sorted(values[attribute])),
-            explanation=content,
+            explanation="; ".join(self._steps(clues, attribute, person)),
             content=content,
         )
 
@@ -104,6 +105,31 @@ class LogicGrid(NamedTuple):
         clues = enough(candidates + others, *shape)
         rng.shuffle(clues)
         return clues
+
+    def _steps(self, clues: list[Clue], attribute: int, person: int) -> Iterator[str]:
+        """Yield the clues, that first which settles most, each with what it settles, until the answer is known."""
+        shape, asked = (len(self.people), N_ATTRIBUTES[self.difficulty]), (attribute, person)
+        waiting, used, known = list(clues), [], set()
+        while asked not in known:
+            clue = max(waiting, key=lambda one: (one.kind == "is", len(settled([*used, one], *shape))))
+            waiting.remove(clue)
+            used.append(clue)
+            new = sorted(settled(used, *shape) - known, key=lambda one: (one[1] != clue.left, one))
+            known |= set(new)
+            told = [self._fact(*one) for one in (new[: new.index(asked) + 1] if asked in new else new)]
+            text = self._text(clue).removesuffix(".")
+            follows = [fact for fact in told if fact != text]
+            yield f"{text}, so {follows[0]}" if follows else text
+            yield from follows[1:]
+            if new and asked not in known:
+                values = (self.things, self.colours)[attribute]
+                left = [value for who, value in enumerate(values) if (attribute, who) not in known]
+                yield f"left: {', '.join(sorted(left))}"
+
+    def _fact(self, attribute: int, person: int) -> str:
+        return CLUES["is", attribute].format(
+            left=self.people[person], right=(self.things, self.colours)[attribute][person]
+        ).removesuffix(".")  # fmt: skip
 
     def _body(self, rng: random.Random, clues: list[Clue], question: str) -> str:
         shuffled = [rng.sample(words, len(words)) for words in (self.people, self.things, self.colours)]

@@ -9,6 +9,7 @@ Its answer: 1
 """
 
 import random
+from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple, Self
 
@@ -79,15 +80,16 @@ class MathWord(NamedTuple):
             prompt=body + CUE,
             answer=str(self.total),
             choices=(),
-            explanation=f"{self._expression()} = {self.total}",
+            explanation="; ".join(self._totals()),
             content=content,
         )
 
-    def _expression(self) -> str:
-        text = str(self.start)
-        for position, (operation, number) in enumerate(self.steps):
-            text = f"{text} {operation} {number}" if position == 0 else f"({text}) {operation} {number}"
-        return text
+    def _totals(self) -> Iterator[str]:
+        """Yield each step with the total behind it."""
+        total = self.start
+        for operation, number in self.steps:
+            before, total = total, _apply(total, operation, number)
+            yield f"{before} {operation} {number} = {total}"
 
 
 def _draw_step(rng: random.Random, total: int, largest: int, *, may_scale: bool) -> tuple[str, int]:

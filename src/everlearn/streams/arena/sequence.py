@@ -29,8 +29,9 @@ def arithmetic(rng: random.Random, size: int) -> tuple[list[int], str]:
     start, step = rng.randint(1, 25 * size), rng.randint(1, 5 * size)
     terms = [start + step * i for i in range(5)]
     if rng.random() < 0.5:
-        return terms[::-1], f"each is {step} less"
-    return terms, f"each is {step} more"
+        terms = terms[::-1]
+        return terms, f"{terms[0]} - {terms[1]} = {step}; each is {step} less; {terms[3]} - {step} = {terms[4]}"
+    return terms, f"{terms[1]} - {terms[0]} = {step}; each is {step} more; {terms[3]} + {step} = {terms[4]}"
 
 
 def geometric(rng: random.Random, size: int) -> tuple[list[int], str]:
@@ -39,8 +40,11 @@ def geometric(rng: random.Random, size: int) -> tuple[list[int], str]:
     start = rng.randint(1, 6 * size if factor == 2 else 3 * size)
     terms = [start * factor**i for i in range(5)]
     if rng.random() < 0.5:
-        return terms[::-1], f"each is divided by {factor}"
-    return terms, f"each is {factor} times the one before"
+        terms = terms[::-1]
+        found = f"{terms[0]} / {terms[1]} = {factor}"
+        return terms, f"{found}; each is divided by {factor}; {terms[3]} / {factor} = {terms[4]}"
+    found = f"{terms[1]} / {terms[0]} = {factor}"
+    return terms, f"{found}; each is {factor} times the one before; {terms[3]} * {factor} = {terms[4]}"
 
 
 def fibonacci(rng: random.Random, size: int) -> tuple[list[int], str]:
@@ -48,7 +52,7 @@ def fibonacci(rng: random.Random, size: int) -> tuple[list[int], str]:
     terms = [rng.randint(1, 4 * size), rng.randint(1, 4 * size)]
     while len(terms) < 6:
         terms.append(terms[-2] + terms[-1])
-    return terms, "each is the sum of the two before"
+    return terms, f"each is the sum of the two before; {terms[3]} + {terms[4]} = {terms[5]}"
 
 
 def alternating(rng: random.Random, size: int) -> tuple[list[int], str]:
@@ -60,14 +64,18 @@ def alternating(rng: random.Random, size: int) -> tuple[list[int], str]:
     while len(terms) < 6:
         terms.append(terms[-1] + steps[(len(terms) - 1) % 2])
     shift = rng.randint(1, 10 * size) - min(terms)
-    return [term + shift for term in terms], f"steps of {steps[0]} and {steps[1]} in turn"
+    terms, last = [term + shift for term in terms], steps[0]
+    calculation = f"{terms[4]} {'+' if last > 0 else '-'} {abs(last)} = {terms[5]}"
+    return terms, f"steps of {steps[0]} and {steps[1]} in turn; {calculation}"
 
 
 def growing(rng: random.Random, size: int) -> tuple[list[int], str]:
     """Five terms whose step itself grows by a fixed amount, and the sixth."""
     term, step, growth = rng.randint(1, 8 * size), rng.randint(1, 3 * size), rng.randint(1, 2 * size)
     terms = [term + step * i + growth * i * (i - 1) // 2 for i in range(6)]
-    return terms, f"the step starts at {step} and grows by {growth}"
+    last = step + 4 * growth
+    calculation = f"{last - growth} + {growth} = {last}; {terms[4]} + {last} = {terms[5]}"
+    return terms, f"the step starts at {step} and grows by {growth}; {calculation}"
 
 
 def affine(rng: random.Random, size: int) -> tuple[list[int], str]:
@@ -76,7 +84,8 @@ def affine(rng: random.Random, size: int) -> tuple[list[int], str]:
     terms = [rng.randint(1, 4 * size)]
     while len(terms) < 5:
         terms.append(terms[-1] * factor + constant)
-    return terms, f"each is {factor} times the one before plus {constant}"
+    calculation = f"{factor} * {terms[3]} + {constant} = {terms[4]}"
+    return terms, f"each is {factor} times the one before plus {constant}; {calculation}"
 
 
 def interleaved(rng: random.Random, size: int) -> tuple[list[int], str]:
@@ -84,7 +93,8 @@ def interleaved(rng: random.Random, size: int) -> tuple[list[int], str]:
     starts = rng.randint(1, 10 * size), rng.randint(1, 10 * size)
     steps = rng.sample(range(1, 4 * size), 2)
     terms = [starts[i % 2] + steps[i % 2] * (i // 2) for i in range(8)]
-    return terms, f"two rows in turn, with steps {steps[0]} and {steps[1]}"
+    calculation = f"{terms[5]} + {steps[1]} = {terms[7]}"
+    return terms, f"two rows in turn, with steps {steps[0]} and {steps[1]}; {calculation}"
 
 
 Family = Callable[[random.Random, int], tuple[list[int], str]]
@@ -100,7 +110,7 @@ SIZES = {1: 2, 2: 4, 3: 3, 4: 4, 5: 6}
 
 @register("problem", "sequence")
 class NumberSequence(NamedTuple):
-    """The terms, the last of which is the answer, and the rule in words.
+    """The terms, the last of which is the answer, and the rule in words with the calculation of the last term.
 
     Difficulty chooses the families of rules (one step; a factor; sums of two; steps in turn; growing steps; factor and
     constant; two rows in turn) and the size of the numbers. Enough terms are shown that no other of these families

@@ -69,6 +69,12 @@ def remaining(clues: list[Clue], n_people: int, n_attributes: int) -> int:
     return mask
 
 
+def settled(clues: list[Clue], n_people: int, n_attributes: int) -> set[tuple[int, int]]:
+    """Return the (attribute, person) whose value is the same in all the worlds that the clues leave; world 0 is one."""
+    left = remaining(clues, n_people, n_attributes)
+    return {(fact.attribute, fact.left) for fact in true_clues(n_people, n_attributes)["is"] if not left & ~fact.mask}
+
+
 def enough(candidates: list[Clue], n_people: int, n_attributes: int) -> list[Clue]:
     """Return clues, taken in the order given, that leave world 0 as the one solution; none can be left out.
 
