@@ -42,7 +42,7 @@ WRONG, RIGHT, HALF = score([0] * 12), score([1] * 12), score([0, 1] * 6)
         (RIGHT, RIGHT, FLAT, NOISY, False, ALREADY_KNOWN),
         (HALF, HALF, FLAT, NOISY, True, ALREADY_KNOWN),
         (RIGHT, WRONG, FLAT, NOISY, True, WORSE),
-        (RIGHT, WRONG, FLAT, RISEN, False, LEARNED),
+        (RIGHT, WRONG, FLAT, RISEN, False, WORSE),
         (score([1] * 10 + [0, 0]), RIGHT, FLAT, FLAT, False, LEARNED),  # two items more aren't beyond chance; 1.0 is
     ],
 )

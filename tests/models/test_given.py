@@ -24,6 +24,7 @@ SUMS = [{"prompt": f"{n}+1=", "completion": str(n + 1)} for n in range(12)]
 TIMES = [{"prompt": f"{n}*2=", "completion": str(2 * n)} for n in range(12)]
 WORDS = [{"text": " ".join(["is"] * n + ["good" if n % 2 else "bad"]), "label": n % 2} for n in range(1, 13)]
 LEARNER = {"epochs": 1, "batch_size": 4}
+pytestmark = pytest.mark.filterwarnings("ignore:Task .* nothing was learned")
 
 
 def causal(folder) -> Any:
@@ -66,7 +67,6 @@ def test_all_weights_of_a_transformers_model_but_those_that_are_frozen(llama):
     assert moved == set(before) - {"model.embed_tokens.weight"} == set(model.adapters.trainable())
 
 
-@pytest.mark.filterwarnings("ignore:Task .* nothing was learned")
 @pytest.mark.parametrize("strategy", ["ewc", "replay", "gpm", "lwf", "merge", "inclora", "olora"])
 def test_of_a_peft_model_its_own_adapter_is_trained(llama, strategy):
     network = peft_model(llama)
@@ -86,7 +86,6 @@ def test_a_model_that_was_given_is_exported(llama, tmp_path, make, merged):
     assert export_model(run.model, tmp_path / "out", run.tasks["task_0"], merged=merged).difference < 1e-4
 
 
-@pytest.mark.filterwarnings("ignore:Task .* nothing was learned")
 def test_a_classifier(bert):
     model = learned(AutoModelForSequenceClassification.from_pretrained(bert), [WORDS]).run.model
     assert model.traits == ("classify", "lora", "task_head")
@@ -164,7 +163,6 @@ def test_what_is_frozen_stays_so_and_costs_no_strategy_anything(strategy):
     assert kept_for <= set(trainer.run.model.adapters.trainable())
 
 
-@pytest.mark.filterwarnings("ignore:Task .* nothing was learned")
 @pytest.mark.filterwarnings("ignore:task .* data loaders hold them")
 def test_a_norm_that_is_laid_still_stays_so():
     network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.BatchNorm1d(8), nn.Linear(8, 4))

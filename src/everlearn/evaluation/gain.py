@@ -52,7 +52,7 @@ def verdict_on(
 
     learned: the score rose beyond chance, or the likelihood of the right answers by 0.01 nats or more; one-sided
     paired tests, at a chance of 5% for both together. Of fewer than ten items an estimate that rose is enough, as is a
-    score that rose to 0.9. worse: neither, and the score fell beyond chance.
+    score that rose to 0.9. worse: the score fell beyond chance, whatever the likelihood did.
 
     Args:
         before, after, likelihood_before, likelihood_after: on the same items in the same order.
@@ -60,12 +60,12 @@ def verdict_on(
     Source: the tests, see `everlearn.evaluation.losses`.
     """
     pairs = [(before.outcomes, after.outcomes), (likelihood_before.outcomes, likelihood_after.outcomes)]
+    if _any_rose([(after.outcomes, before.outcomes)], [0.0]):
+        return WORSE
     if _any_rose(pairs, [0.0 if before.metric != LOG_LIKELIHOOD else LEAST_RISE, LEAST_RISE]) or (
         is_known(after) and after.value > before.value
     ):
         return LEARNED
-    if _any_rose([(after.outcomes, before.outcomes)], [0.0]):
-        return WORSE
     return ALREADY_KNOWN if known or is_known(before) else NOTHING
 
 

@@ -70,7 +70,8 @@ def outcome_sentence(report: LearnReport, home: str) -> str:
     """Return what became of a learning."""
     lost = ", ".join(f"{task} {_all_against(verdicts)}" for task, verdicts in report.gate.lost.items())
     if not lost and report.status != "promoted":
-        what = "nothing was learned" if report.verdict == NOTHING else f"{report.task} is answered worse than before"
+        scores = f"{report.gained.before:.2f} before, {report.gained.after:.2f} after"
+        what = "nothing was learned" if report.verdict == NOTHING else f"{report.task} is answered worse ({scores})"
         if report.status == "forced":
             return f"Version {report.version} is current by force, though {what}."
         return (
