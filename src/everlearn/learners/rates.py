@@ -22,7 +22,10 @@ def learning_rate_for(model: Model, batch_size: int) -> float:
         batch_size: rows of the task in an optimizer step.
     Source: 5e-4, the tenth, the width and p (0.781 for Llama, 0.0775 for Qwen): Schulman et al. 2025, LoRA Without
         Regret, and the hyperparameters of its cookbook, fitted on larger models and batches. The root: Malladi et al.
-        2022, arXiv 2205.10287, for Adam. Where it bends, 0.15 and 1e-3 are ours.
+        2022, arXiv 2205.10287, for Adam. Where it ends (32 rows), 0.15 and 1e-3 are ours.
+    Measured: of the gain in held-out loss at the best rate of a sweep (widths 64 to 576, 1 to 32 rows, one seed) it
+        reaches 0.94 to 1.00 with LoRA, 0.84 to 0.98 with all weights, 0.98 with prompts (one
+        model); docs/learning-rate.md.
     """
     if model.kind == "tensor":
         return PLAIN
