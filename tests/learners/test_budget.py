@@ -108,7 +108,7 @@ def test_rows_held_out_come_back_for_the_last_epochs_at_a_falling_rate(plain):
 
 def test_it_goes_on_while_the_loss_of_validation_rows_falls_and_keeps_the_best_weights(plain, monkeypatch):
     task = replace(plain.tasks[0], validation=tensor_task(0, n_train=40).evaluation)
-    losses = iter([3.0, 2.0, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0])
+    losses = iter([4.0, 3.0, 2.0, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0])
     looked = []
 
     def look(self, encoded, numbers):
@@ -120,7 +120,18 @@ def test_it_goes_on_while_the_loss_of_validation_rows_falls_and_keeps_the_best_w
     cost = run.learn(task)
     assert (cost.best_epoch, cost.n_epochs) == (3, 3 + 5)  # 40 steps without a gain, 8 an epoch
     assert {n for n, _ in looked} == {len(task.validation)}
-    assert_same(weights(run), looked[2][1])
+    assert_same(weights(run), looked[3][1])
+
+
+def test_where_no_epoch_is_better_than_before_the_weights_stay(plain, monkeypatch):
+    looks = iter([budget.Looked(1.0, 0.1, 0.2), *[budget.Looked(0.6, 0.05, 0.2)] * 9])
+    monkeypatch.setattr(budget.AutoEpochs, "_look", lambda self, encoded, numbers: next(looks))
+    listening = Listening()
+    run = plain.run(listener=listening, **OPTIONS)
+    before = {name: tensor.clone() for name, tensor in weights(run).items()}
+    run.learn(plain.tasks[0])
+    assert_same(weights(run), before)
+    assert listening.said[-1].endswith("none answers better than before, so the weights are those of before.")
 
 
 def test_what_cant_be_told_from_other_rows_is_learned_by_heart(plain):

@@ -1,9 +1,10 @@
 """How long a task is learned: a number of epochs, or as many as its rows need (`learner.epochs: auto`).
 
-auto: after each epoch, rows that were held out are answered. Training goes on while more of them are right, or their
-loss falls; then the best weights come back, and the last epochs are over all rows, the rate falling to 0. Where no
-more of them are right than the commonest answer makes, the rows can't be told from each other, and have to be learned
-by heart: it then goes on while more of the training rows are right, too.
+auto: before the first epoch and after each, rows that were held out are answered. Training goes on while more of them
+are right, or their loss falls; then the best weights come back, and the last epochs are over all rows, the rate falling
+to 0. Where no more of them are right than the commonest answer makes, the rows can't be told from each other, and have
+to be learned by heart: it then goes on while more of the training rows are right, too. Where no epoch answers them
+better than before, the weights stay as they were.
 """
 
 import math
@@ -44,6 +45,9 @@ class FixedEpochs:
     run: "Run"
     task: Task
     most: int
+
+    def begin(self, progress: "Progress", best: Weights) -> None:
+        """Do nothing: epochs are compared with each other."""
 
     def held(self, progress: "Progress") -> frozenset[int]:
         """Return the rows of the first group that the present epoch leaves out."""
@@ -122,6 +126,10 @@ class AutoEpochs:
         """The largest number of epochs."""
         return self.learner.max_epochs
 
+    def begin(self, progress: "Progress", best: Weights) -> None:
+        """Judge the weights as they are before the first epoch: of a task that is known, none may be better."""
+        self._compare(progress, best)
+
     def held(self, progress: "Progress") -> frozenset[int]:
         """Return the rows of the first group that the present epoch leaves out."""
         return self.out if progress.last_from is None else frozenset()
@@ -142,6 +150,13 @@ class AutoEpochs:
         if progress.last_from is not None:
             progress.stopped = progress.epoch >= progress.last_from + progress.n_last
             return
+        self._compare(progress, best)
+        out_of_time = self._is_out_of_time(progress)
+        if out_of_time or progress.epoch >= self.most - self._n_last(progress) or self._is_enough(progress):
+            self._end(progress, best, out_of_time)
+
+    def _compare(self, progress: "Progress", best: Weights) -> None:
+        """Keep the present weights if they answer the rows better than those kept before."""
         found = self._look(*self.judged)
         score, loss = (found.right, 0.0), found.loss
         if self.trained and found.right <= found.chance + BEYOND_CHANCE:  # by heart
@@ -153,15 +168,14 @@ class AutoEpochs:
             keep_weights(self.run, best)
         else:
             progress.bad_epochs += 1
-        out_of_time = self._is_out_of_time(progress)
-        if out_of_time or progress.epoch >= self.most - self._n_last(progress) or self._is_enough(progress):
-            self._end(progress, best, out_of_time)
 
     def finish(self, progress: "Progress", best: Weights) -> None:
         """Tell how it went."""
         how = f"{progress.epoch} epochs, {progress.index} steps"
         if progress.last_from is not None:
             how += f"; after epoch {progress.best_epoch} the last {progress.n_last} over all rows"
+        elif progress.best_epoch == 0:
+            how += "; none answers better than before, so the weights are those of before"
         elif progress.best_epoch < progress.epoch:
             how += f"; the weights are those of epoch {progress.best_epoch}"
         if progress.epoch >= self.most and progress.best_epoch == self.most - progress.n_last:
@@ -212,7 +226,7 @@ class AutoEpochs:
 
     def _n_last(self, progress: "Progress") -> int:
         """Return how many epochs over all rows are to follow."""
-        if not self.out:
+        if not self.out or progress.best_epoch == 0:
             return 0
         if progress.best_known > 0.5:  # by heart: rows that were held out take about as long as the others did
             return max(2, progress.best_epoch // 2)

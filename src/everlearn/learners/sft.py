@@ -191,6 +191,8 @@ class SupervisedLearner:
         run.model.train()
         hooks = Hooks.of(run)
         run.listener.training(task, n_steps, progress.index)
+        if saved is None and n_steps:
+            course.begin(progress, best)
         while course.goes_on(progress) and n_steps:
             steps = plan_epoch(encoded, plan, seed_parts, progress.epoch, course.held(progress))
             n_epoch_steps, steps = len(steps), steps[progress.done :]
@@ -236,7 +238,8 @@ class SupervisedLearner:
         if self.learning_rate != AUTO:
             return Progress(learning_rate=self.learning_rate, batch_size=batch_size)
         rate = float(f"{learning_rate_for(run.model, batch_size):.2g}")
-        run.inform(f"{task.name}: learning rate {rate:g}, {batch_size} rows a step.")
+        of_adam = "" if self.optimizer != "sgd" else " (the rule is Adam's; learner.optimizer: sgd mostly needs more)"
+        run.inform(f"{task.name}: learning rate {rate:g}, {batch_size} rows a step{of_adam}.")
         return Progress(learning_rate=rate, batch_size=batch_size)
 
     def _plan(self, run: "Run", task: Task, encoded: EncodedMixture) -> BatchPlan:
