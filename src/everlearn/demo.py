@@ -36,11 +36,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "smollm2": {
         "stream": {
             "name": "arena",
-            "types": ["math", "comparison", "causal"],
             "difficulty": 1,
-            "n_train": 80,
+            "n_train": 88,
             "n_validation": 0,
             "n_eval": 50,
+            "types": ["math", "logic", "sequence"],
+            "order": ["math", "logic", "sequence"],
         },
         "model": {"name": "smollm2", "chat": "never", "adapter": {"name": "lora", "rank": 16}},
         "learner": {
