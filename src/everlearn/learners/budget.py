@@ -64,8 +64,7 @@ class FixedEpochs:
     def judge(self, progress: "Progress", best: Weights) -> None:
         """Judge an epoch by the validation score, and note where that has stopped rising; where that saves epochs."""
         learner = self.learner
-        can_act = learner.early_stopping and self.most > max(learner.patience, learner.min_epochs)
-        if can_act and self.task.validation:
+        if learner.can_stop_early(self.most) and self.task.validation:
             judge_epoch(self.run, self.task, progress, best, learner.delta)
             progress.stopped = progress.epoch >= learner.min_epochs and progress.bad_epochs >= learner.patience
 

@@ -158,7 +158,11 @@ class SupervisedLearner:
     @property
     def uses_validation(self) -> bool:
         """Whether validation rows are to be held out: early stopping is on, and can save an epoch; auto sees to it."""
-        return self.early_stopping and self.epochs != AUTO and self.epochs > max(self.patience, self.min_epochs)
+        return self.epochs != AUTO and self.can_stop_early(self.epochs)
+
+    def can_stop_early(self, n_epochs: int) -> bool:
+        """Whether early stopping is on, and can save one of so many epochs."""
+        return self.early_stopping and n_epochs > max(self.patience, self.min_epochs)
 
     @property
     def most_epochs(self) -> int:

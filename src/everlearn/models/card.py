@@ -7,10 +7,11 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from everlearn.errors import ModelError, describe
+from everlearn.models.adapters import language_model
 from everlearn.models.causal import CausalObjective
 from everlearn.models.gguf import PACKAGED, gguf_of
 from everlearn.models.load import AUTO, Model
-from everlearn.models.reloaded import base_of, load_options, resized_to
+from everlearn.models.reloaded import load_options, resized_to
 from everlearn.state import file_sha256
 
 _CHAT = (
@@ -53,7 +54,7 @@ def card_of(model: Model, labels: list[str] | None, *, as_adapter: bool) -> str:
 def _base(model: Model, name: str, options: dict[str, Any]) -> list[str]:
     """Return the lines that load an adapter's base from a folder or the hub."""
     auto = AUTO[model.kind].__name__
-    commit = vars(base_of(model.network).config).get("_commit_hash")
+    commit = vars(language_model(model.network).config).get("_commit_hash")
     revision = "" if commit is None else f", revision={commit!r}"
     load = f"base = {auto}.from_pretrained({name!r}{revision}{_arguments(options)})"
     return ["from peft import PeftModel", _import(auto, options), "", load]

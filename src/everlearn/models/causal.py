@@ -74,7 +74,6 @@ class CausalObjective:
         self.stop_ids = sorted(ends - {None})
         self.pad_id = padding_id(tokenizer)
         self.before_forward: Callable[[Batch], None] | None = None  # is shown each batch: inputs alone hide the labels
-
         self._kept: WeakKeyDictionary[Any, dict[tuple[Any, ...], TokenFeatures]] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from torch import nn
 DTYPES = ("float32", "bfloat16", "float16")
 CHOICES = ("auto", "fast", *DTYPES)  # of model.dtype
 HALF = (torch.bfloat16, torch.float16)
+# how far two ways to the same logits may be apart by rounding, as a share of the largest (or of 1)
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 def on_gpu(device: str) -> bool:

@@ -63,6 +63,19 @@ def source_files(file: Path) -> list[Path]:
     return [file, *(path for path in beside if path.exists())] if beside[0].exists() else [file]
 
 
+def source_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file that a model is loaded from.
+
+    Raises:
+        ModelError: if it can't be read.
+    """
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        way_out = "See to the file's permissions"
+        raise ModelError(describe(str(path), f"can't be read ({error.strerror})", path.name, way_out)) from error
+
+
 def converted(file: Path) -> Path:
     """Return a folder with a GGUF file's weights (float32, safetensors), configuration and tokenizer.
 
@@ -74,7 +87,7 @@ def converted(file: Path) -> Path:
     Cost: reads the file once; the first time about 20 s for 135 million parameters, and 4 bytes a parameter on the
         disk.
     """
-    hashes = [_sha256(path) for path in source_files(file)]
+    hashes = [source_sha256(path) for path in source_files(file)]
     name = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
     folder = cache_folder() / name
     if not _is_whole(folder):
@@ -102,16 +115,6 @@ def _in_package(name: str) -> Path:
             describe(f"model {name!r}", f"comes with the package {package}, which is missing", name, way_out)
         )
     return files[0]
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        way_out = "See to the file's permissions"
-        raise ModelError(
-            describe(f"model {str(path)!r}", f"can't be read ({error.strerror})", path.name, way_out)
-        ) from error
 
 
 def _is_whole(folder: Path) -> bool:

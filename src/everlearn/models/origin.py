@@ -7,10 +7,9 @@ from pathlib import Path
 from transformers.utils.hub import cached_file
 
 from everlearn.errors import ModelError, describe
-from everlearn.models.gguf import gguf_of, source_files
+from everlearn.models.gguf import gguf_of, source_files, source_sha256
 from everlearn.models.load import POCKET, ModelConfig
 from everlearn.models.plain import is_plain
-from everlearn.state import file_sha256
 
 COMMIT = "commit"  # key of a hub model's fingerprint; a folder's has a key per file
 _FILES = (
@@ -51,9 +50,9 @@ def fingerprint_of(place: Path) -> dict[str, str]:
         ModelError: if one can't be read.
     """
     if not place.is_dir():
-        return {path.name: _sha256_of(path) for path in source_files(place)}
+        return {path.name: source_sha256(path) for path in source_files(place)}
     names = sorted({path.name for pattern in _FILES for path in place.glob(pattern) if path.is_file()})
-    return {name: _sha256_of(place / name) for name in names if not name.endswith(".py")}
+    return {name: source_sha256(place / name) for name in names if not name.endswith(".py")}
 
 
 def differing_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -74,11 +73,3 @@ def commit_of(config: ModelConfig) -> str:
         way_out = "Name a folder with a model, a hub id (needs a network; HF_TOKEN for a gated one), or pocket"
         raise ModelError(describe("model.name", f"can't be found ({reason})", config.name, way_out)) from error
     return Path(path).parent.name
-
-
-def _sha256_of(path: Path) -> str:
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        way_out = "See to the file's permissions"
-        raise ModelError(describe(str(path), f"can't be read ({error.strerror})", path.name, way_out)) from error

@@ -9,6 +9,7 @@ from torch import nn
 from everlearn.errors import ConfigError, describe
 from everlearn.models.adapters import is_peft, language_model
 from everlearn.models.causal import CausalObjective
+from everlearn.models.dtypes import TOLERANCE
 from everlearn.models.objectives import Batch
 from everlearn.models.positions import parameters_of
 from everlearn.models.prompts import prompts_of
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 NO_ROW = -1  # of padding
 LENGTHS = (5, 9)  # of the two rows that a model is tried with
-# how far a row's logits may be from those that it has alone, as a share of the largest (or of 1)
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 def collate_packed(objective: CausalObjective, picked: list[dict[str, Any]], *, in_one: bool) -> Batch:

@@ -12,15 +12,14 @@ from torch import nn
 
 from everlearn.errors import ModelError, describe
 from everlearn.learners.gradients import to_device
-from everlearn.models.adapters import is_peft, quiet_peft
+from everlearn.models.adapters import language_model, quiet_peft
+from everlearn.models.dtypes import TOLERANCE
 from everlearn.models.load import AUTO, Model, path_of
 from everlearn.models.quiet import quiet
 from everlearn.seeds import seeded
 from everlearn.types import Task
 
 N_ROWS = 4
-# as a share of the largest logit (or of 1): more than rounding makes of a merged LoRA
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Sample:
 
 def load_options(model: Model, n_labels: int | None) -> dict[str, Any]:
     """Return what `from_pretrained` must be told so that the base, or the whole model, computes as the model does."""
-    network = base_of(model.network)
+    network = language_model(model.network)
     options: dict[str, Any] = {"dtype": network.dtype}
     if n_labels is not None:
         options["num_labels"] = n_labels
@@ -113,13 +112,8 @@ def load_options(model: Model, n_labels: int | None) -> dict[str, Any]:
 
 def resized_to(model: Model) -> int | None:
     """Return how many tokens the base is to have embeddings for, where it was given more than its checkpoint has."""
-    n = base_of(model.network).config.get_text_config().vocab_size
+    n = language_model(model.network).config.get_text_config().vocab_size
     return n if max(model.adapters.new_tokens, default=-1) + 1 == n else None
-
-
-def base_of(network: nn.Module) -> nn.Module:
-    """Return the transformers model behind peft's wrapper, or the network itself."""
-    return network.get_base_model() if is_peft(network) else network
 
 
 def _load_back(folder: Path, model: Model, options: dict[str, Any]) -> tuple[nn.Module, torch.Tensor | None]:

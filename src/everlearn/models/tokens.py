@@ -8,9 +8,9 @@ from typing import Any, overload
 
 import numpy as np
 
+from everlearn.streams.mapped import MAPPED_BYTES
 from everlearn.types import IGNORED
 
-MAPPED_BYTES = 256 * 2**20  # from here on numbers lie in a file that is mapped into memory
 Span = tuple[int, int]  # places [start, end)
 Encoded = tuple[int, list[int], list[Span]]  # row number, token ids, where the targets stand in them
 

@@ -5,7 +5,7 @@ import tempfile
 
 import pyarrow as pa
 
-MAPPED_BYTES = 256 * 2**20  # of a part's rows, from here on
+MAPPED_BYTES = 256 * 2**20  # of a part's rows, or of encoded ones, from here on
 
 
 def mapped(table: pa.Table) -> pa.Table:
