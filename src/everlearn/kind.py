@@ -15,6 +15,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -27,11 +28,13 @@ from everlearn.models.load import ModelConfig
 from everlearn.provenance import Provenance
 from everlearn.record import JsonLines
 from everlearn.saving import Saving
+from everlearn.state import read_json, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 RECIPE, RESULTS = "recipe.yaml", "results.json"
+MADE_OF = "made_of.json"  # a run's `Provenance`, where its log doesn't hold it
 
 
 class Folder:
@@ -162,10 +165,12 @@ class RunKind(Folder):
 
     def begun(self) -> Provenance | None:
         """Return what the run was made of when it began; None where it wasn't written down."""
-        raise NotImplementedError
+        path = self.out / MADE_OF
+        return Provenance(**read_json(path)) if path.exists() else None
 
     def begin(self, made_of: Provenance) -> None:
-        """Write the first lines of the logs."""
+        """Write what the run is made of, and the first lines of the logs. Only the first process calls it."""
+        write_json(self.out / MADE_OF, asdict(made_of))
 
     def start(self, seed: int, saving: Saving, accelerator: Accelerator) -> Learning:
         """Return who learns a seed, at its beginning."""

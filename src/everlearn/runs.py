@@ -213,7 +213,7 @@ def _begin(kind: RunKind, made_of: Provenance, main: bool) -> None:
         write_file(kind.out / RECIPE, write_yaml(content).encode())
         for name in kind.log_names:
             write_file(kind.out / name, b"")
-    kind.begin(made_of)
+        kind.begin(made_of)
 
 
 def _cut(kind: RunKind, n_bytes: int | Mapping[str, int]) -> None:

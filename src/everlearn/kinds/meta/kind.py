@@ -18,11 +18,10 @@ from everlearn.provenance import Provenance
 from everlearn.registry import register
 from everlearn.runs import keep_final
 from everlearn.saving import Saving
-from everlearn.state import read_json, write_json
+from everlearn.state import read_json
 from everlearn.types import Task
 
 OLD_RECIPE = "meta.yaml"  # what the recipe's copy was called before
-MADE_OF = "made_of.json"  # what `Provenance` tells of the tasks and the model
 SCHEMA = 1
 
 
@@ -70,13 +69,10 @@ class Meta(RunKind):
         self.learned_from, self.held_out = self.recipe.tasks()
         return Provenance.of([*self.learned_from, *self.held_out], self.recipe.model)
 
-    def begun(self) -> Provenance | None:
-        return Provenance(**read_json(self.out / MADE_OF)) if (self.out / MADE_OF).exists() else None
-
     def begin(self, made_of: Provenance) -> None:
         for note in dict.fromkeys(note for task in (*self.learned_from, *self.held_out) for note in task.notes):
             self.listener.note(note)
-        write_json(self.out / MADE_OF, asdict(made_of))
+        super().begin(made_of)
 
     def start(self, seed: int, saving: Saving, accelerator: Accelerator) -> MetaSeed:
         return MetaSeed(seed, saving, Processes(accelerator))
