@@ -17,6 +17,7 @@ from accelerate import Accelerator
 
 from everlearn.config import CheckpointConfig, Recipe, load_recipe, write_yaml
 from everlearn.errors import Paused, StateError, describe
+from everlearn.evaluation.abilities import Abilities
 from everlearn.evaluation.fitting import fit_of
 from everlearn.evaluation.score import metric_names, score_task
 from everlearn.learners.devices import start_accelerator, start_trackers
@@ -437,6 +438,7 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
     main = accelerator.is_main_process
     recorder = Recorder(out / "results.jsonl", active=main)
     tasks, schedules = open_schedules(recipe)
+    abilities = Abilities.read(recipe.evaluation.abilities, tasks)
     made_of = Provenance.of(tasks, recipe.model)
     saved = checkpoints(out / "checkpoints")
     if saved:
@@ -475,7 +477,8 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
             _tell_of_data(one, made_of, recorder)
         with pause_on_interrupt(one):
             going_on = bool(saved) and number == context["seed_number"]
-            _learn_schedule(one, schedule, recipe, recorder, resumed=going_on)
+            abilities.make_in(one, out / "abilities")
+            _learn_schedule(one, schedule, recipe, recorder, abilities, resumed=going_on)
         _keep_final(one, out)
         if one.pause_requested and number + 1 < len(schedules):
             raise Paused(str(out))
@@ -493,14 +496,17 @@ def _tell_of_data(one: Run, made_of: Provenance, recorder: Recorder) -> None:
     one.context["n_bytes"] = recorder.n_bytes()
 
 
-def _learn_schedule(one: Run, schedule: Schedule, recipe: Recipe, recorder: Recorder, *, resumed: bool) -> None:
+def _learn_schedule(
+    one: Run, schedule: Schedule, recipe: Recipe, recorder: Recorder, abilities: Abilities, *, resumed: bool
+) -> None:
     """Learn the steps of one seed's schedule, scoring after each; begin with what the newest checkpoint holds."""
     training, begin = None, 0
     if resumed:
         training = one.restore(one.folder)
         begin = one.position
-    elif recipe.evaluation.future:
-        _score_all(one, list(schedule.stream), -1, None, recorder)
+    else:
+        _score_all(one, list(schedule.stream) if recipe.evaluation.future else [], -1, None, recorder)
+        _measure_abilities(one, abilities, -1, None, recorder)
         one.context["n_bytes"] = recorder.n_bytes()
     for position in range(begin, len(schedule.steps)):
         task = schedule.steps[position]
@@ -517,6 +523,7 @@ def _learn_schedule(one: Run, schedule: Schedule, recipe: Recipe, recorder: Reco
         seen = list(dict.fromkeys(step.name for step in schedule.steps[: position + 1]))
         scored = [t for t in schedule.stream if recipe.evaluation.future or t.name in seen]
         _score_all(one, scored, position, task.name, recorder)
+        _measure_abilities(one, abilities, position, task.name, recorder)
         cost = replace(Cost(**one.context["cost"]), eval_s=time.perf_counter() - started)
         recorder.cost(one.seed, position, task.name, cost)
         one.context["n_bytes"] = recorder.n_bytes()
@@ -530,6 +537,15 @@ def _score_all(one: Run, tasks: list[Task], after: int, trained: str | None, rec
         recorder.result(TaskResult(one.seed, after, trained, score))
         if one.accelerator.trackers:
             one.accelerator.log({f"score/{task.name}": score.value, "after": after}, step=one.n_logged)
+
+
+def _measure_abilities(one: Run, abilities: Abilities, after: int, trained: str | None, recorder: Recorder) -> None:
+    for score in abilities.measure(one):
+        recorder.ability(TaskResult(one.seed, after, trained, score))
+        if one.accelerator.trackers:
+            one.accelerator.log({f"ability/{score.task}": score.value, "after": after}, step=one.n_logged)
+        if one.pause_requested:
+            raise Paused(str(one.folder))
 
 
 def open_schedules(recipe: Recipe) -> tuple[list[Task], dict[int, Schedule]]:
