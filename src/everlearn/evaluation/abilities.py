@@ -16,6 +16,7 @@ from everlearn.errors import ConfigError, StateError, StreamError, describe
 from everlearn.evaluation.probes import ARENA, SELF, TEXT_FILES, check_abilities
 from everlearn.evaluation.score import score_per_token, score_task
 from everlearn.learners.teacher import as_base
+from everlearn.memory.answers import Answers
 from everlearn.memory.own_texts import TASK, OwnTexts, divergences_on, write_own_texts
 from everlearn.models.load import network_kind
 from everlearn.provenance import rows_sha256
@@ -44,13 +45,14 @@ class Abilities:
     Attributes:
         names: self, arena, or paths of files.
         tasks: the task of each file, and that of the arena once its types are chosen; only evaluation rows.
-        texts: what the base wrote by itself, once it did.
+        texts, answers: what the base wrote by itself, and what it thought of it, once it did.
         types: the arena's types that the base can do, once they are chosen.
     """
 
     names: tuple[str, ...]
     tasks: dict[str, Task] = field(default_factory=dict)
     texts: OwnTexts | None = None
+    answers: Answers | None = None
     types: tuple[str, ...] = ()
 
     @classmethod
@@ -81,7 +83,7 @@ class Abilities:
         Cost: see `write_own_texts`; for the arena, answers to N_TRIED problems of each of its types.
         """
         if SELF in self.names:
-            self.texts = write_own_texts(
+            self.texts, self.answers = write_own_texts(
                 run, n_texts=N_TEXTS, max_tokens=MAX_TOKENS, top_k=TOP_K, batch_size=BATCH_SIZE, purpose=("abilities",)
             )
         if ARENA in self.names:
@@ -127,7 +129,7 @@ class Abilities:
     def state(self) -> dict[str, Any]:
         """Return what was made, and what the files held: tensors and JSON."""
         hashes = {name: rows_sha256(task.evaluation) for name, task in self.tasks.items() if name != ARENA}
-        return {"texts": self.texts, "types": list(self.types), "files": hashes}
+        return {"texts": self.texts, "answers": self.answers, "types": list(self.types), "files": hashes}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` returned.
@@ -135,7 +137,7 @@ class Abilities:
         Raises:
             StateError: if a file's rows are others now.
         """
-        self.texts = state["texts"]
+        self.texts, self.answers = state["texts"], state["answers"]
         self._choose(tuple(state["types"]))
         for name, task in self.tasks.items():
             if name != ARENA and rows_sha256(task.evaluation) != state["files"].get(name):
@@ -149,12 +151,12 @@ class Abilities:
             self.tasks[ARENA] = _arena_task(ARENA, types, n, "evaluation")
 
     def _measure_divergence(self, run: "Run") -> Score:
-        if self.texts is None:
+        if self.texts is None or self.answers is None:
             way_out = "Call make() before the model learns"
             raise StateError(describe("abilities", "the base model hasn't written its texts", None, way_out))
         with seeded(seed_for(run.seed, "score", SELF)), run.ready_for(TASK):
             run.listener.scoring(TASK)
-            found = divergences_on(run, self.texts, BATCH_SIZE)
+            found = divergences_on(run, self.texts, self.answers, BATCH_SIZE)
         score = score_per_token(SELF, DIVERGENCE, [-value for value, _ in found], [n for _, n in found])
         run.listener.scored(score)
         return score

@@ -22,9 +22,8 @@ from everlearn.types import Row, Task
 if TYPE_CHECKING:
     from everlearn.runs import Run
 
-# ids [n_tokens]: the texts end to end; lengths, n_asked [n_texts]: tokens of each, and how many of these it was given;
-# values, columns, counts: what the model thought of the others (memory/answers.py). int32 but for the values.
-OwnTexts = dict[str, torch.Tensor]
+# ids [n_tokens]: the texts end to end; lengths, n_asked [n_texts]: tokens of each, and how many of these it was given
+OwnTexts = dict[str, torch.Tensor]  # int32
 TASK = Task("abilities/self", "text", (), ())  # how their rows are encoded
 WRITTEN_AT_ONCE = 32
 _PROBE = "xyzzy"  # a question that no chat template writes by itself
@@ -32,8 +31,8 @@ _PROBE = "xyzzy"  # a question that no chat template writes by itself
 
 def write_own_texts(
     run: "Run", *, n_texts: int, max_tokens: int, top_k: int, batch_size: int, purpose: Sequence[object]
-) -> OwnTexts:
-    """Let the base model write texts by itself, and keep its log-probabilities at each token that it wrote.
+) -> tuple[OwnTexts, Answers]:
+    """Let the base model write texts by itself, and take its log-probabilities at each token that it wrote.
 
     A chat model writes a user's turn after the beginning that its chat template gives it, then answers that: the answer
     alone is kept as written, the turn as asked. Another model writes on from the token that begins a text. All tokens
@@ -46,7 +45,8 @@ def write_own_texts(
         purpose: seeds the draws; the same purpose and base give the same texts.
 
     Returns:
-        The texts, the same in every process. The base is the model without what was added to it (see `as_base`).
+        (The texts, the log-probabilities), the same in every process. The base is the model without what was added to
+        it (see `as_base`).
 
     Raises:
         ConfigError: if no token begins a text.
@@ -74,7 +74,7 @@ def write_own_texts(
             run, TASK, rows_of_texts(written), score=lambda outputs: [F.log_softmax(outputs.logits.float(), dim=-1)],
             top_k=top_k, batch_size=batch_size,
         )  # fmt: skip
-    return {**written, **answers}
+    return written, answers
 
 
 def rows_of_texts(texts: OwnTexts) -> list[Row]:
@@ -83,19 +83,21 @@ def rows_of_texts(texts: OwnTexts) -> list[Row]:
     return [{"input_ids": ids.tolist(), "n_asked": n} for ids, n in zip(pieces, texts["n_asked"].tolist(), strict=True)]
 
 
-def answers_of_texts(texts: OwnTexts) -> Answers:
-    """Return what the base thought of the tokens that it wrote."""
-    return {name: texts[name] for name in ("values", "columns", "counts")}
+def first_texts(texts: OwnTexts, answers: Answers, n: int) -> tuple[OwnTexts, Answers]:
+    """Return the first n texts, with what the base thought of them."""
+    n_tokens = int(texts["lengths"][:n].sum())
+    kept = {"ids": texts["ids"][:n_tokens], "lengths": texts["lengths"][:n], "n_asked": texts["n_asked"][:n]}
+    return kept, AnswerTable(answers).pick(range(len(kept["lengths"])))
 
 
-def divergences_on(run: "Run", texts: OwnTexts, batch_size: int) -> list[tuple[float, int]]:
+def divergences_on(run: "Run", texts: OwnTexts, answers: Answers, batch_size: int) -> list[tuple[float, int]]:
     """Return for each text (sum over its tokens of KL(base || model), nats, number of tokens), in evaluation mode.
 
     Over the classes that were kept and the rest as one, which is at most the divergence over all classes.
 
     Cost: one forward pass over the texts, shared out over processes.
     """
-    table, rows, found = AnswerTable(answers_of_texts(texts)), rows_of_texts(texts), {}
+    table, rows, found = AnswerTable(answers), rows_of_texts(texts), {}
     objective, device = run.model.objective, run.accelerator.device
     with torch.no_grad(), run.model.evaluating(), run.accelerator.autocast():
         for indices, batch in row_batches(objective, rows, TASK, batch_size, rank=run.rank, world_size=run.world_size):
