@@ -28,7 +28,7 @@ from everlearn.streams.files import load_task
 from everlearn.types import Score, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 DIVERGENCE = "negative_kl"  # the metric of `self`
 N_TEXTS, MAX_TOKENS, TOP_K = 32, 48, 64  # of `self`
@@ -108,7 +108,7 @@ class Abilities:
             self.make(run)
             tensors: dict[str, Tensor] = {}
             values = pack(self.state(), tensors, "abilities")
-            if run.rank == 0:
+            if run.processes.rank == 0:
                 save_state(folder, tensors, values)
             return
         tensors, values = load_state(folder)

@@ -9,7 +9,7 @@ import torch
 from everlearn.models.prompts import prompts_of
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 
 @contextmanager

@@ -10,17 +10,17 @@ from torch.nn import functional as F
 from everlearn.errors import ConfigError, describe
 from everlearn.evaluation.generate import draw_answers
 from everlearn.functional.distill import divergences
-from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
 from everlearn.learners.teacher import as_base
 from everlearn.memory.answers import Answers, AnswerTable, record_answers
 from everlearn.models.causal import CausalObjective
 from everlearn.models.chat import TemplateRefusal
+from everlearn.models.objectives import to_device
 from everlearn.seeds import generator_for
 from everlearn.types import Row, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 # ids [n_tokens]: the texts end to end; lengths, n_asked [n_texts]: tokens of each, and how many of these it was given
 OwnTexts = dict[str, torch.Tensor]  # int32
@@ -63,7 +63,7 @@ def write_own_texts(
             for low in range(0, n_texts, WRITTEN_AT_ONCE)
             for text in _write(run, numbers[low : low + WRITTEN_AT_ONCE], max_tokens, purpose)
         ]
-    texts = run.gather(texts)[0]
+    texts = run.processes.gather(texts)[0]
     written: OwnTexts = {
         "ids": torch.tensor([token for asked, answer in texts for token in (*asked, *answer)], dtype=torch.int32),
         "lengths": torch.tensor([len(asked) + len(answer) for asked, answer in texts], dtype=torch.int32),
@@ -100,13 +100,13 @@ def divergences_on(run: "Run", texts: OwnTexts, answers: Answers, batch_size: in
     table, rows, found = AnswerTable(answers), rows_of_texts(texts), {}
     objective, device = run.model.objective, run.accelerator.device
     with torch.no_grad(), run.model.evaluating(), run.accelerator.autocast():
-        for indices, batch in row_batches(objective, rows, TASK, batch_size, rank=run.rank, world_size=run.world_size):
+        for indices, batch in row_batches(objective, rows, TASK, batch_size, **run.processes.share):
             outputs = objective.forward(run.model.network, to_device(batch, device))
             per_token, owners = divergence_at(table, indices, outputs.logits).double().cpu(), outputs.owners.cpu()
             sums = torch.zeros(len(indices), dtype=torch.float64).index_add_(0, owners, per_token)
             counts = torch.bincount(owners, minlength=len(indices))
             found |= dict(zip(indices, zip(sums.tolist(), counts.tolist(), strict=True), strict=True))
-    together = {index: one for part in run.gather(found) for index, one in part.items()}
+    together = {index: one for part in run.processes.gather(found) for index, one in part.items()}
     return [together[index] for index in sorted(together)]
 
 

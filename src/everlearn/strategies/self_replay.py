@@ -14,7 +14,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Examples, Group, Mixture, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _UNSUITED = "it learns from texts that the model writes by itself, which only language models that write do"
 
