@@ -6,7 +6,7 @@ The tasks are two formats, dates and times, 120 rows each; what the model could 
 (KL) and by questions of general knowledge (right: its own answer is the likeliest of four). FOLDER gets the rows and a
 run for each method and seed, FOLDER/<method>/seed-<n>: what was done stays, what was stopped goes on. All methods learn
 with the first seed before any does with the next. After each run FOLDER/abilities.json and abilities.png hold what is
-done so far; with the whole of it on smollm2 they are written to benchmarks/results and docs as well.
+done so far, FOLDER/report the report; with the whole of it on smollm2 they are written to benchmarks/results and docs as well.
 """
 
 import argparse
@@ -235,7 +235,7 @@ def main() -> None:
         is_whole = config["model"] == "smollm2" and sizes == {"epochs": EPOCHS, "rows": N_TRAIN, "eval_rows": N_EVAL}
         finished = all(is_finished(out / one / f"seed-{each}") for one in METHODS for each in (0, 1, 2))
         report(out, config, whole=is_whole and finished)
-    write_report({name: out / name for name in METHODS if is_finished(out / name)}, out)
+    write_report({name: out / name for name in METHODS if is_finished(out / name)}, out / "report")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from everlearn.report.style import fonts, labels, new_figure, run_style, tidy
 from everlearn.report.views import RunView
 
 ACROSS = 3  # panels in a row
+MOST_BANDS = 3  # runs whose intervals can be told apart
 
 
 def draw_abilities(views: Sequence[RunView]) -> Figure | None:
@@ -28,7 +29,7 @@ def draw_abilities(views: Sequence[RunView]) -> Figure | None:
     for axes, name, title in zip(panels, names, labels(names, "ability", 34), strict=False):
         for position, abilities in enumerate(found):
             if name in abilities:
-                _line(axes, abilities[name], position)
+                _line(axes, abilities[name], position, with_band=len(views) <= MOST_BANDS)
         _finish(axes, title, next(abilities[name] for abilities in found if name in abilities))
     for axes in panels[len(names) :]:
         axes.set_visible(False)
@@ -43,11 +44,13 @@ def draw_abilities(views: Sequence[RunView]) -> Figure | None:
     return figure
 
 
-def _line(axes: Axes, ability: Ability, position: int) -> None:
+def _line(axes: Axes, ability: Ability, position: int, *, with_band: bool) -> None:
     places = [place for place, one in enumerate(ability.shown) if one is not None]
     shown = [ability.shown[place] for place in places]
     style = run_style(position)
     axes.plot(places, [one.value for one in shown], **style, markersize=4, linewidth=1.6, clip_on=False)
+    if not with_band:
+        return
     known = ~np.isnan([one.low for one in shown])
     axes.fill_between(
         places, [one.low for one in shown], [one.high for one in shown], where=known, color=style["color"], alpha=0.13,

@@ -48,7 +48,7 @@ _PICTURES: tuple[tuple[str, str, str, Callable[[Sequence[RunView]], Figure | Non
     (
         "abilities",
         "Kept of before",
-        "What the base model could do before it learned. Bands are 95% intervals over items and seeds.",
+        "What the base model could do before it learned. Bands, of up to three runs, are 95% intervals.",
         draw_abilities,
     ),
     (
