@@ -6,7 +6,8 @@ The tasks are two formats, dates and times, 120 rows each; what the model could 
 (KL) and by questions of general knowledge (right: its own answer is the likeliest of four). FOLDER gets the rows and a
 run for each method and seed, FOLDER/<method>/seed-<n>: what was done stays, what was stopped goes on. All methods learn
 with the first seed before any does with the next. After each run FOLDER/abilities.json and abilities.png hold what is
-done so far, FOLDER/report the report; with the whole of it on smollm2 they are written to benchmarks/results and docs as well.
+done so far, FOLDER/report the report; with the whole of it on smollm2 they are written to benchmarks/results and docs
+as well.
 """
 
 import argparse

@@ -35,9 +35,13 @@ def test_a_batchs_loss_is_the_mean_of_new_rows_and_of_divergences_from_the_base(
         step.weights = len(outputs.owners) / 4 / of_new  # each row weighs alike
         losses = F.cross_entropy(outputs.logits, outputs.targets, reduction="none")
         total = (step.weights * losses).mean() + strategy.penalty(step)
-        kl = F.kl_div(outputs.logits[outputs.owners >= 2].log_softmax(-1), base, reduction="none", log_target=True).sum(1)
+        kl = F.kl_div(outputs.logits[outputs.owners >= 2].log_softmax(-1), base, reduction="none", log_target=True).sum(
+            1
+        )
         owners = outputs.owners
-        means = [losses[owners == row].mean() for row in (0, 1)] + [3 * kl[owners[owners >= 2] == r].mean() for r in (2, 3)]
+        means = [losses[owners == row].mean() for row in (0, 1)] + [
+            3 * kl[owners[owners >= 2] == r].mean() for r in (2, 3)
+        ]
     torch.testing.assert_close(total, torch.stack(means).mean(), rtol=1e-4, atol=1e-5)
 
 
