@@ -55,7 +55,7 @@ def test_what_cannot_be_read_or_measured_is_refused(tmp_path):
     (tmp_path / "labels.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
     with pytest.raises(ConfigError, match=r"labels.jsonl has rows of another kind. Got 'classify'"):
         Abilities.read([str(tmp_path / "labels.jsonl")])
-    with pytest.raises(ConfigError, match="are measured on language models that write. Got 'tensor'"):
+    with pytest.raises(ConfigError, match=r"are measured on language models that write. Got 'tensor'"):
         Abilities.read(["self"], [tensor_task(0)])
     assert Abilities.read([], [tensor_task(0)]).names == ()
 

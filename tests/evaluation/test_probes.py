@@ -21,5 +21,5 @@ def test_what_is_no_ability_is_refused(names, message):
 def test_a_recipe_is_checked_before_anything_is_read():
     recipe = {"stream": {"name": "arena"}, "evaluation": {"abilities": ["self", "prose.TXT"]}}
     assert load_recipe(recipe).evaluation.abilities == ["self", "prose.TXT"]
-    with pytest.raises(ConfigError, match="evaluation.abilities: is no ability"):
+    with pytest.raises(ConfigError, match=r"evaluation.abilities: is no ability"):
         load_recipe(recipe, ["evaluation.abilities=[areana]"])
