@@ -87,7 +87,7 @@ def abilities_grid(views: Sequence[RunView]) -> Grid | None:
     known = {name: one for abilities in found.values() for name, one in abilities.items()}
     if not known:
         return None
-    columns = [f"{name}: {one.title} (n={one.n})" for name, one in known.items()]
+    columns = [f"{name}: {one.short_title} (n={one.n})" for name, one in known.items()]
     rows = [
         (view.name, *(_kept(found[view.name][name]) if name in found[view.name] else "–" for name in known))
         for view in views
