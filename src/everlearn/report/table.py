@@ -92,9 +92,9 @@ def abilities_grid(views: Sequence[RunView]) -> Grid | None:
         (view.name, *(_kept(found[view.name][name]) if name in found[view.name] else "–" for name in known))
         for view in views
     ]
-    note = (
-        "Before the first step → after the last one, with its 95% interval. The less a number moves, the more is kept."
-    )
+    note = "Before the first step → after the last, with its 95% interval. The less a number moves, the more is kept."
+    if any(one.short_title == "KL" for one in known.values()):
+        note += " KL: how far the model is from the base on the base's own texts, nats a token."
     return Grid("Kept of before", ("run", *columns), tuple(rows), note)
 
 
