@@ -14,6 +14,7 @@ from rich.console import RenderableType
 
 from everlearn.config import Recipe, read_content, write_yaml
 from everlearn.errors import ConfigError, StateError, describe
+from everlearn.evaluation.abilities import Abilities
 from everlearn.evaluation.score import metric_names
 from everlearn.kind import RECIPE, RESULTS, Folder, Learning, RunKind
 from everlearn.learners.devices import start_accelerator, start_trackers
@@ -257,6 +258,7 @@ class Supervised(RunKind):
     def open(self, accelerator: Accelerator) -> Provenance:
         self.recorder = Recorder(self.out / LOG, active=accelerator.is_main_process)
         tasks, self.schedules = open_schedules(self.recipe)
+        self.abilities = Abilities.read(self.recipe.evaluation.abilities, tasks)
         self.made_of = Provenance.of(tasks, self.recipe.model)
         return self.made_of
 
@@ -284,13 +286,14 @@ class Supervised(RunKind):
     def learn(self, one: Run, *, resumed: bool) -> None:
         """Learn the steps of one seed's schedule, scoring after each; begin with what the newest checkpoint holds."""
         schedule, saving, training, begin = self.schedules[one.seed], one.saving, None, 0
+        self.abilities.make_in(one, self.out / "abilities")
         if resumed:
             training = one.restore()
             begin = one.position
         elif saving.context["seed_number"] == 0:
             self._tell_of_data(one)
-        if not resumed and self.recipe.evaluation.future:
-            self._score_all(one, list(schedule.stream), -1, None)
+        if not resumed:
+            self._score_all(one, list(schedule.stream) if self.recipe.evaluation.future else [], -1, None)
         for position in range(begin, len(schedule.steps)):
             task = schedule.steps[position]
             one.position = position
@@ -319,7 +322,7 @@ class Supervised(RunKind):
     @classmethod
     def draw(cls, folders: Mapping[str, Path], out: Path) -> list[RenderableType]:
         from everlearn.report.html import write_report
-        from everlearn.report.table import compare_table, matrix_grid, to_rich
+        from everlearn.report.table import abilities_grid, compare_table, matrix_grid, to_rich
         from everlearn.report.views import load_views
 
         for folder in folders.values():
@@ -327,8 +330,11 @@ class Supervised(RunKind):
                 way_out = "Name folders of runs that have begun"
                 raise ConfigError(describe("compare", "there are no results in the folder", str(folder), way_out))
         write_report(folders, out)
-        tables = [to_rich(matrix_grid(view)) for view in load_views(folders)]
-        return [*tables, compare_table(folders), f"\nReport: {out / 'report.html'}"]
+        views = load_views(folders)
+        tables = [*(to_rich(matrix_grid(view)) for view in views), compare_table(folders)]
+        kept = abilities_grid(views)
+        tables += [] if kept is None else [to_rich(kept)]
+        return [*tables, f"\nReport: {out / 'report.html'}"]
 
     def _tell_of_data(self, one: Run) -> None:
         """Tell the user what there is to know of a run's rows, and write down what they are."""
@@ -345,6 +351,11 @@ class Supervised(RunKind):
             self.recorder.result(TaskResult(one.seed, after, trained, score))
             if one.accelerator.trackers:
                 one.accelerator.log({f"score/{task.name}": score.value, "after": after}, step=one.n_logged)
+        for score in self.abilities.measure(one):
+            one.saving.pause_if_asked()
+            self.recorder.ability(TaskResult(one.seed, after, trained, score))
+            if one.accelerator.trackers:
+                one.accelerator.log({f"ability/{score.task}": score.value, "after": after}, step=one.n_logged)
         if after < 0:
             self.keep_length(one.saving)
 
