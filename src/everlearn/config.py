@@ -26,10 +26,14 @@ SCHEDULE_KEYS = ("order", "shuffle", "rounds", "split_rounds", "per_task", "per_
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """future: score the tasks to come as well (forward transfer needs it); batch_size: rows scored at once."""
+    """future: score the tasks to come as well (forward transfer needs it); batch_size: rows scored at once.
+
+    answers: keep what was answered to each item, and what was asked, beside whether it was right.
+    """
 
     future: bool = False
     batch_size: int = 64
+    answers: bool = True
 
     def __post_init__(self) -> None:
         check_number("evaluation.batch_size", self.batch_size, low=1)

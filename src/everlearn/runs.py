@@ -26,6 +26,7 @@ from everlearn.models.load import Model, load_model, with_dtype, with_template
 from everlearn.models.steps import in_steps
 from everlearn.provenance import Provenance, read_begun
 from everlearn.record import Recorder, environment
+from everlearn.report.items import keep_items
 from everlearn.report.results import write_results
 from everlearn.seeds import seed_for, seeded
 from everlearn.state import (
@@ -111,6 +112,7 @@ class Run:
     memory: Path | None = None
     checkpointing: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval_batch_size: int = 64
+    keep_answers: bool = True  # in scores
     listener: Listener = field(default_factory=Listener)
     took_part: dict[str, int] = field(default_factory=dict)
     dormant: dict[str, Any] = field(default_factory=dict)  # state of strategies that learned before and don't now
@@ -206,6 +208,7 @@ class Run:
         with seeded(seed_for(self.seed, "score", task.name, rows)), self.ready_for(task):
             self.listener.scoring(task)
             score = score_task(self.model, task, rows, self.accelerator, self.eval_batch_size)
+        score = score if self.keep_answers else replace(score, answers=())
         if rows == "evaluation":
             self.listener.scored(score)
         return score
@@ -468,6 +471,7 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
             folder=out,
             checkpointing=recipe.checkpoint,
             eval_batch_size=recipe.evaluation.batch_size,
+            keep_answers=recipe.evaluation.answers,
             listener=listener,
             context={"seed_number": number, "n_bytes": recorder.n_bytes()},
         )
@@ -496,6 +500,8 @@ def _tell_of_data(one: Run, made_of: Provenance, recorder: Recorder) -> None:
 def _learn_schedule(one: Run, schedule: Schedule, recipe: Recipe, recorder: Recorder, *, resumed: bool) -> None:
     """Learn the steps of one seed's schedule, scoring after each; begin with what the newest checkpoint holds."""
     training, begin = None, 0
+    if one.keep_answers and one.rank == 0:
+        keep_items(one.folder, one.seed, schedule.stream)
     if resumed:
         training = one.restore(one.folder)
         begin = one.position

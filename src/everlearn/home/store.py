@@ -9,6 +9,7 @@ memory/              large memories of strategies, in files named by their SHA-2
 tasks/TASK/          task.json, evaluation-000001.jsonl ... (of versions that were accepted)
 scores/000003/       scores of that version measured later; may be deleted
 scores/.../log_likelihood/TASK.json    beside a score that can't tell what is lost
+scores/.../answers/TASK.json           what was answered, where that is kept
 pending/             the learning in progress; its leftovers after a crash are what `resume` goes on from
 lock                 held by the process that changes the home
 """
@@ -18,7 +19,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,10 +194,15 @@ class Store:
     def keep_score(
         self, folder: Path, score: Score, items: Sequence[str], measured_on: str, *, stand_in: bool = False
     ) -> None:
-        """Write a score into a folder of scores."""
+        """Write a score into a folder of scores, and what was answered, if it tells, into a file of its own."""
         path = _score_file(folder, score.task, stand_in)
+        of_what = {"items": list(items), "measured_on": measured_on}
+        if score.answers:
+            answers = _answers_file(path)
+            answers.parent.mkdir(parents=True, exist_ok=True)
+            write_sealed(answers, {"answers": list(score.answers), **of_what})
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_sealed(path, {**asdict(score), "items": list(items), "measured_on": measured_on})
+        write_sealed(path, {**score_values(score), **of_what})
 
     def trained(self, number: int) -> dict[int, set[str]]:
         """Return for each version that `number` comes from the digests of the rows that it was trained on."""
@@ -284,14 +290,29 @@ def files_in(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
 
 
+def score_values(holder: Any) -> dict[str, Any]:
+    """Return a score, or a dataclass that holds scores, as JSON values, without answers: these stand in files of their
+    own, so that versions of everlearn that know none read the scores."""  # fmt: skip
+    return asdict(holder, dict_factory=lambda pairs: {name: value for name, value in pairs if name != "answers"})
+
+
 def _score_file(folder: Path, task: str, stand_in: bool) -> Path:
     return folder / "log_likelihood" / f"{task}.json" if stand_in else folder / f"{task}.json"
 
 
+def _answers_file(score_file: Path) -> Path:
+    return score_file.parent / "answers" / score_file.name
+
+
 def _read_score(path: Path, where: str) -> Kept:
+    """Return a score as it was kept, with its answers: those of the same items, measured on the same device."""
     value = read_sealed(path)
     items, measured_on = value.pop("items", None), value.pop("measured_on")
-    return Kept(from_mapping(Score, value, where), None if items is None else tuple(items), measured_on)
+    score = from_mapping(Score, value, where)
+    answers = read_sealed(_answers_file(path)) if _answers_file(path).exists() else {}
+    if answers and (answers["items"], answers["measured_on"]) == (items, measured_on):
+        score = replace(score, answers=tuple(answers["answers"]))
+    return Kept(score, None if items is None else tuple(items), measured_on)
 
 
 def now() -> str:

@@ -69,6 +69,7 @@ class Versions:
             memory=self.store.memory,
             checkpointing=checkpointing or CheckpointConfig(),
             eval_batch_size=self.settings.evaluation.batch_size,
+            keep_answers=self.settings.evaluation.answers,
             listener=self.listener,
         )
         state = self.store.state(number)

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
+from everlearn.evaluation.answers import Flip, outcome_word, readable
 from everlearn.evaluation.gain import ALREADY_KNOWN, NOTHING, WITHOUT_FLOOR, WORSE
-from everlearn.home.comparing import CheckReport, Diff, Flip
+from everlearn.home.comparing import CheckReport, Diff
 from everlearn.home.gate import LOG_LIKELIHOOD, Change, GateReport, Verdict
 from everlearn.home.learning import LearnReport
-
-_SHOWN_CHARACTERS = 100
 
 
 def changes_table(title: str, changes: Sequence[Change], columns: Mapping[str, Sequence[str]] | None = None) -> Table:
@@ -120,12 +120,14 @@ def diff_table(diff: Diff) -> Table:
 
 
 def flips_table(flips: Sequence[Flip]) -> Table:
-    """Return items on which two versions differ."""
-    table = Table("task", "before", "after", "item", title="items that differ", title_justify="left")
+    """Return items on which two versions differ: what each asks, the right answer, and what both versions answered."""
+    table = Table(title="items that differ", title_justify="left")
+    for name in ("task", "question", "right answer", "before", "after"):
+        table.add_column(name, overflow="fold")
     for flip in flips:
-        text = " | ".join(f"{key}: {value}" for key, value in flip.row.items() if value is not None)
-        short = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
-        table.add_row(flip.task, f"{flip.before:.3g}", f"{flip.after:.3g}", short)
+        texts = (readable(text, limit) for text, limit in ((flip.question, 100), (flip.right, 60)))
+        cells = (_answered(flip.answer_before, flip.before), _answered(flip.answer_after, flip.after))
+        table.add_row(*map(Text, (flip.task, *texts, *cells)))
     return table
 
 
@@ -134,6 +136,11 @@ def drift_table(report: CheckReport) -> Table:
     versions = [str(drift.learned_in) for drift in report.drifts]
     title = f"version {report.version} now, against when each task was learned"
     return changes_table(title, [drift.change for drift in report.drifts], {"learned in version": versions})
+
+
+def _answered(answer: str | None, outcome: float) -> str:
+    """Return what was answered, or a dash where that wasn't kept, and how right it was."""
+    return f"{'–' if answer is None else readable(answer, 60)}\n({outcome_word(outcome)})"
 
 
 def _unlearned(diff: Diff, task: str) -> str:
