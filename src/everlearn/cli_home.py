@@ -1,4 +1,4 @@
-"""The commands of a model home: init, learn, check, log, diff, rollback, retire, export."""
+"""The commands of a model home: init, learn, check, log, diff, report, rollback, retire, export."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +21,7 @@ console = Console()
 
 def add_home_commands(app: typer.Typer) -> None:
     """Add the commands to an app."""
-    for command in (init, learn, check, log, diff, rollback, retire, export):
+    for command in (init, learn, check, log, diff, report, rollback, retire, export):
         app.command()(command)
 
 
@@ -37,6 +37,9 @@ def init(
     dtype: Annotated[str | None, typer.Option(help="auto, fast, float32, bfloat16 or float16.")] = None,
     strategy: Names = None,
     seed: Annotated[int | None, typer.Option(help="Of adapters, heads and the order of rows.")] = None,
+    answers: Annotated[
+        bool | None, typer.Option("--answers/--no-answers", help="Keep what was answered to each evaluation item.")
+    ] = None,
     settings: Sets = None,
 ) -> None:
     """Make a home for a model. Version 0 is the model as it is."""
@@ -45,6 +48,7 @@ def init(
 
     content = _recipe(recipe)
     chosen = {"model.name": model, "model.head": head, "model.dtype": dtype, "seed": seed}
+    chosen["evaluation.answers"] = answers
     chosen |= {"model.adapter.name": adapter, "model.adapter.rank": rank, "strategies": _strategies(strategy)}
     made = Home.create(home, settings=settings_from(_with(content, chosen, settings)))
     console.print(
@@ -137,7 +141,7 @@ def diff(
     home: HomeFolder,
     before: Annotated[int, typer.Argument(metavar="V1")],
     after: Annotated[int, typer.Argument(metavar="V2")],
-    items: Annotated[int, typer.Option(help="Show so many items that differ.", min=0)] = 0,
+    items: Annotated[int, typer.Option(help="Show so many items that differ, with both answers.", min=0)] = 0,
 ) -> None:
     """Compare two versions on the same items, task by task."""
     from everlearn.home import Home
@@ -149,7 +153,24 @@ def diff(
     for note in change_notes(found.changes):
         console.print(note, markup=False, highlight=False)
     if items:
-        console.print(flips_table(found.flips[:items]))
+        lost_first = sorted(found.flips, key=lambda flip: not flip.lost)
+        console.print(flips_table(lost_first[:items]))
+        if len(lost_first) > items:
+            console.print(f"{len(lost_first) - items} more items differ.", highlight=False)
+
+
+def report(
+    home: HomeFolder,
+    out: Annotated[Path | None, typer.Option(help="The HTML file to write (default: HOME/report.html).")] = None,
+) -> None:
+    """Write the home's page: how each task drifted, items lost and gained with both answers, what the gate said."""
+    from everlearn.home import Home
+    from everlearn.home.page import write_page
+
+    out = out or home / "report.html"
+    with _progress() as listener:
+        write_page(Home.open(home, listener), out)
+    console.print(f"Report: {out}", highlight=False, markup=False)
 
 
 def rollback(

@@ -71,9 +71,10 @@ def right_answer(task: Task, row: Row) -> str:
     return answer or ""
 
 
-def outcome_word(outcome: float) -> str:
-    """Return how right an answer is, in a word, or the number where it is neither right nor wrong."""
-    return {1.0: "right", 0.0: "wrong"}.get(outcome, f"{outcome:.3g}")
+def told(answer: str | None, outcome: float, limit: int) -> str:
+    """Return an answer, a dash where it wasn't kept, and in a second line how right it is."""
+    words = "–" if answer is None else readable(answer, limit) or "(nothing)"
+    return f"{words}\n{({1.0: 'right', 0.0: 'wrong'}).get(outcome, f'{outcome:.3g}')}"
 
 
 def kept_text(text: str) -> str:

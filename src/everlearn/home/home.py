@@ -8,7 +8,7 @@ from typing import Any
 from everlearn.config import CheckpointConfig, from_mapping
 from everlearn.errors import ConfigError, Paused, StateError, describe, nearest
 from everlearn.home.base import check_unchanged, settle
-from everlearn.home.comparing import CheckReport, Diff, compare_versions, find_problems, measure_drift
+from everlearn.home.comparing import CheckReport, Diff, Drift, compare_versions, find_problems, measure_drift
 from everlearn.home.gate import Gate
 from everlearn.home.learning import LearnReport, carry_out, report_of, settle_published
 from everlearn.home.making import SCHEMA, make_home
@@ -227,6 +227,11 @@ class Home:
         if self._store.pending.exists() and not problems:
             pending, failure = read_plan(self._store).card.name, read_failure(self._store)
         return CheckReport(-1 if problems else self.current, tuple(problems), drifts, pending, failure)
+
+    def since_learned(self) -> tuple[Drift, ...]:
+        """Return how each task of the current version changed since it was learned, and the items on which it did."""
+        self._check_base()
+        return measure_drift(self._versions(), self.current, fresh=False)
 
     def log(self) -> list[dict[str, Any]]:
         """Return what happened in the home, oldest first."""

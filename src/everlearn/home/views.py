@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from everlearn.evaluation.answers import Flip, outcome_word, readable
+from everlearn.evaluation.answers import Flip, readable, told
 from everlearn.evaluation.gain import ALREADY_KNOWN, NOTHING, WITHOUT_FLOOR, WORSE
 from everlearn.home.comparing import CheckReport, Diff
 from everlearn.home.gate import LOG_LIKELIHOOD, Change, GateReport, Verdict
@@ -126,8 +126,8 @@ def flips_table(flips: Sequence[Flip]) -> Table:
         table.add_column(name, overflow="fold")
     for flip in flips:
         texts = (readable(text, limit) for text, limit in ((flip.question, 100), (flip.right, 60)))
-        cells = (_answered(flip.answer_before, flip.before), _answered(flip.answer_after, flip.after))
-        table.add_row(*map(Text, (flip.task, *texts, *cells)))
+        answers = (told(flip.answer_before, flip.before, 60), told(flip.answer_after, flip.after, 60))
+        table.add_row(*map(Text, (flip.task, *texts, *answers)))
     return table
 
 
@@ -136,11 +136,6 @@ def drift_table(report: CheckReport) -> Table:
     versions = [str(drift.learned_in) for drift in report.drifts]
     title = f"version {report.version} now, against when each task was learned"
     return changes_table(title, [drift.change for drift in report.drifts], {"learned in version": versions})
-
-
-def _answered(answer: str | None, outcome: float) -> str:
-    """Return what was answered, or a dash where that wasn't kept, and how right it was."""
-    return f"{'–' if answer is None else readable(answer, 60)}\n({outcome_word(outcome)})"
 
 
 def _unlearned(diff: Diff, task: str) -> str:

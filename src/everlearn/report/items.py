@@ -9,10 +9,10 @@ from everlearn.evaluation.answers import (
     flips_of,
     has_answers,
     kept_text,
-    outcome_word,
     question_of,
     readable,
     right_answer,
+    told,
 )
 from everlearn.report.matrix import NEVER, SeedMatrix
 from everlearn.report.table import Grid
@@ -108,12 +108,9 @@ def _flips(view: RunView, matrix: SeedMatrix, items: dict[str, list[tuple[str, s
 
 def _row(word: str, flip: Flip) -> tuple[str, ...]:
     texts = (readable(text, _SHOWN_CHARACTERS) for text in (flip.question, flip.right))
-    answered = ((flip.answer_before, flip.before), (flip.answer_after, flip.after))
-    cells = (
-        f"{'–' if answer is None else readable(answer, _SHOWN_CHARACTERS)}\n{outcome_word(outcome)}"
-        for answer, outcome in answered
-    )
-    return (f"{readable(flip.task, 100)}\n{word}", *texts, *cells)
+    before = told(flip.answer_before, flip.before, _SHOWN_CHARACTERS)
+    after = told(flip.answer_after, flip.after, _SHOWN_CHARACTERS)
+    return (f"{readable(flip.task, 100)}\n{word}", *texts, before, after)
 
 
 def _shown(n: int) -> str:
