@@ -19,16 +19,17 @@ from everlearn.evaluation.score import metric_names
 from everlearn.learners.budget import AUTO
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import SupervisedLearner
+from everlearn.listener import Listener
 from everlearn.models.given import Given, check_options
 from everlearn.models.load import Model, ModelConfig, load_model, network_kind
 from everlearn.models.targets import fit_task
-from everlearn.runs import Listener, Run
 from everlearn.strategy import Strategy
 from everlearn.streams.apart import Apart
 from everlearn.streams.labels import with_labels
 from everlearn.streams.loaders import read_loader
 from everlearn.streams.loading import TaskOptions, build_task
 from everlearn.types import Rows, Score, Task
+from everlearn.way import Run
 
 _OPTIMIZER_KEYS = {"type": "optimizer", "lr": "learning_rate"}  # in `config`: the usual name -> the learner's field
 _STRATEGY_KEYS = {"lambda": "strength"}
