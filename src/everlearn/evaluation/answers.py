@@ -1,7 +1,8 @@
 """What an item asks, what is right and what a model answered, as texts for people to read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from everlearn.streams.checking import answer_of, text_of
 from everlearn.types import Row, Score, Task
@@ -42,6 +43,11 @@ def flips_of(asked: Sequence[tuple[str, str, Row | None]], before: Score, after:
     texts = [score.answers or [None] * len(score.outcomes) for score in (before, after)]
     items = zip(asked, before.outcomes, after.outcomes, *texts, strict=True)
     return [Flip(after.task, *item, b, a, said, says) for item, b, a, said, says in items if b != a]
+
+
+def without_answers(holder: Any) -> dict[str, Any]:
+    """Return a score, or a dataclass that holds scores, as JSON values, without the answers."""
+    return asdict(holder, dict_factory=lambda pairs: {name: value for name, value in pairs if name != "answers"})
 
 
 def has_answers(task: Task) -> bool:

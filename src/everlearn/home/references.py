@@ -7,8 +7,9 @@ from typing import Any
 
 from everlearn.config import from_mapping
 from everlearn.errors import StateError
+from everlearn.evaluation.answers import without_answers
 from everlearn.home.gate import Comparison, Gate, can_guard
-from everlearn.home.store import Kept, Version, score_values
+from everlearn.home.store import Kept, Version
 from everlearn.home.versions import Versions
 from everlearn.types import Score, Task
 
@@ -43,7 +44,7 @@ class References:
 
 def references_values(references: Mapping[str, References]) -> dict[str, Any]:
     """Return references as JSON values; `references_from` undoes it."""
-    return {name: score_values(one) for name, one in references.items()}
+    return {name: without_answers(one) for name, one in references.items()}
 
 
 def references_from(values: Mapping[str, Any]) -> dict[str, References]:

@@ -19,12 +19,13 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from everlearn.config import from_mapping
 from everlearn.errors import StateError, describe
+from everlearn.evaluation.answers import without_answers
 from everlearn.home.files import (
     append_line,
     locked,
@@ -194,7 +195,10 @@ class Store:
     def keep_score(
         self, folder: Path, score: Score, items: Sequence[str], measured_on: str, *, stand_in: bool = False
     ) -> None:
-        """Write a score into a folder of scores, and what was answered, if it tells, into a file of its own."""
+        """Write a score into a folder of scores.
+
+        What was answered has a file of its own, so that versions of everlearn that know no answers read the score.
+        """
         path = _score_file(folder, score.task, stand_in)
         of_what = {"items": list(items), "measured_on": measured_on}
         if score.answers:
@@ -202,7 +206,7 @@ class Store:
             answers.parent.mkdir(parents=True, exist_ok=True)
             write_sealed(answers, {"answers": list(score.answers), **of_what})
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_sealed(path, {**score_values(score), **of_what})
+        write_sealed(path, {**without_answers(score), **of_what})
 
     def trained(self, number: int) -> dict[int, set[str]]:
         """Return for each version that `number` comes from the digests of the rows that it was trained on."""
@@ -288,12 +292,6 @@ def files_in(folder: Path) -> dict[str, str]:
     """Return {path below folder: SHA-256} of all files."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
-
-
-def score_values(holder: Any) -> dict[str, Any]:
-    """Return a score, or a dataclass that holds scores, as JSON values, without answers: these stand in files of their
-    own, so that versions of everlearn that know none read the scores."""  # fmt: skip
-    return asdict(holder, dict_factory=lambda pairs: {name: value for name, value in pairs if name != "answers"})
 
 
 def _score_file(folder: Path, task: str, stand_in: bool) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 from everlearn.config import build_strategies, read_yaml, write_yaml
 from everlearn.errors import ConfigError, Paused, StateError, describe
+from everlearn.evaluation.answers import kept_text
 from everlearn.learners.devices import start_accelerator
 from everlearn.listener import Listener
 from everlearn.models.load import load_model, with_dtype, with_template
@@ -89,6 +90,7 @@ def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
     for seed in recipe.all_seeds():
         check_separate(source, held_out, seed, recipe.episodes)
     tasks = _tasks(recipe, source, held_out)
+    held_out = [row for task in tasks for row in task.evaluation]  # in the order in which they are scored
     made_of = Provenance.of(tasks, recipe.model)
     if saved:
         made_of.check_same(_begun(out))
@@ -106,6 +108,7 @@ def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
             tasks={task.name: task for task in tasks},
             saving=Saving(out, recipe.checkpoint),
             eval_batch_size=recipe.evaluation.batch_size,
+            keep_answers=recipe.evaluation.answers,
             listener=listener,
         )
         if scale is not None:  # of fp16: each seed begins as the first did
@@ -125,6 +128,8 @@ def _begin(recipe: OnlineRecipe, out: Path, held_out: Sequence[Row], env: dict[s
         write_file(out / name, b"")
     items = [{"type": row.get("type", ""), "difficulty": row.get("difficulty")} for row in held_out]
     header = {"type": "header", "recipe": recipe.as_mapping(), "env": env, "items": items}
+    if recipe.evaluation.answers:
+        header["asked"] = [[kept_text(row["prompt"]), kept_text(row["completion"].strip())] for row in held_out]
     JsonLines(out / EVALUATIONS).append({**header, "made_of": asdict(made_of)})
 
 

@@ -1,6 +1,7 @@
 """The items that a model lost and gained since their task was learned, with what it answered then and now."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from everlearn.errors import StateError, describe
@@ -69,7 +70,7 @@ def items_grid(view: RunView) -> Grid:
     matrix = view.started[0]
     flips = _flips(view, matrix, read_items(view.run.folder, matrix.seed))
     grid = flips_grid(title, flips, ("when learned", "in the end"))
-    return Grid(grid.title, grid.columns, grid.rows, f"Seed {matrix.seed}. {grid.note}")
+    return replace(grid, note=f"Seed {matrix.seed}. {grid.note}")
 
 
 def flips_grid(title: str, flips: Sequence[Flip], heads: tuple[str, str]) -> Grid:
