@@ -53,7 +53,7 @@ def read_items(run_folder: Path, seed: int) -> dict[str, list[tuple[str, str]]]:
         return {}
     content = read_json(path)
     try:
-        return {task: [(question, right) for question, right in items] for task, items in content.items()}
+        return {task: [(str(question), str(right)) for question, right in items] for task, items in content.items()}
     except (AttributeError, TypeError, ValueError) as error:
         way_out = "Delete it: the report then leaves the items out"
         raise StateError(
