@@ -334,12 +334,16 @@ def _finish(out: Path) -> None:
 
 
 def _print_runs(folders: dict[str, Path]) -> None:
-    from everlearn.report.table import compare_table, matrix_grid, to_rich
+    from everlearn.report.table import abilities_grid, compare_table, matrix_grid, to_rich
     from everlearn.report.views import load_views
 
-    for view in load_views(folders):
+    views = load_views(folders)
+    for view in views:
         console.print(to_rich(matrix_grid(view)))
     console.print(compare_table(folders))
+    kept = abilities_grid(views)
+    if kept is not None:
+        console.print(to_rich(kept))
 
 
 def _named(runs: list[Path], online: list[Path]) -> dict[str, Path]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import yaml
 
 from everlearn.errors import ConfigError, check_number, describe, nearest
+from everlearn.evaluation.probes import check_abilities
 from everlearn.models.load import ModelConfig
 from everlearn.registry import find
 from everlearn.strategy import Strategy, why_apart
@@ -26,17 +27,22 @@ SCHEDULE_KEYS = ("order", "shuffle", "rounds", "split_rounds", "per_task", "per_
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """future: score the tasks to come as well (forward transfer needs it); batch_size: rows scored at once.
+    """What is scored, and how.
 
+    future: score the tasks to come as well (forward transfer needs it).
+    batch_size: rows scored at once.
     answers: keep what was answered to each item, and what was asked, beside whether it was right.
+    abilities: what of the base model's is watched: self, arena, or files (docs/abilities.md).
     """
 
     future: bool = False
     batch_size: int = 64
     answers: bool = True
+    abilities: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_number("evaluation.batch_size", self.batch_size, low=1)
+        check_abilities("evaluation.abilities", self.abilities)
 
 
 @dataclass(frozen=True)

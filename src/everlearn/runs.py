@@ -10,6 +10,7 @@ import torch
 
 from everlearn.config import Recipe, load_recipe, write_yaml
 from everlearn.errors import Paused, StateError, describe
+from everlearn.evaluation.abilities import Abilities
 from everlearn.evaluation.score import metric_names
 from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.listener import Listener
@@ -104,6 +105,7 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
     main = accelerator.is_main_process
     recorder = Recorder(out / "results.jsonl", active=main)
     tasks, schedules = open_schedules(recipe)
+    abilities = Abilities.read(recipe.evaluation.abilities, tasks)
     made_of = Provenance.of(tasks, recipe.model)
     saved = checkpoints(out / "checkpoints")
     if saved:
@@ -141,7 +143,8 @@ def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
             _tell_of_data(one, made_of, recorder)
         with pause_on_interrupt(one.saving):
             going_on = bool(saved) and number == context["seed_number"]
-            _learn_schedule(one, schedule, recipe, recorder, resumed=going_on)
+            abilities.make_in(one, out / "abilities")
+            _learn_schedule(one, schedule, recipe, recorder, abilities, resumed=going_on)
         _keep_final(one, out)
         if one.saving.pause_requested and number + 1 < len(schedules):
             raise Paused(str(out))
@@ -159,7 +162,9 @@ def _tell_of_data(one: Run, made_of: Provenance, recorder: Recorder) -> None:
     one.saving.context["n_bytes"] = recorder.n_bytes()
 
 
-def _learn_schedule(one: Run, schedule: Schedule, recipe: Recipe, recorder: Recorder, *, resumed: bool) -> None:
+def _learn_schedule(
+    one: Run, schedule: Schedule, recipe: Recipe, recorder: Recorder, abilities: Abilities, *, resumed: bool
+) -> None:
     """Learn the steps of one seed's schedule, scoring after each; begin with what the newest checkpoint holds."""
     training, begin = None, 0
     if one.keep_answers and one.processes.rank == 0:
@@ -167,8 +172,9 @@ def _learn_schedule(one: Run, schedule: Schedule, recipe: Recipe, recorder: Reco
     if resumed:
         training = one.restore()
         begin = one.position
-    elif recipe.evaluation.future:
-        _score_all(one, list(schedule.stream), -1, None, recorder)
+    else:
+        _score_all(one, list(schedule.stream) if recipe.evaluation.future else [], -1, None, recorder)
+        _measure_abilities(one, abilities, -1, None, recorder)
         one.saving.context["n_bytes"] = recorder.n_bytes()
     for position in range(begin, len(schedule.steps)):
         task = schedule.steps[position]
@@ -185,6 +191,7 @@ def _learn_schedule(one: Run, schedule: Schedule, recipe: Recipe, recorder: Reco
         seen = list(dict.fromkeys(step.name for step in schedule.steps[: position + 1]))
         scored = [t for t in schedule.stream if recipe.evaluation.future or t.name in seen]
         _score_all(one, scored, position, task.name, recorder)
+        _measure_abilities(one, abilities, position, task.name, recorder)
         cost = replace(Cost(**one.saving.context["cost"]), eval_s=time.perf_counter() - started)
         recorder.cost(one.seed, position, task.name, cost)
         one.saving.context["n_bytes"] = recorder.n_bytes()
@@ -198,6 +205,14 @@ def _score_all(one: Run, tasks: list[Task], after: int, trained: str | None, rec
         recorder.result(TaskResult(one.seed, after, trained, score))
         if one.accelerator.trackers:
             one.accelerator.log({f"score/{task.name}": score.value, "after": after}, step=one.n_logged)
+
+
+def _measure_abilities(one: Run, abilities: Abilities, after: int, trained: str | None, recorder: Recorder) -> None:
+    for score in abilities.measure(one):
+        recorder.ability(TaskResult(one.seed, after, trained, score))
+        if one.accelerator.trackers:
+            one.accelerator.log({f"ability/{score.task}": score.value, "after": after}, step=one.n_logged)
+        one.saving.pause_if_asked()
 
 
 def open_schedules(recipe: Recipe) -> tuple[list[Task], dict[int, Schedule]]:

@@ -74,7 +74,7 @@ class ProgressBars(Listener):
             self._bars.update(self._bar, description=f"{self.title}scoring {task.name}")
 
     def scored(self, score: Score) -> None:
-        unit = " nats/token" if score.metric == "token_log_likelihood" else ""
+        unit = " nats/token" if score.metric in ("token_log_likelihood", "negative_kl") else ""
         self._scores.append(f"{score.task} {score.value:.2f}{unit}")
 
     def inform(self, text: str) -> None:
