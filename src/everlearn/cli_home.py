@@ -37,6 +37,12 @@ def init(
     dtype: Annotated[str | None, typer.Option(help="auto, fast, float32, bfloat16 or float16.")] = None,
     strategy: Names = None,
     seed: Annotated[int | None, typer.Option(help="Of adapters, heads and the order of rows.")] = None,
+    abilities: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the base can do, watched: self (default), arena, files; or none. See docs/abilities.md"
+        ),
+    ] = None,
     answers: Annotated[
         bool | None, typer.Option("--answers/--no-answers", help="Keep what was answered to each evaluation item.")
     ] = None,
@@ -48,8 +54,8 @@ def init(
 
     content = _recipe(recipe)
     chosen = {"model.name": model, "model.head": head, "model.dtype": dtype, "seed": seed}
-    chosen["evaluation.answers"] = answers
-    chosen |= {"model.adapter.name": adapter, "model.adapter.rank": rank, "strategies": _strategies(strategy)}
+    chosen |= {"evaluation.answers": answers, "evaluation.abilities": _listed(abilities)}
+    chosen |= {"model.adapter.name": adapter, "model.adapter.rank": rank, "strategies": _listed(strategy)}
     made = Home.create(home, settings=settings_from(_with(content, chosen, settings)))
     console.print(
         f"Home {home}: {made.settings.model.name} in {made.settings.model.dtype}, version 0.",
@@ -68,6 +74,9 @@ def learn(
     strategy: Names = None,
     gate: Annotated[float, typer.Option(help="Largest loss on an earlier task.")] = 0.02,
     gate_rule: Annotated[str, typer.Option(help="point, confident or safe.")] = "point",
+    gate_abilities: Annotated[
+        float, typer.Option(help="Largest loss of what the base knew, nats per token; a warning, or safe: refused.")
+    ] = 0.05,
     force: Annotated[bool, typer.Option("--force", help="Promote even what would be refused; logged.")] = False,
     epochs: Annotated[int | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option()] = None,
@@ -89,8 +98,8 @@ def learn(
     with _progress() as listener:
         report = Home.open(home, listener).learn(
             task, train, evaluate,
-            validation=validation, options=extra.get("task"), strategies=_strategies(strategy),
-            learner=extra.get("learner"), seed=seed, gate=Gate(gate, gate_rule), force=force,
+            validation=validation, options=extra.get("task"), strategies=_listed(strategy),
+            learner=extra.get("learner"), seed=seed, gate=Gate(gate, gate_rule, gate_abilities), force=force,
             checkpoint=checkpoint, discard_pending=discard_pending,
         )  # fmt: skip
     _tell(report, home, listener.told)
@@ -224,7 +233,7 @@ def _tell(report: Any, home: Path, told: list[str]) -> None:
     if report.likelihood is not None and report.likelihood.metric != report.gained.metric:
         own.append(report.likelihood)
     console.print(changes_table("the task that was learned, before and after", own))
-    if report.gate.verdicts:
+    if report.gate.verdicts or report.gate.abilities:
         console.print(gate_table(report.gate))
     notes = [note for note in report.notes if note not in told]
     sentences = [*gate_sentences(report.gate), *change_notes([report.gained]), *notes]
@@ -282,7 +291,7 @@ def _only(content: dict[str, Any], sections: tuple[str, ...]) -> None:
             raise ConfigError(describe(f"--set {key}", "can't be set for one learning", key, way_out))
 
 
-def _strategies(names: list[str] | None) -> list[str] | None:
+def _listed(names: list[str] | None) -> list[str] | None:
     if names is None:
         return None
     return [name.strip() for entry in names for name in entry.split(",") if name.strip() and name.strip() != "none"]

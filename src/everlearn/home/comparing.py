@@ -6,6 +6,7 @@ from typing import Any
 
 from everlearn.errors import EverlearnError
 from everlearn.evaluation.answers import Flip, flips_of, question_of, right_answer
+from everlearn.home.abilities import ability_problems, measure_abilities
 from everlearn.home.base import check_unchanged
 from everlearn.home.files import read_sealed
 from everlearn.home.gate import Change, can_guard, compare_scores
@@ -81,8 +82,13 @@ def measure_drift(versions: Versions, number: int, *, fresh: bool = True) -> tup
 
     Args:
         fresh: score it anew; else by the scores that are kept, as far as there are such.
+
+    Returns:
+        One a task, then one for each ability of the base that is watched, since the base, version 0.
     """
     names = list(versions.learned_tasks(number))
+    if not names:
+        return ()
     now = versions.scores(number, names, fresh=fresh)
     learned_in = {record.task: record.number for record in reversed(versions.store.lineage(number)) if record.task}
     then = {name: versions.scores(learned_in[name], [name])[name] for name in names}
@@ -95,7 +101,8 @@ def measure_drift(versions: Versions, number: int, *, fresh: bool = True) -> tup
         if name in blind:
             before = versions.scores(learned_in[name], [name], stand_in=True)[name]
             drifts.append(Drift(learned_in[name], compare_scores(before, by_answers[name])))
-    return tuple(drifts)
+    left, base = measure_abilities(versions, number, fresh=fresh), measure_abilities(versions, 0)
+    return (*drifts, *(Drift(0, compare_scores(base[name], left[name])) for name in base))
 
 
 def _flips(versions: Versions, before: Score, after: Score) -> list[Flip]:
@@ -118,6 +125,7 @@ def find_problems(versions: Versions, fingerprint: dict[str, str]) -> list[str]:
     store = versions.store
     problems = [problem for number in store.numbers() for problem in store.problems(number)]
     problems += _complaints(lambda: check_unchanged(versions.settings.model, fingerprint))
+    problems += _complaints(lambda: ability_problems(versions))
     problems += _complaints(store.events)
     problems += _complaints(store.current)
     if store.pending.exists():

@@ -62,9 +62,9 @@ def _drift(home: Home) -> list[str]:
 
 def _gate(version: Version) -> str:
     """Return what the gate said of a version, folded; nothing of one that was compared with none."""
-    if not (version.gate and version.gate["verdicts"]):
+    report = None if version.gate is None else report_from(version.gate)
+    if report is None or not (report.verdicts or report.abilities):
         return ""
-    report = report_from(version.gate)
     notes = [*gate_sentences(report), *version.notes]
     title = f"Version {version.number}: {version.task}, {version.status}"
     return folded(title, table_section(_grid(gate_table(report), notes)))
