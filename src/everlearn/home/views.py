@@ -203,11 +203,16 @@ def _event_note(event: Mapping[str, Any]) -> str:
     if event["event"] == "retire":
         counts = ", ".join(f"{event[key]} {key}" for key in ("retired", "corrected") if key in event)
         return f"{counts}; {event['items']} items left"
+    warned = f"lost much of {', '.join(event['warned'])}" if event.get("warned") else ""
+    return "; ".join(filter(None, (_verdict_note(event), warned)))
+
+
+def _verdict_note(event: Mapping[str, Any]) -> str:
+    """Return what the gate refused a version for, or else what came of learning it."""
     parent, against = event.get("parent"), event.get("against", {})
     if not event.get("lost"):
         verdicts = {NOTHING: "nothing was learned", WORSE: "answered worse than before", ALREADY_KNOWN: "known already"}
-        warned = f"lost much of {', '.join(event['warned'])}" if event.get("warned") else ""
-        return "; ".join(filter(None, (verdicts.get(event.get("verdict", ""), ""), warned)))
+        return verdicts.get(event.get("verdict", ""), "")
 
     def beside(task: str) -> str:
         words = [f"version {n} ({'current then' if n == parent else 'the best before'})" for n in against.get(task, ())]
