@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/abilities.py --out FOLDER [--seeds 0,1,2] [--only plain,replay] [--model NAME]
 
-The tasks are two formats, dates and times, 120 rows each; what the model could do before is watched by its own texts
+The tasks are two formats, dates and times, 96 rows each; what the model could do before is watched by its own texts
 (KL) and by questions of general knowledge (right: its own answer is the likeliest of four). FOLDER gets the rows and a
 run for each method and seed, FOLDER/<method>/seed-<n>: what was done stays, what was stopped goes on. All methods learn
 with the first seed before any does with the next. After each run FOLDER/abilities.json and abilities.png hold what is
@@ -38,7 +38,7 @@ METHODS: dict[str, list[Any]] = {
     "self_replay": ["self_replay"],
     "replay + self_replay": [{"name": "replay", "capacity": 60}, "self_replay"],
 }
-N_TRAIN, N_EVAL, EPOCHS = 120, 60, 3
+N_TRAIN, N_EVAL, EPOCHS = 96, 60, 3
 MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",

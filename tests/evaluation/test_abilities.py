@@ -195,3 +195,14 @@ def test_measuring_draws_nothing(small, llama, bert):
     assert list(abilities.measure(one)) == first
     assert torch.equal(torch.get_rng_state(), state)
     assert one.model.network.training
+
+
+def test_methods_that_choose_by_the_task_can_be_watched(small, llama, bert):
+    bench = make_bench("causal_lora", llama, bert)
+    for name in ("hat", "packnet", "progressive_prompts", "separate"):
+        one, abilities = bench.run([name], epochs=1), Abilities.read(["self"])
+        abilities.make(one)
+        (before,) = abilities.measure(one)
+        (after,) = abilities.measure(bench.learn(one, upto=1))
+        assert abs(before.value) < 1e-5, name
+        assert after.value < -1e-4, name

@@ -32,6 +32,11 @@ class Ability:
         return SHOWN[self.metric][0] if self.metric in SHOWN else self.metric.replace("_", " ")
 
     @property
+    def short_title(self) -> str:
+        """What is shown, in few letters."""
+        return "KL" if self.metric == "negative_kl" else self.title
+
+    @property
     def shown(self) -> tuple[Interval | None, ...]:
         """The steps in the terms of `title`."""
         if self.metric not in SHOWN:

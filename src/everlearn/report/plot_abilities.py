@@ -69,6 +69,9 @@ def _finish(axes: Axes, title: str, ability: Ability) -> None:
     if ability.title == "perplexity":
         values = [value for line in axes.lines for value in line.get_ydata()]
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(which="minor", labelsize=7)
         axes.set_ylim(min(values) / 2, max(values) * 2)  # bands of few texts reach far
     elif ability.metric == "negative_kl":
         axes.set_ylim(0, max(axes.dataLim.intervaly[1] * 1.08, 0.01))

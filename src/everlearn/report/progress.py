@@ -18,7 +18,8 @@ class ProgressBars(Listener):
 
     def __init__(self, console: Console, title: str = ""):
         self.console = console
-        self.title = f"[bold]{title}[/bold] " if title else ""
+        self.told: list[str] = []  # the notes that were shown
+        self.title = ""
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -34,6 +35,7 @@ class ProgressBars(Listener):
         self._name = ""
         self._started = 0.0
         self._scores: list[str] = []
+        self.part(title)
 
     def __enter__(self) -> "ProgressBars":
         self._bars.start()
@@ -42,6 +44,11 @@ class ProgressBars(Listener):
     def __exit__(self, *error: object) -> None:
         self._flush()
         self._bars.stop()
+
+    def part(self, name: str) -> None:
+        self._flush()
+        self._drop()
+        self._name, self.title = "", f"[bold]{name}[/bold] " if name else ""
 
     def encoding(self, task: Task, done: int, n_rows: int) -> None:
         if done < n_rows and not self._reads:
@@ -81,6 +88,7 @@ class ProgressBars(Listener):
         self.console.print(text, markup=False, highlight=False)
 
     def note(self, text: str) -> None:
+        self.told.append(text)
         self.console.print(text, markup=False, highlight=False)
 
     def _flush(self) -> None:

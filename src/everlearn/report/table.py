@@ -87,14 +87,14 @@ def abilities_grid(views: Sequence[RunView]) -> Grid | None:
     known = {name: one for abilities in found.values() for name, one in abilities.items()}
     if not known:
         return None
-    columns = [f"{name}: {one.title} (n={one.n})" for name, one in known.items()]
+    columns = [f"{name}: {one.short_title} (n={one.n})" for name, one in known.items()]
     rows = [
         (view.name, *(_kept(found[view.name][name]) if name in found[view.name] else "–" for name in known))
         for view in views
     ]
-    note = (
-        "Before the first step → after the last one, with its 95% interval. The less a number moves, the more is kept."
-    )
+    note = "Before the first step → after the last, with its 95% interval. The less a number moves, the more is kept."
+    if any(one.short_title == "KL" for one in known.values()):
+        note += " KL: how far the model is from the base on the base's own texts, nats a token."
     return Grid("Kept of before", ("run", *columns), tuple(rows), note)
 
 
