@@ -38,9 +38,14 @@ MADE_OF = "made_of.json"  # a run's `Provenance`, where its log doesn't hold it
 
 
 class Folder:
-    """What holds something that was begun: it is known by its files, gone on with, and looked at."""
+    """What holds something that was begun: it is known by its files, gone on with, and looked at.
+
+    Attributes:
+        recipe_type: dataclass of the recipe that begins it; None where none does.
+    """
 
     name: ClassVar[str] = ""  # set by `register`
+    recipe_type: ClassVar[type | None] = None
 
     @classmethod
     def reference(cls) -> str:
@@ -56,7 +61,9 @@ class Folder:
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Any:
         """Return the recipe that a mapping gives, read strictly."""
-        raise ConfigError(describe("kind", "isn't begun by a recipe", cls.name, "See: everlearn ls kinds"))
+        if cls.recipe_type is None:
+            raise ConfigError(describe("kind", "isn't begun by a recipe", cls.name, "See: everlearn ls kinds"))
+        return from_mapping(cls.recipe_type, content, "")
 
     @classmethod
     def run(cls, recipe: Any, out: Path, listener: Listener) -> Any:
@@ -112,12 +119,11 @@ class RunKind(Folder):
     """Base of the kinds of run. One object leads one run.
 
     Attributes:
-        recipe_type: dataclass of its recipe, read strictly; see `RunRecipe`.
+        recipe_type: has what `RunRecipe` says.
         log_names: files that it writes line by line; `logs` opens them.
         one_process: whether `torchrun` may not start several.
     """
 
-    recipe_type: ClassVar[type]
     log_names: ClassVar[tuple[str, ...]] = ()
     one_process: ClassVar[bool] = True
 
@@ -130,11 +136,6 @@ class RunKind(Folder):
     def tells(cls, content: Mapping[str, Any]) -> bool:
         """Tell whether a recipe that names no kind is of this one."""
         return False
-
-    @classmethod
-    def read(cls, content: Mapping[str, Any]) -> Any:
-        """Return the recipe that a mapping gives."""
-        return from_mapping(cls.recipe_type, content, "")
 
     @classmethod
     def write(cls, recipe: Any) -> dict[str, Any]:

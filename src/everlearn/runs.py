@@ -112,7 +112,7 @@ def read_recipe(source: Any, overrides: Sequence[str] = ()) -> tuple[type[Folder
         ConfigError: if the file can't be read, or anything in it is unknown, of the wrong type or out of range.
     """
     if not isinstance(source, Mapping | str | Path):
-        kind = next((kind for kind in run_kinds() if kind.recipe_type is type(source)), None)
+        kind = next((kind for kind in folder_kinds() if kind.recipe_type is type(source)), None)
         if kind is None:
             way_out = "Give a recipe, its YAML file, or its mapping"
             raise ConfigError(describe("recipe", "is none of a kind of run", type(source).__name__, way_out))

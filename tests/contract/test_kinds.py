@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from everlearn.cli import main
 from everlearn.errors import ConfigError, Paused, StateError
@@ -180,6 +181,12 @@ def test_several_processes_are_refused_where_one_learns(kind, recipes, tmp_path,
     what = "processes: 2 process" if kind == "supervised" else f"{kind}: learns in one process"
     with pytest.raises(ConfigError, match=what):
         run(recipes[kind], tmp_path / "run")
+
+
+def test_trackers_are_told(kind, recipes, tmp_path):
+    run({**recipes[kind], "track": ["tensorboard"], "seeds": [3]}, tmp_path / "run")
+    events = EventAccumulator(str(next((tmp_path / "run").rglob("events.out.tfevents*")).parent)).Reload()
+    assert any(len(events.Scalars(name)) >= 2 for name in events.Tags()["scalars"])
 
 
 def test_it_is_shown_and_compared(kind, whole, tmp_path, capsys):

@@ -98,3 +98,17 @@ def test_errors_are_one_sentence(arguments, message, capsys, tmp_path, monkeypat
     assert message in error
     assert "Traceback" not in error
     assert not (tmp_path / "runs" / "advise" / "advise.json").exists()
+
+
+def test_it_is_a_recipe_too_and_its_trials_are_compared(tmp_path, capsys):
+    recipe = {"kind": "advice", "budget": "10m", "methods": ["replay"], "recipe": content()}
+    path, out = tmp_path / "advise.yaml", tmp_path / "advice"
+    path.write_text(yaml.safe_dump(recipe))
+    assert main(["run", str(path), "--out", str(out)]) == 0
+    assert "Recommended" in capsys.readouterr().out
+    assert (out / "recipe.yaml").exists()
+    assert main(["compare", str(out), "--out", str(tmp_path / "side")]) == 0
+    assert "advice: replay" in (tmp_path / "side" / "report.html").read_text()
+    path.write_text(yaml.safe_dump({**recipe, "budget": "ten"}))
+    assert main(["run", str(path), "--out", str(tmp_path / "other")]) == 1
+    assert "--budget: is no time" in capsys.readouterr().err

@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-from everlearn.config import from_mapping
 from everlearn.errors import ConfigError, describe
 from everlearn.kind import Folder
 from everlearn.kinds.advice.advice import advise, go_on, is_advice
@@ -38,9 +37,7 @@ class AdviceRecipe:
 class AdviceFolder(Folder):
     """Try a few methods on the user's own data for a few minutes, and write a recipe with the one to take."""
 
-    @classmethod
-    def read(cls, content: Mapping[str, Any]) -> AdviceRecipe:
-        return from_mapping(AdviceRecipe, content, "")
+    recipe_type = AdviceRecipe
 
     @classmethod
     def holds(cls, folder: Path) -> bool:

@@ -131,6 +131,7 @@ class Meta(RunKind):
         self._save(one, None)
 
     def _after_step(self, one: MetaSeed, learner: MetaLearner) -> None:
+        one.processes.accelerator.log({f"seed {one.seed}/loss": learner.loss}, step=learner.n_steps)
         one.saving.after_step(one.processes, lambda: self._save(one, learner))
 
     def _save(self, one: MetaSeed, learner: MetaLearner | None) -> None:

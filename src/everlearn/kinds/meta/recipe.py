@@ -60,7 +60,7 @@ class MetaEvaluation:
 
 @dataclass(frozen=True)
 class MetaRecipe:
-    """All that `everlearn meta` needs.
+    """All that meta-learning needs.
 
     stream: a registered stream; its tasks but those of `held_out` are learned from.
     n_steps: outer steps, of the algorithm and of the joint control, which uses Adam with `joint_lr`.

@@ -222,7 +222,9 @@ class Session:
             "seconds": round(time.perf_counter() - started, 4),
         }
         self.evaluations.append(line)
-        self.run.listener.evaluated(self.n_done, sum(outcomes) / len(outcomes))
+        accuracy = sum(outcomes) / len(outcomes)
+        self.run.accelerator.log({"accuracy": accuracy, "episode": self.n_done}, step=self.run.n_logged)
+        self.run.listener.evaluated(self.n_done, accuracy)
         if self.n_done and not unknown_layers(self.run.model.network):
             self._save_adapter()
 
