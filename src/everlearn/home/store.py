@@ -5,10 +5,12 @@ current              {"version": n, "event": what made it so}; replaced atomical
 log.jsonl            every event, oldest first
 versions/000003/     version.json, state/ (weights, strategies, memories), scores/TASK.json, trained.json,
                      task.json and evaluation.jsonl (the task, and the items that came with it)
+abilities/           what the base could do is measured on: see `everlearn.home.abilities`
 memory/              large memories of strategies, in files named by their SHA-256, which versions share
 tasks/TASK/          task.json, evaluation-000001.jsonl ... (of versions that were accepted)
 scores/000003/       scores of that version measured later; may be deleted
 scores/.../log_likelihood/TASK.json    beside a score that can't tell what is lost
+scores/.../abilities/NAME.json         how much of an ability is left
 scores/.../answers/TASK.json           what was answered, where that is kept
 pending/             the learning in progress; its leftovers after a crash are what `resume` goes on from
 lock                 held by the process that changes the home
