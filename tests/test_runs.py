@@ -370,3 +370,22 @@ def test_what_is_changed_for_scoring_is_undone_afterwards(llama, bert):
     with pytest.raises(ZeroDivisionError), one.ready_for(bench.tasks[0]):
         _ = 1 / 0
     assert_same(before, weights(one))
+
+
+def test_answers_stand_in_the_log_unless_the_recipe_says_no(llama, tmp_path, monkeypatch):
+    secret = "a secret that no row holds"
+    monkeypatch.setattr("everlearn.evaluation.score.generate_greedily", lambda *args: [secret for _ in args[2]])
+    recipe = {**language_recipe([], llama, tmp_path), "device": "cpu", "seeds": [0, 1]}
+    run(recipe, tmp_path / "kept")
+    scores = [line for line in lines_of(tmp_path / "kept") if line["type"] == "score"]
+    assert [line["answers"] for line in scores] == [[secret] * 6] * 6
+    for seed in (0, 1):
+        items = json.loads((tmp_path / "kept" / "items" / f"seed-{seed}.json").read_text())
+        assert items["add_1"][0] == ["tt1 16+2=", "18"]
+    run(recipe, tmp_path / "not_kept", ["evaluation.answers=false"])
+    files = [path for path in (tmp_path / "not_kept").rglob("*") if path.is_file()]
+    assert "results.jsonl" in {path.name for path in files}
+    assert [path.name for path in files if secret.encode() in path.read_bytes()] == []
+    assert not (tmp_path / "not_kept" / "items").exists()
+    without = [{**line, "answers": []} for line in scores]
+    assert [line for line in lines_of(tmp_path / "not_kept") if line["type"] == "score"] == without

@@ -21,6 +21,7 @@ COMMANDS = {
     "check": home.check,
     "log": home.log,
     "diff": home.diff,
+    "report": home.report,
     "rollback": home.rollback,
     "retire": home.retire,
     "export": home.export,

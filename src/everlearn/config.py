@@ -31,11 +31,13 @@ class EvaluationConfig:
 
     future: score the tasks to come as well (forward transfer needs it).
     batch_size: rows scored at once.
+    answers: keep what was answered to each item, and what was asked, beside whether it was right.
     abilities: what of the base model's is watched: self, arena, or files (docs/abilities.md).
     """
 
     future: bool = False
     batch_size: int = 64
+    answers: bool = True
     abilities: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from everlearn.models.load import load_model, with_dtype, with_template
 from everlearn.provenance import Provenance, read_begun
 from everlearn.record import JsonLines, Recorder, environment
 from everlearn.registry import find, names, register
+from everlearn.report.items import keep_items
 from everlearn.saving import Saving, pause_on_interrupt
 from everlearn.state import (
     beginning_in,
@@ -280,6 +281,7 @@ class Supervised(RunKind):
             tasks={task.name: task for task in tasks},
             saving=saving,
             eval_batch_size=self.recipe.evaluation.batch_size,
+            keep_answers=self.recipe.evaluation.answers,
             listener=self.listener,
         )
 
@@ -287,6 +289,8 @@ class Supervised(RunKind):
         """Learn the steps of one seed's schedule, scoring after each; begin with what the newest checkpoint holds."""
         schedule, saving, training, begin = self.schedules[one.seed], one.saving, None, 0
         self.abilities.make_in(one, self.out / "abilities")
+        if one.keep_answers and one.processes.rank == 0:
+            keep_items(self.out, one.seed, schedule.stream)
         if resumed:
             training = one.restore()
             begin = one.position

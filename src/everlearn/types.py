@@ -128,7 +128,8 @@ class Score:
     `value` is the first metric, higher is better, and fills the matrix; `outcomes` holds it per item (1.0 right, 0.0
     wrong; for `text` the mean log-likelihood of the item's tokens, nats), in the order of the items, so that two models
     are compared on the same items. `metrics` holds all the numbers, `low` and `high` are the
-    95% interval of `value` (None where one item can't give any).
+    95% interval of `value` (None where one item can't give any). `answers` holds what was answered to each item, cut
+    (`everlearn.evaluation.answers.kept_text`); empty where nothing is answered, or answers aren't kept.
     """
 
     task: str
@@ -139,6 +140,7 @@ class Score:
     n: int
     outcomes: tuple[float, ...]
     metrics: dict[str, float] = field(default_factory=dict)
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

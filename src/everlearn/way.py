@@ -4,7 +4,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Run:
     saving: Saving = field(default_factory=Saving)
     memory: Path | None = None
     eval_batch_size: int = 64
+    keep_answers: bool = True  # in scores
     listener: Listener = field(default_factory=Listener)
     took_part: dict[str, int] = field(default_factory=dict)
     dormant: dict[str, Any] = field(default_factory=dict)  # state of strategies that learned before and don't now
@@ -134,6 +135,7 @@ class Run:
         with seeded(seed_for(self.seed, "score", task.name, rows)), self.ready_for(task):
             self.listener.scoring(task)
             score = score_task(self.model, task, rows, self.accelerator, self.eval_batch_size)
+        score = score if self.keep_answers else replace(score, answers=())
         if rows == "evaluation":
             self.listener.scored(score)
         return score

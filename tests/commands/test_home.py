@@ -78,6 +78,12 @@ def test_a_home_from_first_to_last_command(bert: Path, files: dict[str, str], tm
     shown = invoke("diff", home, 1, 3, "--items", 2)
     assert shown.exit_code == 0, shown.output
     assert "version 1 has not learned it" in shown.output
+    flips = Home.open(home).diff(1, 3).flips
+    assert all(head in shown.output for head in ("question", "right answer", "before", "after"))
+    assert (f"{len(flips) - 2} more items differ." in shown.output) == (len(flips) > 2)
+    drawn = invoke("report", home)
+    assert (drawn.exit_code, drawn.output.strip()) == (0, f"Report: {home / 'report.html'}")
+    assert "everlearn: home" in (home / "report.html").read_text()
     checked = invoke("check", home)
     assert "All files are sound. Version 3 is current." in checked.output
     assert invoke("rollback", home, 1).exit_code == 0
@@ -113,8 +119,10 @@ def test_recipe_makes_a_home(llama: Path, tmp_path: Path) -> None:
         f"stream: {{name: arena}}\nmodel: {{name: {llama}, adapter: {{name: lora, rank: 3}}}}\n"
         "learner: {epochs: 7}\nstrategies: [agem]\n"
     )
-    assert invoke("init", tmp_path / "home", "--recipe", recipe, "--adapter", "full", "--seed", 4).exit_code == 0
+    options = ("--recipe", recipe, "--adapter", "full", "--seed", 4, "--no-answers")
+    assert invoke("init", tmp_path / "home", *options).exit_code == 0
     settings = Home.open(tmp_path / "home").settings
+    assert settings.evaluation.answers is False
     assert (settings.model.adapter.name, settings.model.adapter.rank, settings.seed) == ("full", 3, 4)
     assert (settings.learner["epochs"], settings.strategies) == (7, ["agem"])
 

@@ -318,3 +318,35 @@ def test_intervals_of_f1_and_matthews_are_those_of_the_jackknife():
             without.append(scored(tensor_task(0, labelled=False), evaluation=part, metrics=(metric,)).value)
         wanted = jackknife_interval(score.value, without, range_of(metric))
         assert (score.low, score.high) == (pytest.approx(wanted.low), pytest.approx(wanted.high))
+
+
+def test_what_was_answered_is_told_in_words(language, llama, bert, monkeypatch):
+    shown = scored(tensor_task(0, labelled=False), evaluation=rows([0, 2], [0, 1], 3))
+    assert (shown.answers, shown.outcomes) == (("0", "2"), (1.0, 0.0))
+    x = torch.tensor([[1.25], [-2.0]])
+    assert scored(replace(regression_task(0), evaluation=TensorRows(x, x))).answers == ("1.25", "-2")
+    monkeypatch.setattr("everlearn.evaluation.score.generate_greedily", lambda *args: ["9" * 9999 for _ in args[2]])
+    run, task = language.run(), language.tasks[0]
+    score = run.score(task)
+    assert [len(answer) for answer in score.answers] == [500] * 4
+    run.keep_answers = False
+    assert run.score(task) == replace(score, answers=())
+    run.keep_answers = True
+    options = [{**row, "choices": [row["completion"], "no"]} for row in task.evaluation]
+    chosen = run.score(replace(task, evaluation=options, metrics=("choice",)))
+    for row, answer, right in zip(task.evaluation, chosen.answers, chosen.outcomes, strict=True):
+        assert answer == (row["completion"] if right else "no")
+    assert run.score(replace(task, metrics=("token_log_likelihood",))).answers == ()
+
+
+@pytest.mark.parametrize("head", ["task", "shared"])
+@pytest.mark.parametrize("kind", ["classify", "tag"])
+def test_labels_are_answered_by_their_names(kind, head, llama, bert):
+    bench = make_bench(kind, llama, bert, head=head)
+    run = bench.learn(bench.run(epochs=1))
+    task = bench.tasks[1]
+    score = run.score(replace(task, metrics=("accuracy",)))
+    for row, answer, right in zip(task.evaluation, score.answers, score.outcomes, strict=True):
+        targets = [task.labels[tag] for tag in row["tags"]] if kind == "tag" else [task.labels[row["label"]]]
+        hits = [a == b for a, b in zip(answer.split(" "), targets, strict=True)]
+        assert sum(hits) / len(hits) == pytest.approx(right)

@@ -22,7 +22,7 @@ from everlearn.home.store import Store
 from everlearn.home.views import outcome_sentence
 from everlearn.listener import Listener
 from everlearn.types import Score, Task
-from support.home import end_of, rows
+from support.home import end_of, moments_of, rows
 
 THIRD = (rows(("one", "two"), 16), rows(("one", "two"), 6, 40))
 TRAIN = "learners.sft.SupervisedLearner.train"
@@ -73,38 +73,9 @@ def test_killed_at_any_moment(home: Home, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def moments(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], list[Path]]:
-    """Return a function that does some work on the home and returns copies of it: for each state that its files go
-    through the last one, with all that is half-written beside it."""
-
-    def copies(work: Callable[[], Any]) -> list[Path]:
-        found: dict[tuple, Path] = {}
-
-        def copy() -> None:
-            files = sorted(path for path in home.path.rglob("*") if path.is_file() and path.name != "lock")
-            state = tuple((path, path.read_bytes()) for path in files if ".tmp" not in str(path))
-            with patch.context() as unpatched:
-                for name, real in reals.items():
-                    unpatched.setattr(os, name, real)
-                folder = found.setdefault(state, tmp_path / "moments" / f"{len(found):04d}" / "home")
-                shutil.rmtree(folder, ignore_errors=True)
-                shutil.copytree(home.path, folder)
-
-        def before(real: Callable) -> Callable:
-            def call(*arguments: Any, **named: Any) -> Any:
-                copy()
-                return real(*arguments, **named)
-
-            return call
-
-        with monkeypatch.context() as patch:
-            reals = {name: getattr(os, name) for name in ("rename", "replace", "unlink", "rmdir")}
-            for name, real in reals.items():
-                patch.setattr(os, name, before(real))
-            work()
-        return list(found.values())
-
-    return copies
+def moments(home: Home, tmp_path: Path) -> Callable[[Callable[[], Any]], list[Path]]:
+    """`moments_of` the home, below the test's folder."""
+    return lambda work: moments_of(home.path, work, tmp_path / "moments")
 
 
 def test_a_crash_before_any_change_on_the_disk(home: Home, moments: Callable, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ def test_versions_know_their_ancestors_and_files(home: Home) -> None:
     assert store.version(2).learned == ("colours", "animals")
     assert store.state(0) is None
     assert set(store.version(1).files) == {
-        "state/tensors.safetensors", "state/values.json", "trained.json", "scores/colours.json", "task.json",
-        "evaluation.jsonl",
+        "state/tensors.safetensors", "state/values.json", "trained.json", "scores/colours.json",
+        "scores/answers/colours.json", "task.json", "evaluation.jsonl",
     }  # fmt: skip
     assert files_in(store.folder(1)).items() > store.version(1).files.items()
     assert {number: len(digests) for number, digests in store.trained(2).items()} == {1: 12, 2: 12}

@@ -2,8 +2,10 @@
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from everlearn.home.comparing import CheckReport, Diff, Drift, Flip
+from everlearn.evaluation.answers import Flip
+from everlearn.home.comparing import CheckReport, Diff, Drift
 from everlearn.home.gate import Comparison, Gate, compare_scores, judge, judge_all
 from everlearn.home.learning import LearnReport
 from everlearn.home.views import (
@@ -95,12 +97,21 @@ def test_metric_that_is_no_mean_over_items_is_explained() -> None:
     assert change_notes([CHANGE]) == []
 
 
+def test_hostile_answers_are_text_in_the_terminal() -> None:
+    hostile = "[red]red[/red] [/oops] \x1b[2J\x07 \u202egnp.exe \u2066 <script>\nnext" + "y" * 3_000_000
+    text = shown(flips_table([Flip("old", hostile, "[link=x]", None, 0.0, 1.0, hostile, "[/]")]))
+    assert all(mark in text for mark in ("[red]red[/red] [/oops] \\x1b[2J\\x07 \\u202egnp.exe", "[link=x]", "[/]"))
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert len(text) < 5000
+
+
 def test_diff_drift_flips_and_log() -> None:
-    diff = Diff(1, 2, (CHANGE,), (Flip("old", {"text": "x" * 300, "none": None}, 1.0, 0.0),), {"old": [1]})
+    diff = Diff(1, 2, (CHANGE,), (Flip("old", "x" * 300, "cat", None, 1.0, 0.25, "cat"),), {"old": [1]})
     assert "version 1 has not learned it" in shown(diff_table(diff))
-    assert "x" * 101 not in shown(flips_table(diff.flips))
-    assert "x…" in shown(flips_table(diff.flips))
-    assert "none" not in shown(flips_table(diff.flips))
+    table = flips_table(diff.flips)
+    assert [list(column.cells) for column in table.columns][1:] == [
+        [Text("x" * 66 + "…" + "x" * 33)], [Text("cat")], [Text("cat\nright")], [Text("–\n0.25")],
+    ]  # fmt: skip
     drift = shown(drift_table(CheckReport(2, (), (Drift(1, CHANGE),))))
     assert "learned in version" in drift
     events = [

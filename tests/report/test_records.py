@@ -61,6 +61,7 @@ SCORE = score_line(0, 0, "a", "a", [1, 0])
         ([HEADER, {**SCORE, "value": math.nan}], "line 2: value is not finite"),
         ([HEADER, {**SCORE, "n": 0}], "line 2: n is below 1"),
         ([HEADER, {**SCORE, "outcomes": [1, None]}], "line 2: outcomes holds something"),
+        ([HEADER, {**SCORE, "answers": ["a", None]}], "line 2: answers holds something that is no text"),
         ([HEADER, SCORE, {k: v for k, v in SCORE.items() if k != "task"}], "line 3: task is missing"),
         ([HEADER, [1, 2]], "line 2: is no JSON object"),
         (

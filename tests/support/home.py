@@ -1,7 +1,12 @@
 """Rows for the tests of a home, and what must be the same in two of them."""
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from everlearn.home import Home
 from everlearn.home.files import sha256_of
@@ -29,3 +34,33 @@ def end_of(path: Path) -> dict[str, Any]:
         "leftovers": [str(found) for found in path.rglob(".*.tmp")],
         "problems": [problem for number in range(4) for problem in home._store.problems(number)],
     }
+
+
+def moments_of(home: Path, work: Callable[[], Any], folder: Path) -> list[Path]:
+    """Do some work on a home and return copies of it below a folder: for each state that its files go through the last
+    one, with all that is half-written beside it."""  # fmt: skip
+    found: dict[tuple, Path] = {}
+
+    def copy() -> None:
+        files = sorted(path for path in home.rglob("*") if path.is_file() and path.name != "lock")
+        state = tuple((path, path.read_bytes()) for path in files if ".tmp" not in str(path))
+        with patch.context() as unpatched:
+            for name, real in reals.items():
+                unpatched.setattr(os, name, real)
+            place = found.setdefault(state, folder / f"{len(found):04d}" / "home")
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(home, place)
+
+    def before(real: Callable) -> Callable:
+        def call(*arguments: Any, **named: Any) -> Any:
+            copy()
+            return real(*arguments, **named)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        reals = {name: getattr(os, name) for name in ("rename", "replace", "unlink", "rmdir")}
+        for name, real in reals.items():
+            patch.setattr(os, name, before(real))
+        work()
+    return list(found.values())

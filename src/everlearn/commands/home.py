@@ -1,4 +1,4 @@
-"""The commands of a model home: init, learn, check, log, diff, rollback, retire, export."""
+"""The commands of a model home: init, learn, check, log, diff, report, rollback, retire, export."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +27,15 @@ def init(
     dtype: Annotated[str | None, typer.Option(help="auto, fast, float32, bfloat16 or float16.")] = None,
     strategy: Names = None,
     seed: Annotated[int | None, typer.Option(help="Of adapters, heads and the order of rows.")] = None,
+    abilities: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the base can do, watched: self (default), arena, files; or none. See docs/abilities.md"
+        ),
+    ] = None,
+    answers: Annotated[
+        bool | None, typer.Option("--answers/--no-answers", help="Keep what was answered to each evaluation item.")
+    ] = None,
     settings: Sets = None,
 ) -> None:
     """Make a home for a model. Version 0 is the model as it is."""
@@ -35,7 +44,8 @@ def init(
 
     content = _recipe(recipe)
     chosen = {"model.name": model, "model.head": head, "model.dtype": dtype, "seed": seed}
-    chosen |= {"model.adapter.name": adapter, "model.adapter.rank": rank, "strategies": _strategies(strategy)}
+    chosen |= {"evaluation.answers": answers, "evaluation.abilities": _listed(abilities)}
+    chosen |= {"model.adapter.name": adapter, "model.adapter.rank": rank, "strategies": _listed(strategy)}
     made = Home.create(home, settings=settings_from(_with(content, chosen, settings)))
     console.print(
         f"Home {home}: {made.settings.model.name} in {made.settings.model.dtype}, version 0.",
@@ -54,6 +64,9 @@ def learn(
     strategy: Names = None,
     gate: Annotated[float, typer.Option(help="Largest loss on an earlier task.")] = 0.02,
     gate_rule: Annotated[str, typer.Option(help="point, confident or safe.")] = "point",
+    gate_abilities: Annotated[
+        float, typer.Option(help="Largest loss of what the base knew, nats per token; a warning, or safe: refused.")
+    ] = 0.05,
     force: Annotated[bool, typer.Option("--force", help="Promote even what would be refused; logged.")] = False,
     epochs: Annotated[int | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option()] = None,
@@ -76,8 +89,8 @@ def learn(
     with bars() as listener:
         report = Home.open(home, listener).learn(
             task, train, evaluate,
-            validation=validation, options=extra.get("task"), strategies=_strategies(strategy),
-            learner=extra.get("learner"), seed=seed, gate=Gate(gate, gate_rule), force=force,
+            validation=validation, options=extra.get("task"), strategies=_listed(strategy),
+            learner=extra.get("learner"), seed=seed, gate=Gate(gate, gate_rule, gate_abilities), force=force,
             checkpoint=checkpoint, discard_pending=discard_pending,
         )  # fmt: skip
     raise typer.Exit(ModelHome.finish(home, report, listener, console))
@@ -119,7 +132,7 @@ def diff(
     home: HomeFolder,
     before: Annotated[int, typer.Argument(metavar="V1")],
     after: Annotated[int, typer.Argument(metavar="V2")],
-    items: Annotated[int, typer.Option(help="Show so many items that differ.", min=0)] = 0,
+    items: Annotated[int, typer.Option(help="Show so many items that differ, with both answers.", min=0)] = 0,
 ) -> None:
     """Compare two versions on the same items, task by task."""
     from everlearn.home import Home
@@ -131,7 +144,24 @@ def diff(
     for note in change_notes(found.changes):
         console.print(note, markup=False, highlight=False)
     if items:
-        console.print(flips_table(found.flips[:items]))
+        lost_first = sorted(found.flips, key=lambda flip: not flip.lost)
+        console.print(flips_table(lost_first[:items]))
+        if len(lost_first) > items:
+            console.print(f"{len(lost_first) - items} more items differ.", highlight=False)
+
+
+def report(
+    home: HomeFolder,
+    out: Annotated[Path | None, typer.Option(help="The HTML file to write (default: HOME/report.html).")] = None,
+) -> None:
+    """Write the home's page: how each task drifted, items lost and gained with both answers, what the gate said."""
+    from everlearn.home import Home
+    from everlearn.home.page import write_page
+
+    out = out or home / "report.html"
+    with bars() as listener:
+        write_page(Home.open(home, listener), out)
+    console.print(f"Report: {out}", highlight=False, markup=False)
 
 
 def rollback(
@@ -209,7 +239,7 @@ def _only(content: dict[str, Any], sections: tuple[str, ...]) -> None:
             raise ConfigError(describe(f"--set {key}", "can't be set for one learning", key, way_out))
 
 
-def _strategies(names: list[str] | None) -> list[str] | None:
+def _listed(names: list[str] | None) -> list[str] | None:
     if names is None:
         return None
     return [name.strip() for entry in names for name in entry.split(",") if name.strip() and name.strip() != "none"]

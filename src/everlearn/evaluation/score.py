@@ -14,6 +14,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from everlearn.errors import ConfigError, StreamError, TrainingError, describe, nearest
+from everlearn.evaluation.answers import kept_text
 from everlearn.evaluation.generate import generate_greedily
 from everlearn.evaluation.stats import Interval, jackknife_interval, outcome_interval, range_of, within
 from everlearn.learners.loader import feature_batches
@@ -35,11 +36,13 @@ METRICS = {
 
 @dataclass(frozen=True)
 class _Result:
-    """One metric: its value, an outcome per item; and where it is not their mean, its value without each item."""
+    """One metric: its value, an outcome per item; where it is not their mean, its value without each item; and what was
+    answered to each, where that can be told in words."""  # fmt: skip
 
     value: float
     outcomes: list[float]
     without: list[float] | None = None
+    answers: Sequence[str] = ()
 
 
 def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerator, batch_size: int = 64) -> Score:
@@ -51,6 +54,8 @@ def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerato
     second class where there are two, else macro), matthews, entity_f1 (seqeval, micro over entities), negative_mse
     (plain modules with real targets).
     Outcomes are right (1) or wrong (0) per item; per item the mean log-likelihood; per sentence its own entity F1.
+    Answers are the text that was generated, the option or label that was chosen, a sentence's tags, or numbers; where
+    the likelihood of the right answer is measured, nothing is answered.
 
     Raises:
         StreamError: if there are no rows. ConfigError: if a metric doesn't fit the task's kind.
@@ -67,7 +72,8 @@ def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerato
     name = "token_log_likelihood" if names[0] == "perplexity" else names[0]
     first = results[name]
     low, high = _interval(name, first)
-    return Score(task.name, name, first.value, low, high, len(rows), tuple(first.outcomes), metrics)
+    answers = tuple(map(kept_text, first.answers))
+    return Score(task.name, name, first.value, low, high, len(rows), tuple(first.outcomes), metrics, answers)
 
 
 def metric_names(task: Task) -> tuple[str, ...]:
@@ -98,13 +104,21 @@ def _score(
             results["token_log_likelihood"] = _token_log_likelihood(model, task, rows, share)
         elif name == "negative_mse":
             features = model.objective.encode_answers(rows, task)
-            losses = share.over_batches(model, features, lambda outputs, n: (-2 * item_losses(outputs)).tolist())
-            results[name] = _Result(_mean(losses), losses)
+            found = share.over_batches(model, features, _errors_and_numbers)
+            errors = [error for error, _ in found]
+            results[name] = _Result(_mean(errors), errors, answers=[numbers for _, numbers in found])
         elif task.kind == "tag":
             results.update(_tags(model, task, rows, share))
         else:
             results.update(_labels(model, task, rows, share))
     return results
+
+
+def _errors_and_numbers(outputs: Any, n_rows: int) -> list[tuple[float, str]]:
+    """Return minus the squared error of each prediction, and the prediction in words."""
+    numbers = outputs.logits.float().reshape(n_rows, -1).tolist()
+    words = [", ".join(f"{number:.6g}" for number in row) for row in numbers]
+    return list(zip((-2 * item_losses(outputs)).tolist(), words, strict=True))
 
 
 @dataclass(frozen=True)
@@ -149,7 +163,7 @@ def _exact_match(model: Model, task: Task, rows: Rows, share: _Share) -> _Result
     )
     answer_of = dict(zip(order, answers, strict=True))
     outcomes = [float(is_right(task, answer_of[i], row, model.objective)) for i, row in enumerate(rows)]
-    return _Result(_mean(outcomes), outcomes)
+    return _Result(_mean(outcomes), outcomes, answers=[answer_of[i] for i in range(len(rows))])
 
 
 def is_right(task: Task, answer: str, row: Row, objective: CausalObjective) -> bool:
@@ -183,13 +197,14 @@ def _choice(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:
             raise StreamError(describe(f"task {task.name!r}, row {i}", "has no choices", dict(row), way_out))
         options += [_answered(row, choice) for choice in row["choices"]]
     values = share.over_batches(model, model.objective.encode_answers(options, task), _row_means)
-    outcomes, start = [], 0
+    outcomes, chosen, start = [], [], 0
     for row in rows:
         scores = values[start : start + len(row["choices"])]
         start += len(scores)
         best = row["choices"][max(range(len(scores)), key=scores.__getitem__)]
-        outcomes.append(float(best.strip() == as_messages(row)[-1]["content"].strip()))
-    return _Result(_mean(outcomes), outcomes)
+        chosen.append(best.strip())
+        outcomes.append(float(chosen[-1] == as_messages(row)[-1]["content"].strip()))
+    return _Result(_mean(outcomes), outcomes, answers=chosen)
 
 
 def _answered(row: Row, choice: str) -> Row:
@@ -248,6 +263,8 @@ def _labels(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _R
     )
     predicted, right = (numpy.array(side) for side in zip(*pairs, strict=True))
     outcomes = (predicted == right).astype(float).tolist()
+    label_of = _label_names(model, task)
+    answers = [label_of.get(guess, str(guess)) for guess in predicted.tolist()]
     if len(task.labels or set(right.tolist())) == 2:
         positive = _positive_class(model, task, right)
 
@@ -262,9 +279,9 @@ def _labels(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _R
             return float(f1_score(right, predicted, labels=classes, average="macro", zero_division=0.0))
 
     return {
-        "accuracy": _Result(_mean(outcomes), outcomes),
-        "f1": _Result(f1(right, predicted), outcomes, _without(f1, right, predicted)),
-        "matthews": _Result(_matthews(right, predicted), outcomes, _without(_matthews, right, predicted)),
+        "accuracy": _Result(_mean(outcomes), outcomes, None, answers),
+        "f1": _Result(f1(right, predicted), outcomes, _without(f1, right, predicted), answers),
+        "matthews": _Result(_matthews(right, predicted), outcomes, _without(_matthews, right, predicted), answers),
     }
 
 
@@ -309,7 +326,7 @@ def _positive_class(model: Model, task: Task, right: numpy.ndarray) -> int:
 
 
 def _tags(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Result]:
-    names = _tag_names(model, task)
+    names = _label_names(model, task)
 
     def tags(outputs: Any, n_rows: int) -> list[list[str]]:
         found: list[list[str]] = [[] for _ in range(n_rows)]
@@ -330,6 +347,7 @@ def _tags(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Res
     ]
     hits = [[float(a == b) for a, b in zip(r, g, strict=True)] for r, g in zip(right, guessed, strict=True)]
     n_right, n_words = [sum(hit) for hit in hits], [len(hit) for hit in hits]
+    answers = [" ".join(tags) for tags in guessed]
     entities = [(set(get_entities(r)), set(get_entities(g))) for r, g in zip(right, guessed, strict=True)]
     return {
         "entity_f1": _Result(
@@ -337,19 +355,22 @@ def _tags(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Res
             per_sentence,
             # F1 = 2 found / (entities there + entities guessed)
             _ratios_without([2 * len(r & g) for r, g in entities], [len(r) + len(g) for r, g in entities]),
+            answers,
         ),
         "accuracy": _Result(
             sum(n_right) / max(1, sum(n_words)),
             [_mean(hit) if hit else 1.0 for hit in hits],
             _ratios_without(n_right, n_words),
+            answers,
         ),
     }
 
 
-def _tag_names(model: Model, task: Task) -> dict[int, str]:
-    if model.adapters.head_mode == "shared":
-        return {column: label for label, column in model.adapters.columns.items()}
-    return dict(enumerate(task.labels))
+def _label_names(model: Model, task: Task) -> dict[int, str]:
+    """Return the label that each target stands for: of the task's own head, or among all outputs."""
+    if task.kind != "tensor" and model.adapters.head_mode == "task":
+        return dict(enumerate(task.labels))
+    return {column: label for label, column in model.adapters.columns.items()}
 
 
 def _entities(tags: list[str]) -> bool:

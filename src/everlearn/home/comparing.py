@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from everlearn.errors import EverlearnError
+from everlearn.evaluation.answers import Flip, flips_of, question_of, right_answer
+from everlearn.home.abilities import ability_problems, measure_abilities
 from everlearn.home.base import check_unchanged
 from everlearn.home.files import read_sealed
 from everlearn.home.gate import Change, can_guard, compare_scores
@@ -12,17 +14,7 @@ from everlearn.home.pending import read_failure, read_plan
 from everlearn.home.references import has_stand_in
 from everlearn.home.tasks import load_task
 from everlearn.home.versions import Versions
-from everlearn.types import Row, Score
-
-
-@dataclass(frozen=True)
-class Flip:
-    """An item on which two versions differ: its row, and how right each was."""
-
-    task: str
-    row: Row
-    before: float
-    after: float
+from everlearn.types import Score
 
 
 @dataclass(frozen=True)
@@ -38,10 +30,11 @@ class Diff:
 
 @dataclass(frozen=True)
 class Drift:
-    """How a task's score changed since version `learned_in` learned it."""
+    """How a task's score changed since version `learned_in` learned it, and on which items."""
 
     learned_in: int
     change: Change
+    flips: tuple[Flip, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,32 +70,46 @@ def compare_versions(versions: Versions, before: int, after: int) -> Diff:
         if _is_blind(versions, first[name], second[name]):
             pair = (versions.scores(number, [name], stand_in=True)[name] for number in (before, after))
             changes.append(compare_scores(*pair))
-    flips = []
-    for name in names:
-        outcomes = zip(first[name].outcomes, second[name].outcomes, strict=True)
-        rows = versions.tasks[name].evaluation
-        flips += [Flip(name, rows[i], a, b) for i, (a, b) in enumerate(outcomes) if a != b and i < len(rows)]
+    flips = [flip for name in names for flip in _flips(versions, first[name], second[name])]
     unlearned = {name: [number for number in (before, after) if name not in learned[number]] for name in names}
     return Diff(
         before, after, tuple(changes), tuple(flips), {name: found for name, found in unlearned.items() if found}
     )
 
 
-def measure_drift(versions: Versions, number: int) -> tuple[Drift, ...]:
-    """Score a version anew on every task it has learned, beside the score when each was learned last."""
+def measure_drift(versions: Versions, number: int, *, fresh: bool = True) -> tuple[Drift, ...]:
+    """Return a version's score on every task it has learned, beside the score when each was learned last.
+
+    Args:
+        fresh: score it anew; else by the scores that are kept, as far as there are such.
+
+    Returns:
+        One a task, then one for each ability of the base that is watched, since the base, version 0.
+    """
     names = list(versions.learned_tasks(number))
-    now = versions.scores(number, names, fresh=True)
+    if not names:
+        return ()
+    now = versions.scores(number, names, fresh=fresh)
     learned_in = {record.task: record.number for record in reversed(versions.store.lineage(number)) if record.task}
     then = {name: versions.scores(learned_in[name], [name])[name] for name in names}
     blind = [name for name in names if _is_blind(versions, then[name], now[name])]
-    by_answers = versions.scores(number, blind, fresh=True, stand_in=True)
+    by_answers = versions.scores(number, blind, fresh=fresh, stand_in=True)
     drifts = []
     for name in names:
-        drifts.append(Drift(learned_in[name], compare_scores(then[name], now[name])))
+        change = compare_scores(then[name], now[name])
+        drifts.append(Drift(learned_in[name], change, tuple(_flips(versions, then[name], now[name]))))
         if name in blind:
             before = versions.scores(learned_in[name], [name], stand_in=True)[name]
             drifts.append(Drift(learned_in[name], compare_scores(before, by_answers[name])))
-    return tuple(drifts)
+    left, base = measure_abilities(versions, number, fresh=fresh), measure_abilities(versions, 0)
+    return (*drifts, *(Drift(0, compare_scores(base[name], left[name])) for name in base))
+
+
+def _flips(versions: Versions, before: Score, after: Score) -> list[Flip]:
+    """Return the items of a task on which two scores differ, each with its row."""
+    task = versions.tasks[after.task]
+    asked = [(question_of(row), right_answer(task, row), row) for row in task.evaluation]
+    return flips_of(asked, before, after)
 
 
 def _is_blind(versions: Versions, before: Score, after: Score) -> bool:
@@ -118,6 +125,7 @@ def find_problems(versions: Versions, fingerprint: dict[str, str]) -> list[str]:
     store = versions.store
     problems = [problem for number in store.numbers() for problem in store.problems(number)]
     problems += _complaints(lambda: check_unchanged(versions.settings.model, fingerprint))
+    problems += _complaints(lambda: ability_problems(versions))
     problems += _complaints(store.events)
     problems += _complaints(store.current)
     if store.pending.exists():

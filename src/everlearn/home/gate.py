@@ -1,11 +1,12 @@
 """The gate: is a new version good enough to take the place of the current one? Pure functions on per-item outcomes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from everlearn.errors import check_choice, check_number
+from everlearn.evaluation.abilities import DIVERGENCE
 from everlearn.evaluation.gain import LOG_LIKELIHOOD, WITHOUT_FLOOR
 from everlearn.evaluation.losses import CHANCE, holm, loss_p_value
 from everlearn.evaluation.stats import items_needed, paired_difference
@@ -18,6 +19,7 @@ COMPARED = {
     "f1": "right or wrong per item",
     "matthews": "right or wrong per item",
     LOG_LIKELIHOOD: "each item's mean log-likelihood, nats per token",
+    DIVERGENCE: "each text's mean KL(base || model), nats per token",
 }
 
 
@@ -25,21 +27,26 @@ COMPARED = {
 class Gate:
     """When a new version is refused: if any earlier task lost too much, beside any version that it is compared with.
 
+    What the base model could do is watched as well; of a loss there is a warning, and with `safe` it is refused.
+
     Args:
         tolerance: the loss that is accepted: a share of the items (nats per token where log-likelihoods are compared).
         rule: refuse if, in any comparison,
             point: the estimated loss is above the tolerance, and it is sure that something was lost;
             confident: it is sure that the loss is above the tolerance;
             safe: it is not sure that the loss is within the tolerance (upper end of the 95% interval).
+        abilities: the loss of an ability that is accepted: nats per token of KL(base || model), or as `tolerance` is.
 
     `point` and `confident` are sure with a chance of 5% at most to refuse wrongly, over all comparisons together.
     """
 
     tolerance: float = 0.02
     rule: str = "point"
+    abilities: float = 0.05
 
     def __post_init__(self) -> None:
         check_number("gate", self.tolerance, low=0)
+        check_number("gate abilities", self.abilities, low=0)
         check_choice("gate rule", self.rule, RULES)
 
 
@@ -107,25 +114,31 @@ class Verdict:
 
 @dataclass(frozen=True)
 class GateReport:
-    """The gate's judgement on every earlier task: beside the current version, and beside the best before it."""
+    """The gate's judgement on every earlier task: beside the current version, and beside the best before it.
+
+    abilities: on what the base model could do, as if it were refused for it; only with rule `safe` it is.
+    """
 
     tolerance: float
     rule: str
     verdicts: tuple[Verdict, ...] = ()
+    abilities: tuple[Verdict, ...] = ()
+    abilities_tolerance: float = Gate.abilities
 
     @property
     def refused(self) -> bool:
-        """Whether any task lost too much."""
-        return any(verdict.refused for verdict in self.verdicts)
+        """Whether any task lost too much, or with `safe` any ability."""
+        return bool(self.lost)
 
     @property
     def lost(self) -> dict[str, list[Verdict]]:
-        """{task: the comparisons in which it lost too much}."""
-        found: dict[str, list[Verdict]] = {}
-        for verdict in self.verdicts:
-            if verdict.refused:
-                found.setdefault(verdict.change.task, []).append(verdict)
-        return found
+        """{task: the comparisons in which it lost too much}; with `safe` abilities as well."""
+        return _refused([*self.verdicts, *(self.abilities if self.rule == "safe" else ())])
+
+    @property
+    def warned(self) -> list[str]:
+        """The abilities of which too much was lost, where that is no reason to refuse."""
+        return [] if self.rule == "safe" else list(_refused(self.abilities))
 
 
 def can_guard(score: Score, tolerance: float) -> bool:
@@ -168,6 +181,12 @@ def judge(gate: Gate, before: Mapping[str, Score], after: Mapping[str, Score]) -
     return judge_all(gate, [Comparison(before[task], after[task]) for task in before], len(before))
 
 
+def judge_abilities(gate: Gate, comparisons: Sequence[Comparison]) -> tuple[Verdict, ...]:
+    """Return the judgement on abilities, by the gate's rule and their own tolerance. They are tested by themselves, so
+    that the verdicts on tasks are the same with or without them."""  # fmt: skip
+    return judge_all(Gate(gate.abilities, gate.rule), comparisons, len(comparisons)).verdicts
+
+
 def judge_all(gate: Gate, comparisons: Sequence[Comparison], n_tests: int) -> GateReport:
     """Return the gate's judgement on all comparisons.
 
@@ -185,19 +204,34 @@ def judge_all(gate: Gate, comparisons: Sequence[Comparison], n_tests: int) -> Ga
     ]
     adjusted = [None if p is None else a for p, a in zip(p_values, holm(tried, n_tests), strict=True)]
     verdicts = (_judge_one(gate, one, p) for one, p in zip(comparisons, adjusted, strict=True))
-    return GateReport(gate.tolerance, gate.rule, tuple(verdicts))
+    return GateReport(gate.tolerance, gate.rule, tuple(verdicts), abilities_tolerance=gate.abilities)
 
 
 def report_values(report: GateReport) -> dict[str, Any]:
     """Return a report as JSON values; `report_from` undoes it."""
-    verdicts = [{**vars(verdict), "change": dict(vars(verdict.change))} for verdict in report.verdicts]
-    return {"tolerance": report.tolerance, "rule": report.rule, "verdicts": verdicts}
+    verdicts, abilities = (
+        [{**vars(verdict), "change": dict(vars(verdict.change))} for verdict in some]
+        for some in (report.verdicts, report.abilities)
+    )
+    return {**vars(report), "verdicts": verdicts, "abilities": abilities}
 
 
 def report_from(values: Mapping[str, Any]) -> GateReport:
     """Return the report that `report_values` was given; one that was kept before a field came has its default."""
-    verdicts = tuple(Verdict(**{**entry, "change": Change(**entry["change"])}) for entry in values["verdicts"])
-    return GateReport(values["tolerance"], values["rule"], verdicts)
+    verdicts, abilities = (
+        tuple(Verdict(**{**entry, "change": Change(**entry["change"])}) for entry in values.get(name, ()))
+        for name in ("verdicts", "abilities")
+    )
+    tolerance = values.get("abilities_tolerance", Gate.abilities)
+    return GateReport(values["tolerance"], values["rule"], verdicts, abilities, tolerance)
+
+
+def _refused(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
+    found: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.refused:
+            found.setdefault(verdict.change.task, []).append(verdict)
+    return found
 
 
 def _judge_one(gate: Gate, one: Comparison, p_value: float | None) -> Verdict:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from everlearn.config import CheckpointConfig, from_mapping
+from everlearn.config import CheckpointConfig, EvaluationConfig, from_mapping
 from everlearn.errors import ConfigError, Paused, StateError, describe, nearest
+from everlearn.home.abilities import files_of
 from everlearn.home.base import check_unchanged, settle
-from everlearn.home.comparing import CheckReport, Diff, compare_versions, find_problems, measure_drift
+from everlearn.home.comparing import CheckReport, Diff, Drift, compare_versions, find_problems, measure_drift
 from everlearn.home.gate import Gate
 from everlearn.home.learning import LearnReport, carry_out, report_of, settle_published
 from everlearn.home.making import SCHEMA, make_home
@@ -21,7 +22,7 @@ from everlearn.home.pending import (
     write_pending,
 )
 from everlearn.home.reading import check_apart, check_not_trained, read_new
-from everlearn.home.settings import Settings
+from everlearn.home.settings import DEFAULT_ABILITIES, Settings
 from everlearn.home.store import Store, Version, event_of
 from everlearn.home.tasks import (
     TaskCard,
@@ -101,10 +102,15 @@ class Home:
         if settings is None:
             config = {"name": model} if isinstance(model, str) else model
             config = config if isinstance(config, ModelConfig) else from_mapping(ModelConfig, config, "model")
-            settings = Settings(config, {"name": "sft", "epochs": AUTO, **(learner or {})}, list(strategies))
+            settings = Settings(
+                config, {"name": "sft", "epochs": AUTO, **(learner or {})}, list(strategies),
+                evaluation=EvaluationConfig(abilities=list(DEFAULT_ABILITIES)),
+            )  # fmt: skip
         config, fingerprint = settle(with_dtype(settings.model, settings.device))
-        settings = replace(settings, model=config)
-        make_home(path, settings, fingerprint)
+        files = files_of(settings.evaluation.abilities)
+        names = [Path(name).name for name in settings.evaluation.abilities]  # of files, those of the home's copies
+        settings = replace(settings, model=config, evaluation=replace(settings.evaluation, abilities=names))
+        make_home(path, settings, fingerprint, files)
         return cls(path, settings, fingerprint, listener or Listener())
 
     @classmethod
@@ -227,6 +233,11 @@ class Home:
         if self._store.pending.exists() and not problems:
             pending, failure = read_plan(self._store).card.name, read_failure(self._store)
         return CheckReport(-1 if problems else self.current, tuple(problems), drifts, pending, failure)
+
+    def since_learned(self) -> tuple[Drift, ...]:
+        """Return how each task of the current version changed since it was learned, and the items on which it did."""
+        self._check_base()
+        return measure_drift(self._versions(), self.current, fresh=False)
 
     def log(self) -> list[dict[str, Any]]:
         """Return what happened in the home, oldest first."""

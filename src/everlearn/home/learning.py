@@ -10,6 +10,14 @@ import torch
 
 from everlearn.errors import Paused
 from everlearn.evaluation.gain import NOTHING, WORSE, answer_likelihood, by_log_likelihood, verdict_on
+from everlearn.home.abilities import (
+    abilities_before,
+    ability_comparisons,
+    keep_abilities,
+    make_probes,
+    read_probes,
+    scores_of,
+)
 from everlearn.home.files import write_sealed
 from everlearn.home.gate import (
     Change,
@@ -17,6 +25,7 @@ from everlearn.home.gate import (
     GateReport,
     can_guard,
     compare_scores,
+    judge_abilities,
     judge_all,
     report_from,
     report_values,
@@ -79,6 +88,7 @@ class _Measured:
 
     after: Mapping[str, Score]
     stand_ins: Mapping[str, Score]
+    abilities: Mapping[str, Score]
     gate: GateReport
     gained: Change
     likelihood: Change
@@ -103,7 +113,10 @@ def carry_out(versions: Versions) -> LearnReport:
     present = task_before(store.tasks / plan.card.name, plan.card, plan.number)[1]
     task = read_task(store, plan, present)[0]
     versions.tasks = {**versions.tasks, task.name: task}
+    make_probes(versions, task)
     before, references = _measure_before(versions, plan)
+    abilities_then = abilities_before(versions, plan.gate, plan.parent)
+    probes = read_probes(versions)
     run = versions.open(
         plan.parent,
         {**versions.learned_tasks(plan.parent), task.name: task},
@@ -122,12 +135,15 @@ def carry_out(versions: Versions) -> LearnReport:
             if has_stand_in(run.tasks[name]) and not all(can_guard(score, t) for t in (plan.gate.tolerance, USUAL))
         }
         likelihood_after = answer_likelihood(run, task)
+        abilities = {} if probes is None else scores_of(probes, run)
     known = task.name in store.version(plan.parent).learned
     comparisons = comparisons_of(plan.gate, references, after, stand_ins)
+    gate = judge_all(plan.gate, comparisons, sum(one.n_tests for one in references.values()))
     measured = _Measured(
         after=after,
         stand_ins=stand_ins,
-        gate=judge_all(plan.gate, comparisons, sum(one.n_tests for one in references.values())),
+        abilities=abilities,
+        gate=replace(gate, abilities=judge_abilities(plan.gate, ability_comparisons(abilities_then, abilities))),
         gained=compare_scores(before[task.name], after[task.name]),
         likelihood=compare_scores(likelihood, likelihood_after),
         verdict=verdict_on(before[task.name], after[task.name], likelihood, likelihood_after, known=known),
@@ -153,9 +169,11 @@ def settle_published(store: Store) -> bool:
     if record.status != "refused":
         known = task_before(store.tasks / plan.card.name, plan.card, plan.number)[0]
         add_items(store.tasks / plan.card.name, known, read_task(store, plan, [])[1], plan.number)
-    lost = report_from(record.gate).lost
+    gate = report_from(record.gate)
+    lost = gate.lost
     details = {"task": record.task, "status": record.status, "parent": record.parent, "lost": list(lost)}
     details |= {"verdict": record.verdict} if record.verdict else {}
+    details |= {"warned": gate.warned} if gate.warned else {}
     if lost:
         details["against"] = {name: [verdict.version for verdict in verdicts] for name, verdicts in lost.items()}
     event = {**event_of("learn", record.number, details), "time": record.time}
@@ -235,6 +253,7 @@ def _stage(versions: Versions, plan: Plan, run: Run, measured: _Measured) -> Non
     values = pack(run.state(), tensors, "run")
     save_state(staged / "state", tensors, values)
     _keep_scores(versions, staged / "scores", run, measured)
+    keep_abilities(versions, staged / "scores", measured.abilities)
     keep_own(staged, plan.card, read_task(store, plan, [])[1])
     rows = run.tasks[plan.card.name].train
     write_json(staged / "trained.json", sorted({trained_key(row) for row in rows}))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from everlearn.home.abilities import keep_files
 from everlearn.home.files import append_line, write_sealed
 from everlearn.home.settings import Settings
 from everlearn.home.store import VERSION_FILE, Version, event_of, now, remove
@@ -17,11 +18,14 @@ from everlearn.state import fsync_folder, write_json, writing
 SCHEMA = 1
 
 
-def make_home(path: Path, settings: Settings, fingerprint: Mapping[str, str]) -> None:
+def make_home(
+    path: Path, settings: Settings, fingerprint: Mapping[str, str], abilities: Mapping[str, Path] | None = None
+) -> None:
     """Write a new home; the folder appears whole.
 
     Args:
-        path: a folder that is empty or not there. fingerprint: of the base model.
+        path: a folder that is empty or not there. fingerprint: of the base model. abilities: files that are kept, see
+            `everlearn.home.abilities`.
 
     Raises:
         StateError: if it can't be written.
@@ -33,6 +37,7 @@ def make_home(path: Path, settings: Settings, fingerprint: Mapping[str, str]) ->
             root = aside / "versions" / "000000"
             root.mkdir(parents=True)
             (aside / "tasks").mkdir()
+            keep_files(aside, abilities or {})
             made = now()
             write_sealed(root / VERSION_FILE, asdict(Version(0, None, "initial", made)))
             event = {**event_of("init", 0, {"model": settings.model.name}), "time": made}

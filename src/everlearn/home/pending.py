@@ -24,6 +24,7 @@ from everlearn.errors import (
     TrainingError,
     describe,
 )
+from everlearn.evaluation.answers import without_answers
 from everlearn.home.files import read_sealed, sha256_of, write_sealed
 from everlearn.home.gate import Gate
 from everlearn.home.references import References, references_from, references_values
@@ -102,7 +103,7 @@ def read_task(store: Store, plan: Plan, present: Sequence[Row]) -> tuple[Task, l
 
 def keep_before(store: Store, scores: Mapping[str, Score]) -> None:
     """Write down the scores before the learning, so that one that goes on after a crash compares with the same."""
-    write_sealed(_before(store), {name: asdict(score) for name, score in scores.items()})
+    write_sealed(_before(store), {name: without_answers(score) for name, score in scores.items()})
 
 
 def read_before(store: Store) -> dict[str, Score] | None:
@@ -126,7 +127,7 @@ def read_references(store: Store) -> dict[str, References] | None:
 
 def keep_likelihood(store: Store, likelihood: Score) -> None:
     """Write down the likelihood of the task's right answers before the learning."""
-    write_sealed(_likelihood(store), asdict(likelihood))
+    write_sealed(_likelihood(store), without_answers(likelihood))
 
 
 def read_likelihood(store: Store) -> Score | None:

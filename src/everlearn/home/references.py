@@ -2,11 +2,12 @@
 log-likelihood where that metric can't tell what is lost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from everlearn.config import from_mapping
 from everlearn.errors import StateError
+from everlearn.evaluation.answers import without_answers
 from everlearn.home.gate import Comparison, Gate, can_guard
 from everlearn.home.store import Kept, Version
 from everlearn.home.versions import Versions
@@ -43,7 +44,7 @@ class References:
 
 def references_values(references: Mapping[str, References]) -> dict[str, Any]:
     """Return references as JSON values; `references_from` undoes it."""
-    return {name: asdict(one) for name, one in references.items()}
+    return {name: without_answers(one) for name, one in references.items()}
 
 
 def references_from(values: Mapping[str, Any]) -> dict[str, References]:

@@ -6,11 +6,13 @@ from typing import Any
 
 from everlearn.config import CheckpointConfig, EvaluationConfig, build, build_strategies, from_mapping
 from everlearn.errors import ConfigError, describe
+from everlearn.evaluation.probes import SELF
 from everlearn.learners.budget import AUTO
 from everlearn.models.load import ModelConfig
 from everlearn.strategy import Strategy
 
 _ONLY_IN_RECIPES = ("stream", "seeds", "processes", "track")
+DEFAULT_ABILITIES = (SELF,)  # of new homes; those made before watch none
 _NEED_ALL_ROWS = ("joint", "cumulative")
 
 
@@ -62,4 +64,6 @@ def settings_from(recipe: Mapping[str, Any]) -> Settings:
     known = {key: value for key, value in recipe.items() if key not in _ONLY_IN_RECIPES}
     if "seed" in known and known["seed"] is None:
         known.pop("seed")
+    if isinstance(known.setdefault("evaluation", {}), Mapping):
+        known["evaluation"] = {"abilities": list(DEFAULT_ABILITIES), **known["evaluation"]}
     return from_mapping(Settings, known, "")

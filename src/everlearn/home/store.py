@@ -5,10 +5,13 @@ current              {"version": n, "event": what made it so}; replaced atomical
 log.jsonl            every event, oldest first
 versions/000003/     version.json, state/ (weights, strategies, memories), scores/TASK.json, trained.json,
                      task.json and evaluation.jsonl (the task, and the items that came with it)
+abilities/           what the base could do is measured on: see `everlearn.home.abilities`
 memory/              large memories of strategies, in files named by their SHA-256, which versions share
 tasks/TASK/          task.json, evaluation-000001.jsonl ... (of versions that were accepted)
 scores/000003/       scores of that version measured later; may be deleted
 scores/.../log_likelihood/TASK.json    beside a score that can't tell what is lost
+scores/.../abilities/NAME.json         how much of an ability is left
+scores/.../answers/TASK.json           what was answered, where that is kept
 pending/             the learning in progress; its leftovers after a crash are what `resume` goes on from
 lock                 held by the process that changes the home
 """
@@ -18,12 +21,13 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from everlearn.config import from_mapping
 from everlearn.errors import StateError, describe
+from everlearn.evaluation.answers import without_answers
 from everlearn.home.files import (
     append_line,
     locked,
@@ -193,10 +197,18 @@ class Store:
     def keep_score(
         self, folder: Path, score: Score, items: Sequence[str], measured_on: str, *, stand_in: bool = False
     ) -> None:
-        """Write a score into a folder of scores."""
+        """Write a score into a folder of scores.
+
+        What was answered has a file of its own, so that versions of everlearn that know no answers read the score.
+        """
         path = _score_file(folder, score.task, stand_in)
+        of_what = {"items": list(items), "measured_on": measured_on}
+        if score.answers:
+            answers = _answers_file(path)
+            answers.parent.mkdir(parents=True, exist_ok=True)
+            write_sealed(answers, {"answers": list(score.answers), **of_what})
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_sealed(path, {**asdict(score), "items": list(items), "measured_on": measured_on})
+        write_sealed(path, {**without_answers(score), **of_what})
 
     def trained(self, number: int) -> dict[int, set[str]]:
         """Return for each version that `number` comes from the digests of the rows that it was trained on."""
@@ -288,10 +300,19 @@ def _score_file(folder: Path, task: str, stand_in: bool) -> Path:
     return folder / "log_likelihood" / f"{task}.json" if stand_in else folder / f"{task}.json"
 
 
+def _answers_file(score_file: Path) -> Path:
+    return score_file.parent / "answers" / score_file.name
+
+
 def _read_score(path: Path, where: str) -> Kept:
+    """Return a score as it was kept, with its answers: those of the same items, measured on the same device."""
     value = read_sealed(path)
     items, measured_on = value.pop("items", None), value.pop("measured_on")
-    return Kept(from_mapping(Score, value, where), None if items is None else tuple(items), measured_on)
+    score = from_mapping(Score, value, where)
+    answers = read_sealed(_answers_file(path)) if _answers_file(path).exists() else {}
+    if answers and (answers["items"], answers["measured_on"]) == (items, measured_on):
+        score = replace(score, answers=tuple(answers["answers"]))
+    return Kept(score, None if items is None else tuple(items), measured_on)
 
 
 def now() -> str:

@@ -68,6 +68,7 @@ class Versions:
             saving=saving or Saving(),
             memory=self.store.memory,
             eval_batch_size=self.settings.evaluation.batch_size,
+            keep_answers=self.settings.evaluation.answers,
             listener=self.listener,
         )
         state = self.store.state(number)

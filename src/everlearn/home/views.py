@@ -4,13 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
+from everlearn.evaluation.abilities import DIVERGENCE
+from everlearn.evaluation.answers import Flip, readable, told
 from everlearn.evaluation.gain import ALREADY_KNOWN, NOTHING, WITHOUT_FLOOR, WORSE
-from everlearn.home.comparing import CheckReport, Diff, Flip
+from everlearn.home.abilities import ABILITY
+from everlearn.home.comparing import CheckReport, Diff
 from everlearn.home.gate import LOG_LIKELIHOOD, Change, GateReport, Verdict
 from everlearn.home.learning import LearnReport
 
-_SHOWN_CHARACTERS = 100
+IN_NATS = (LOG_LIKELIHOOD, DIVERGENCE)
 
 
 def changes_table(title: str, changes: Sequence[Change], columns: Mapping[str, Sequence[str]] | None = None) -> Table:
@@ -21,7 +25,7 @@ def changes_table(title: str, changes: Sequence[Change], columns: Mapping[str, S
         table.add_column(name, overflow="fold")
     for i, change in enumerate(changes):
         cells = [
-            change.task if change.metric != LOG_LIKELIHOOD else f"{change.task}\n(nats/token)",
+            f"{change.task}\n(nats/token)" if change.metric in IN_NATS else change.task,
             f"{change.before:.3f}\n{change.after:.3f}",
             f"{change.difference:+.3f}\n{_interval(change)}",
         ]
@@ -38,13 +42,19 @@ def change_notes(changes: Sequence[Change]) -> list[str]:
 
 
 def gate_table(report: GateReport) -> Table:
-    """Return the gate's judgement, a row a comparison."""
+    """Return the gate's judgement, a row a comparison: earlier tasks, then what the base could do."""
+    verdicts, may_refuse = [*report.verdicts, *report.abilities], report.rule == "safe"
     columns = {
-        "against": [_against(verdict) for verdict in report.verdicts],
-        "verdict": [_word(verdict) for verdict in report.verdicts],
+        "against": [_against(verdict) for verdict in verdicts],
+        "verdict": [
+            *(_word(verdict) for verdict in report.verdicts),
+            *(_word(verdict, may_refuse=may_refuse) for verdict in report.abilities),
+        ],
     }
-    title = f"earlier tasks, versions before against the new one (gate {report.tolerance:g}, rule {report.rule})"
-    return changes_table(title, [verdict.change for verdict in report.verdicts], columns)
+    tolerances = f"gate {report.tolerance:g}"
+    tolerances += f", of abilities {report.abilities_tolerance:g}" if report.abilities else ""
+    title = f"earlier tasks, versions before against the new one ({tolerances}, rule {report.rule})"
+    return changes_table(title, [verdict.change for verdict in verdicts], columns)
 
 
 def gate_sentences(report: GateReport) -> list[str]:
@@ -60,10 +70,19 @@ def gate_sentences(report: GateReport) -> list[str]:
             what = f"{scores}, so no loss above {report.tolerance:g} can show"
             sentences.append(f"{change.task} is UNGUARDED: {what}. Learn it better, or give it another metric.")
         elif verdict.refused:
-            sentences.append(_loss_sentence(verdict, report))
+            sentences.append(_loss_sentence(verdict, report.tolerance, report.rule))
         if verdict.undecided:
-            sentences.append(_undecided_sentence(verdict, report))
-    return [*dict.fromkeys(sentences), *change_notes([verdict.change for verdict in report.verdicts])]
+            sentences.append(_undecided_sentence(verdict, report.tolerance))
+    for verdict in report.abilities:
+        if verdict.refused:
+            sentences.append(_loss_sentence(verdict, report.abilities_tolerance, report.rule))
+        if verdict.undecided:
+            sentences.append(_undecided_sentence(verdict, report.abilities_tolerance))
+    if report.warned:
+        what = "What the base model could do is lost beyond that; the version isn't refused for it"
+        sentences.append(f"{what} (--gate-rule safe would). strategies: [self_replay] holds it; docs/abilities.md.")
+    changes = [verdict.change for verdict in (*report.verdicts, *report.abilities)]
+    return [*dict.fromkeys(sentences), *change_notes(changes)]
 
 
 def outcome_sentence(report: LearnReport, home: str) -> str:
@@ -120,12 +139,14 @@ def diff_table(diff: Diff) -> Table:
 
 
 def flips_table(flips: Sequence[Flip]) -> Table:
-    """Return items on which two versions differ."""
-    table = Table("task", "before", "after", "item", title="items that differ", title_justify="left")
+    """Return items on which two versions differ: what each asks, the right answer, and what both versions answered."""
+    table = Table(title="items that differ", title_justify="left")
+    for name in ("task", "question", "right answer", "before", "after"):
+        table.add_column(name, overflow="fold")
     for flip in flips:
-        text = " | ".join(f"{key}: {value}" for key, value in flip.row.items() if value is not None)
-        short = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
-        table.add_row(flip.task, f"{flip.before:.3g}", f"{flip.after:.3g}", short)
+        texts = (readable(text, limit) for text, limit in ((flip.question, 100), (flip.right, 60)))
+        answers = (told(flip.answer_before, flip.before, 60), told(flip.answer_after, flip.after, 60))
+        table.add_row(*map(Text, (flip.task, *texts, *answers)))
     return table
 
 
@@ -147,6 +168,8 @@ def _interval(change: Change) -> str:
 
 def _against(verdict: Verdict) -> str:
     """Return what a version was compared with, in words."""
+    if verdict.change.task.startswith(ABILITY):
+        return f"version {verdict.version} ({'its loss was accepted' if verdict.version else 'the base'})"
     if verdict.version is None:
         return "current version"
     return f"version {verdict.version} ({'the best before' if verdict.n_chosen_from else 'current'})"
@@ -156,22 +179,22 @@ def _all_against(verdicts: Sequence[Verdict]) -> str:
     return "against " + " and ".join(dict.fromkeys(_against(verdict) for verdict in verdicts))
 
 
-def _loss_sentence(verdict: Verdict, report: GateReport) -> str:
+def _loss_sentence(verdict: Verdict, tolerance: float, rule: str) -> str:
     change = verdict.change
-    unit = " nats/token" if change.metric == "token_log_likelihood" else ""
+    unit = " nats/token" if change.metric in IN_NATS else ""
     lost = f"{change.task}: {-change.difference:.3f}{unit} lost against {_against(verdict)}"
-    if verdict.p_value is None or report.rule == "safe":
-        return f"{lost}; that no more than {report.tolerance:g} is lost in truth isn't sure."
-    truth = "nothing were lost" if report.rule == "point" else f"{report.tolerance:g} were lost"
+    if verdict.p_value is None or rule == "safe":
+        return f"{lost}; that no more than {tolerance:g} is lost in truth isn't sure."
+    truth = "nothing were lost" if rule == "point" else f"{tolerance:g} were lost"
     chance = "below 0.001" if verdict.p_value < 0.001 else f"{verdict.p_value:.3f}"
     sure = f"if {truth} in truth, the chance of this in any of the comparisons would be {chance}"
-    return f"{lost}, more than the {report.tolerance:g} accepted; {sure}."
+    return f"{lost}, more than the {tolerance:g} accepted; {sure}."
 
 
-def _undecided_sentence(verdict: Verdict, report: GateReport) -> str:
+def _undecided_sentence(verdict: Verdict, tolerance: float) -> str:
     change = verdict.change
     enough = "no number of items could" if verdict.n_needed is None else f"about {verdict.n_needed} would do"
-    what = f"{change.n} items are too few to tell whether the loss is above {report.tolerance:g}"
+    what = f"{change.n} items are too few to tell whether the loss is above {tolerance:g}"
     return f"{change.task}: {what} ({enough}, if nothing is lost in truth)."
 
 
@@ -180,6 +203,12 @@ def _event_note(event: Mapping[str, Any]) -> str:
     if event["event"] == "retire":
         counts = ", ".join(f"{event[key]} {key}" for key in ("retired", "corrected") if key in event)
         return f"{counts}; {event['items']} items left"
+    warned = f"lost much of {', '.join(event['warned'])}" if event.get("warned") else ""
+    return "; ".join(filter(None, (_verdict_note(event), warned)))
+
+
+def _verdict_note(event: Mapping[str, Any]) -> str:
+    """Return what the gate refused a version for, or else what came of learning it."""
     parent, against = event.get("parent"), event.get("against", {})
     if not event.get("lost"):
         verdicts = {NOTHING: "nothing was learned", WORSE: "answered worse than before", ALREADY_KNOWN: "known already"}
@@ -192,7 +221,9 @@ def _event_note(event: Mapping[str, Any]) -> str:
     return f"not passed on {', '.join(f'{task}{beside(task)}' for task in event['lost'])}"
 
 
-def _word(verdict: Verdict) -> str:
+def _word(verdict: Verdict, *, may_refuse: bool = True) -> str:
+    if verdict.refused and not may_refuse:
+        return "WARNING: lost too much"
     if verdict.unguarded and not verdict.refused:
         return "UNGUARDED"
     if verdict.undecided:
@@ -206,7 +237,7 @@ def report_lines(report: LearnReport, home: str, told: Sequence[str]) -> list[Ta
     if report.likelihood is not None and report.likelihood.metric != report.gained.metric:
         own.append(report.likelihood)
     tables = [changes_table("the task that was learned, before and after", own)]
-    if report.gate.verdicts:
+    if report.gate.verdicts or report.gate.abilities:
         tables.append(gate_table(report.gate))
     notes = [note for note in report.notes if note not in told]
     sentences = [*gate_sentences(report.gate), *change_notes([report.gained]), *notes]

@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 from everlearn.report.compare import Comparison, paired_comparisons
+from everlearn.report.items import items_grid
 from everlearn.report.page import PAGE
 from everlearn.report.plots import Picture, write_plots
 from everlearn.report.table import (
@@ -54,6 +55,7 @@ def html_page(views: Sequence[RunView], comparisons: Sequence[Comparison], pictu
         body.append(table_section(overall))
     if by_task.rows:
         body.append(folded(by_task.title, table_section(by_task)))
+    body += [folded(grid.title, texts_section(grid)) for grid in map(items_grid, views) if grid.rows]
     body.append(table_section(cost_grid(views)))
     body.append(folded("All scores as numbers", matrices))
     body += [folded(f"Settings of {view.name}", _settings(view)) for view in views]
@@ -99,7 +101,12 @@ def _lead(views: Sequence[RunView]) -> str:
     return text
 
 
-def table_section(grid: Grid) -> str:
+def texts_section(grid: Grid) -> str:
+    """Return a grid whose cells are texts, which wrap, as a section of the page."""
+    return table_section(grid, kind="texts")
+
+
+def table_section(grid: Grid, kind: str = "numbers") -> str:
     """Return a grid as a section of the page."""
     head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in grid.columns)
     rows = "".join(
@@ -107,7 +114,7 @@ def table_section(grid: Grid) -> str:
         for row in grid.rows
     )
     note = f'<p class="note">{html.escape(grid.note)}</p>' if grid.note else ""
-    table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    table = f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     return f"<section><h2>{html.escape(grid.title)}</h2>{table}{note}</section>"
 
 

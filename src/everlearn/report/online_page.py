@@ -3,12 +3,16 @@
 import html
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from matplotlib.figure import Figure
 
-from everlearn.report.html import folded, picture_section, table_section
+from everlearn.evaluation.answers import flips_of
+from everlearn.report.html import folded, picture_section, table_section, texts_section
+from everlearn.report.items import flips_grid
 from everlearn.report.online_views import OnlineView, group_names, load_online_views
 from everlearn.report.page import PAGE
 from everlearn.report.plot_online import draw_learning, draw_six, draw_twelve, draw_types
@@ -17,6 +21,7 @@ from everlearn.report.style import SOFT, fonts, labels, new_figure, save
 from everlearn.report.table import Grid, markdown_text, to_markdown
 from everlearn.report.text import duration, number, size
 from everlearn.state import make_folder
+from everlearn.types import Score
 
 TABLE = "results_table.png"
 
@@ -36,6 +41,7 @@ def write_online_report(runs: Mapping[str, Path], out: Path) -> list[OnlineView]
         save(table_figure(grids[0]), out / TABLE)
     title = f"everlearn: {views[0].name}" if len(views) == 1 else f"everlearn: {len(views)} online runs side by side"
     body = [table_section(grids[0]), *(picture_section(one) for one in pictures), *map(table_section, grids[1:])]
+    body += [folded(grid.title, texts_section(grid)) for grid in map(problems_grid, views) if grid.rows]
     body += [folded(f"Settings of {view.name}", _settings(view)) for view in views]
     page = Template(PAGE).substitute(title=html.escape(title), lead=html.escape(_lead(views)), body="\n".join(body))
     (out / "report.html").write_text(page, encoding="utf-8")
@@ -96,6 +102,25 @@ def group_grid(views: Sequence[OnlineView], key: str) -> Grid:
         rows.append((view.name, *("–" if entry is None else _change(entry) for entry in entries)))
     title = f"Final accuracy {key.replace('_', ' ')}"
     return Grid(title, ("run", *groups), tuple(rows), "Below: the interval, and the change since the start.")
+
+
+def problems_grid(view: OnlineView) -> Grid:
+    """Return the held-out problems that were lost and gained from the first scoring to the last, of the first seed."""
+    title = f"Held-out problems of {view.name} that were lost and gained"
+    seed, lines = next(iter(view.run.evaluations.items()))
+    first, last = (_score_of(lines[place]) for place in (0, -1))
+    if len(view.run.asked) != first.n:
+        return Grid(title, (), ())
+    flips = flips_of([(question, right, None) for question, right in view.run.asked], first, last)
+    grid = flips_grid(title, flips, ("before", "in the end"))
+    return replace(grid, note=f"Seed {seed}. {grid.note}")
+
+
+def _score_of(line: Mapping[str, Any]) -> Score:
+    outcomes = tuple(map(float, line["outcomes"]))
+    value = sum(outcomes) / len(outcomes)
+    answers = tuple(line.get("answers", ()))
+    return Score("held out", "exact_match", value, None, None, len(outcomes), outcomes, answers=answers)
 
 
 def cost_grid(views: Sequence[OnlineView]) -> Grid:

@@ -28,7 +28,7 @@ NOT_GIVEN = "not given"  # the group of held-out problems without a type, or a d
 @dataclass(frozen=True)
 class OnlineRun:
     """What an online run's folder says. evaluations, tasks, episodes: {seed: lines in order}; ended: seeds that came to
-    it."""  # fmt: skip
+    it; asked: question and right answer of each held-out problem, empty where they aren't kept."""  # fmt: skip
 
     folder: Path
     recipe: Mapping[str, Any]
@@ -38,6 +38,7 @@ class OnlineRun:
     tasks: Mapping[int, list[dict[str, Any]]]
     episodes: Mapping[int, list[dict[str, Any]]]
     ended: Sequence[int]
+    asked: Sequence[Sequence[str]] = ()
 
     @property
     def seeds(self) -> list[int]:
@@ -70,6 +71,7 @@ def read_online_run(folder: Path) -> OnlineRun:
         folder, recipe, header["env"], header["items"], begun, tasks,
         {seed: [line for line in episodes if line["seed"] == seed] for seed in begun},
         [line["seed"] for line in lines if line["type"] == "end"],
+        header.get("asked", ()),
     )  # fmt: skip
 
 

@@ -85,6 +85,14 @@ class _Line:
             raise self.error(f"{name} holds something that is no finite number", value)
         return values
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts, empty if it is left out."""
+        values = self.take(name, (list,), [])
+        for value in values:
+            if not isinstance(value, str):
+                raise self.error(f"{name} holds something that is no text", value)
+        return tuple(values)
+
     def objects(self, name: str) -> dict[str, Any]:
         """An object of objects, empty if it is left out."""
         values = self.take(name, (dict,), {})
@@ -174,6 +182,7 @@ def _read_score(line: _Line, seed: int, after: int) -> TaskResult:
         n=n,
         outcomes=tuple(float(value) for value in line.numbers("outcomes", (list,))),
         metrics=line.numbers("metrics", (dict,)),
+        answers=line.texts("answers"),
     )
     return TaskResult(seed, after, line.take("trained", (str, type(None)), None), score)
 

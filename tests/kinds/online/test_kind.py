@@ -436,3 +436,23 @@ def test_a_run_that_reacts_to_drift_resumes_to_the_same_end(llama, tmp_path):
         run(made, tmp_path / "stopped", listener=StopAt(18))
     resume(tmp_path / "stopped")
     assert lines(tmp_path / "stopped" / "episodes.jsonl") == lines(tmp_path / "whole" / "episodes.jsonl")
+
+
+def test_answers_are_kept_unless_the_recipe_says_no(llama, tmp_path):
+    run(recipe(llama, episodes=4), tmp_path / "kept")
+    header, *evaluations = map(json.loads, (tmp_path / "kept" / "evaluations.jsonl").read_text().splitlines())
+    assert header["asked"] == [[f"{i}+1=", str(i + 1)] for i in range(1000, 1004)]
+    answers = [line["answers"] for line in evaluations if line["type"] == "evaluation"]
+    assert [len(found) for found in answers] == [4, 4]
+    run(recipe(llama, episodes=4, evaluation={"n": 4, "interval": 4, "answers": False}), tmp_path / "not_kept")
+    header, *evaluations = map(json.loads, (tmp_path / "not_kept" / "evaluations.jsonl").read_text().splitlines())
+    assert "asked" not in header
+    assert all(line["answers"] == [] for line in evaluations if line["type"] == "evaluation")
+    for line in lines(tmp_path / "not_kept" / "episodes.jsonl"):
+        assert not {"question", "answer", "before", "after"} & set(line)
+
+
+def test_problems_and_their_outcomes_stand_in_one_order_where_types_mix(llama, tmp_path, monkeypatch):
+    monkeypatch.setattr("everlearn.evaluation.score.is_right", lambda task, answer, row, objective: task.name == "odd")
+    results = run(recipe(llama, episodes=2, boundary="type"), tmp_path / "run")
+    assert {name: entry["final"]["value"] for name, entry in results["by_type"].items()} == {"even": 0.0, "odd": 1.0}

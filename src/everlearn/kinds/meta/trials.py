@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import product
 from typing import Any
 
 import torch
 
+from everlearn.evaluation.answers import without_answers
 from everlearn.kinds.meta.recipe import MetaEvaluation
 from everlearn.learners.loader import row_batches
 from everlearn.learners.meta.learner import MetaLearner
@@ -31,7 +31,7 @@ def try_start(learner: MetaLearner, task: Task, start: str, evaluation: MetaEval
             loss = mean_target_loss(model, task, task.evaluation, learner.device, evaluation.batch_size)
             score = learner.score_as_is(model, task, batch_size=evaluation.batch_size)
         line = {"start": start, "steps": n_steps, "draw": draw, **rule, "loss": loss if math.isfinite(loss) else None}
-        lines.append({**line, **asdict(score), "outcomes": list(score.outcomes)})
+        lines.append({**line, **without_answers(score), "outcomes": list(score.outcomes)})
     return lines
 
 

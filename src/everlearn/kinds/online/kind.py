@@ -18,6 +18,7 @@ from rich.console import Console, RenderableType
 
 from everlearn.config import build_strategies
 from everlearn.errors import ConfigError, describe
+from everlearn.evaluation.answers import kept_text
 from everlearn.kind import RunKind
 from everlearn.kinds.online.recipe import BY_TYPE, OnlineRecipe
 from everlearn.kinds.online.session import STREAM, Session, check_apart, names_of_all, type_of
@@ -67,6 +68,7 @@ class Online(RunKind):
         for seed in self.recipe.all_seeds():
             check_separate(self.source, self.held_out, seed, self.recipe.episodes)
         self.tasks = _tasks(self.recipe, self.source, self.held_out)
+        self.held_out = [row for task in self.tasks for row in task.evaluation]  # in the order in which they are scored
         return Provenance.of(self.tasks, self.recipe.model)
 
     def begun(self) -> Provenance | None:
@@ -77,6 +79,10 @@ class Online(RunKind):
     def begin(self, made_of: Provenance) -> None:
         items = [{"type": row.get("type", ""), "difficulty": row.get("difficulty")} for row in self.held_out]
         header = {"type": "header", "recipe": self.recipe.as_mapping(), "env": self.env, "items": items}
+        if self.recipe.evaluation.answers:
+            header["asked"] = [
+                [kept_text(row["prompt"]), kept_text(row["completion"].strip())] for row in self.held_out
+            ]
         self.logs[EVALUATIONS].append({**header, "made_of": asdict(made_of)})
 
     def start(self, seed: int, saving: Saving, accelerator: Accelerator) -> Run:
@@ -89,6 +95,7 @@ class Online(RunKind):
             tasks={task.name: task for task in self.tasks},
             saving=saving,
             eval_batch_size=self.recipe.evaluation.batch_size,
+            keep_answers=self.recipe.evaluation.answers,
             listener=self.listener,
         )
 

@@ -20,11 +20,15 @@ REHEARSAL = {"name": "replay", "ratio": 7}
 
 @dataclass(frozen=True)
 class HeldOutConfig:
-    """n: problems that are never learned from; interval: episodes between two scorings; batch_size: scored at once."""
+    """n: problems that are never learned from; interval: episodes between two scorings; batch_size: scored at once.
+
+    answers: keep what was asked and answered, in the episodes and the scorings, beside whether it was right.
+    """
 
     n: int = 200
     interval: int = 20
     batch_size: int = 32
+    answers: bool = True
 
     def __post_init__(self) -> None:
         for name in ("n", "interval", "batch_size"):

@@ -182,15 +182,18 @@ class Session:
 
     def _line(self, episode: Episode) -> dict[str, Any]:
         row = episode.row
+        texts = {
+            "question": row["prompt"],
+            "answer": row["completion"].strip(),
+            "before": episode.before.strip(),
+            "after": None if episode.after is None else episode.after.strip(),
+        }
         return {
             "seed": self.run.seed,
             "episode": self.n_done,
             "type": row.get("type", ""),
             "difficulty": row.get("difficulty"),
-            "question": row["prompt"],
-            "answer": row["completion"].strip(),
-            "before": episode.before.strip(),
-            "after": None if episode.after is None else episode.after.strip(),
+            **(texts if self.recipe.evaluation.answers else {}),
             "correct": episode.right_before,
             "correct_after": episode.right_after,
             "loss": episode.loss,
@@ -206,13 +209,15 @@ class Session:
     def _score(self) -> None:
         """Score the held-out problems and keep the adapter as it is."""
         started = time.perf_counter()
-        outcomes = [right for task in self._as_learned() for right in self.run.score(task).outcomes]
+        scores = [self.run.score(task) for task in self._as_learned()]
+        outcomes = [right for score in scores for right in score.outcomes]
         self.scored_at = self.n_done
         line = {
             "type": "evaluation",
             "seed": self.run.seed,
             "episode": self.n_done,
             "outcomes": [int(right) for right in outcomes],
+            "answers": [answer for score in scores for answer in score.answers],
             "strategy_bytes": {s.name: s.state_bytes() for s in self.run.strategies},
             "seconds": round(time.perf_counter() - started, 4),
         }
