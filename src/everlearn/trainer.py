@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from everlearn.config import build, build_strategies, from_mapping
-from everlearn.errors import ConfigError, EverlearnError, StreamError, describe, nearest
+from everlearn.errors import ConfigError, EverlearnError, StreamError, describe
 from everlearn.evaluation.gain import NOTHING, WORSE, answer_likelihood, is_known, verdict_on
 from everlearn.evaluation.score import metric_names
 from everlearn.learners.budget import AUTO
@@ -23,15 +23,13 @@ from everlearn.models.given import Given, check_options
 from everlearn.models.load import Model, ModelConfig, load_model, network_kind
 from everlearn.models.targets import fit_task
 from everlearn.runs import Listener, Run
+from everlearn.spelling import learner_options, strategies_of
 from everlearn.strategy import Strategy
 from everlearn.streams.apart import Apart
 from everlearn.streams.labels import with_labels
 from everlearn.streams.loaders import read_loader
 from everlearn.streams.loading import TaskOptions, build_task
 from everlearn.types import Rows, Score, Task
-
-_OPTIMIZER_KEYS = {"type": "optimizer", "lr": "learning_rate"}  # in `config`: the usual name -> the learner's field
-_STRATEGY_KEYS = {"lambda": "strength"}
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,9 @@ class ContinualTrainer:
         strategies: names, mappings with a name and options, or strategy objects.
         learner: options of the supervised learner, such as {"epochs": 5, "batch_size": 16}. Without epochs a task is
             learned for as many as its rows need.
-        config: the same in another spelling: {"optimizer": {"type": "adam", "lr": 0.001},
-            "continual_strategy": {"ewc": {"enabled": True, "lambda": 100.0}}, "training": {learner options}}.
+        config: the same in the usual spelling: {"optimizer": {"type": "adam", "lr": 0.001},
+            "continual_strategy": {"packnet": {"enabled": True, "prune_percentage": 0.75}, "lwf": {"alpha": 0.5}},
+            "training": {learner options}}. See `everlearn.spelling` for the names.
         tokenizer: of a loaded model; without one, that of the folder or hub id that it came from.
         model_options: of a loaded model, what a `ModelConfig` says beside how it is loaded: {"adapter": {"name":
             "full"}, "head": "shared", "max_length": 512}.
@@ -102,9 +101,9 @@ class ContinualTrainer:
         device: str = "auto",
         listener: Listener | None = None,
     ):
-        options = {"epochs": AUTO, **_learner_options(config or {}), **(learner or {})}
+        options = {"epochs": AUTO, **learner_options(config or {}), **(learner or {})}
         self._learner: SupervisedLearner = build("learner", {"name": "sft", **options}, "learner")
-        self._strategies = build_strategies([*strategies, *_strategies_of(config or {})])
+        self._strategies = build_strategies([*strategies, *strategies_of(config or {})])
         self._model_config = _model_config(model, tokenizer, model_options)
         self._model: Model | None = None
         self._seed = seed
@@ -279,24 +278,3 @@ def _model_config(
     if isinstance(model, Mapping):
         return from_mapping(ModelConfig, model, "model")
     return model
-
-
-def _learner_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the learner's options out of `config`."""
-    sections = ("optimizer", "continual_strategy", "training")
-    for key in config:
-        if key not in sections:
-            way_out = f"{nearest(key, sections)}Keys: {', '.join(sections)}"
-            raise ConfigError(describe(f"config.{key}", "is unknown", key, way_out))
-    optimizer = config.get("optimizer", {})
-    return {**{_OPTIMIZER_KEYS.get(key, key): value for key, value in optimizer.items()}, **config.get("training", {})}
-
-
-def _strategies_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the strategies that `config` enables."""
-    entries = []
-    for name, options in config.get("continual_strategy", {}).items():
-        named = {_STRATEGY_KEYS.get(key, key): value for key, value in options.items() if key != "enabled"}
-        if options.get("enabled", True):
-            entries.append({"name": name, **named})
-    return entries
