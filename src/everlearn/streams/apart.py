@@ -1,15 +1,18 @@
 """What is trained on and what is measured, kept apart by content over all tasks: of a stream, a trainer, a home."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy
 import torch
 
 from everlearn.errors import StreamError, describe
 from everlearn.streams.checking import digest_of, loose_digest_of
 from everlearn.types import Rows, Stream, Task, TensorRows
 
+_DIGESTS = ("trained", "items", "loose_trained", "loose_items")
 ALLOW = "or set allow_overlap: true, and take their scores for what they are"
 
 
@@ -29,6 +32,10 @@ class _Contents:
         exact = (frozenset(key for rows in role for key in digests_of(task, rows)) for role in roles)
         loose = (frozenset(key for rows in role for key in _loose_digests_of(task, rows)) for role in roles)
         return cls(task, *exact, *loose)
+
+    def state(self) -> dict[str, Any]:
+        """Return it as tensors, uint8 [n, 16], and the task's name."""
+        return {"task": self.task.name, **{name: _as_tensor(vars(self)[name]) for name in _DIGESTS}}
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,15 @@ class Apart:
         notes = _look(new, [(new, other) for other in everyone], "Take them out of the training rows")
         notes += _look(new, [(other, new) for other in self.known], "Take them out of the evaluation rows")
         return Apart(everyone), notes
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return what was met, as tensors and JSON."""
+        return [contents.state() for contents in self.known]
+
+    @classmethod
+    def from_state(cls, state: list[Mapping[str, Any]], tasks: Mapping[str, Task]) -> "Apart":
+        """Return what `state` was taken of. tasks: by name; their rows may be gone, places can't be told then."""
+        return cls(tuple(_Contents(tasks[s["task"]], *(_as_digests(s[name]) for name in _DIGESTS)) for s in state))
 
 
 def keep_apart(stream: Stream, names: Collection[str]) -> Stream:
@@ -122,11 +138,21 @@ def _look(new: _Contents, pairs: list[tuple[_Contents, _Contents]], way_out: str
 
 
 def _places(trained: Task, measured: Task, shared: frozenset[bytes]) -> str:
-    role, number, digest = next(
-        (role, number, digest)
-        for role, rows in (("training", trained.train), ("validation", trained.validation or ()))
-        for number, digest in enumerate(digests_of(trained, rows), start=1)
-        if digest in shared
-    )
-    item = list(digests_of(measured, measured.evaluation)).index(digest) + 1
-    return f"{role} row {number} of {trained.name!r} and evaluation item {item} of {measured.name!r}"
+    places: dict[bytes, str] = {}
+    for role, rows in (("training", trained.train), ("validation", trained.validation or ())):
+        for number, digest in enumerate(digests_of(trained, rows), start=1):
+            places.setdefault(digest, f"{role} row {number}")
+    digest = next((digest for digest in places if digest in shared), min(shared))
+    items = list(digests_of(measured, measured.evaluation))
+    item = f"evaluation item {items.index(digest) + 1}" if digest in items else "an evaluation item"
+    return f"{places.get(digest, 'a training row')} of {trained.name!r} and {item} of {measured.name!r}"
+
+
+def _as_tensor(digests: frozenset[bytes]) -> torch.Tensor:
+    content = numpy.frombuffer(b"".join(sorted(digests)), dtype=numpy.uint8).copy()
+    return torch.from_numpy(content).view(-1, 16)
+
+
+def _as_digests(tensor: torch.Tensor) -> frozenset[bytes]:
+    content = tensor.numpy().tobytes()
+    return frozenset(content[start : start + 16] for start in range(0, len(content), 16))
