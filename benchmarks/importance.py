@@ -23,11 +23,11 @@ from everlearn.functional.fisher import sum_of_squared_gradients
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.models.load import load_model
-from everlearn.runs import Run
 from everlearn.seeds import generator_for
 from everlearn.strategies.mas import MAS
 from everlearn.strategies.si import SI
 from everlearn.types import Task, TensorRows
+from everlearn.way import Run
 
 N_ROWS, BATCH_SIZES = 64, (1, 8, 64)
 Tensors = dict[str, torch.Tensor]

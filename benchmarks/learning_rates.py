@@ -33,14 +33,15 @@ from everlearn.errors import TrainingError
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.rates import learning_rate_for
 from everlearn.learners.sft import SupervisedLearner
+from everlearn.listener import Listener
 from everlearn.memory.scores import row_losses
 from everlearn.models.load import AdapterConfig, Model, ModelConfig, load_model
 from everlearn.report.style import COLOURS, GREY, MARKERS, new_figure, save, tidy
-from everlearn.runs import Listener, Run
 from everlearn.streams.arena import ArenaStream
 from everlearn.streams.files import load_task
 from everlearn.streams.schedule import apply_schedule
 from everlearn.types import Stream, Task
+from everlearn.way import Run
 
 UNIT = 1e-3  # the rates are its multiples by powers of two
 TRAINED = ("lora", "full", "prompt", "prefix")

@@ -33,9 +33,10 @@ from workload import (
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.loader import BatchPlan, EncodedMixture, plan_epoch
 from everlearn.learners.sft import SupervisedLearner
+from everlearn.listener import Listener
 from everlearn.models.load import Model
-from everlearn.runs import Listener, Run
 from everlearn.types import Mixture, Task
+from everlearn.way import Run
 
 EPOCH_STEPS = 20  # short epochs, so that what an epoch's start costs is in the numbers
 LEARNING_RATE = 1e-3

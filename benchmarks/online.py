@@ -19,13 +19,12 @@ from workload import results_path, use_one_thread
 
 from everlearn.evaluation.score import is_right, score_task
 from everlearn.learners.devices import start_accelerator
-from everlearn.learners.online import Episode
+from everlearn.listener import Listener
 from everlearn.models.load import ModelConfig, load_model
 from everlearn.online import load_online_recipe, run_online
 from everlearn.online.recipe import HeldOutConfig
-from everlearn.runs import Listener
 from everlearn.streams.arena.episodes import ArenaSource
-from everlearn.types import Row, Score, Task
+from everlearn.types import Episode, Row, Score, Task
 
 LEARNING_RATE = 1e-3
 SOURCE = {"name": "arena", "difficulty": 1}

@@ -36,9 +36,10 @@ from workload import results_path
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.loader import BatchPlan, EncodedMixture, plan_epoch
 from everlearn.learners.sft import SupervisedLearner
+from everlearn.listener import Listener
 from everlearn.models.load import AdapterConfig, Model, ModelConfig, load_model, path_of
-from everlearn.runs import Listener, Run
 from everlearn.types import Mixture, Task
+from everlearn.way import Run
 
 WORDS = {"World": "World", "Sports": "Sports", "Business": "Business", "Science or Technology": "Science"}
 BATCH_SIZES = {"news": 8, "dialogues": 4}

@@ -34,10 +34,10 @@ from everlearn.learners.sft import SupervisedLearner
 from everlearn.models.load import load_model
 from everlearn.models.plain import mlp
 from everlearn.report.style import COLOURS, GREY, new_figure, save, tidy
-from everlearn.runs import Run
 from everlearn.seeds import generator_for, seed_for
 from everlearn.strategy import Strategy
 from everlearn.types import Task, TensorRows
+from everlearn.way import Run
 
 N_ROWS, BATCH_SIZE, RATE = 3200, 64, 0.01
 # the settings of the comparison; methods that are not named here have their defaults. lwf_cached asks the teacher once,

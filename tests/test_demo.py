@@ -7,7 +7,7 @@ import pytest
 from everlearn import demo
 from everlearn.config import load_recipe
 from everlearn.errors import ConfigError, Paused
-from everlearn.runs import Listener
+from everlearn.listener import Listener
 from everlearn.state import read_json
 
 pytestmark = pytest.mark.filterwarnings(

@@ -13,9 +13,10 @@ import torch
 
 from everlearn.config import load_recipe, read_yaml
 from everlearn.errors import ConfigError, ModelError, Paused, StateError, StreamError
+from everlearn.listener import Listener
 from everlearn.models import load
 from everlearn.models.load import ModelConfig
-from everlearn.runs import Listener, resume, run
+from everlearn.runs import resume, run
 from everlearn.state import checkpoints, load_state
 from everlearn.strategy import Strategy
 from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
@@ -320,18 +321,18 @@ def test_a_state_of_another_model_is_refused(llama, bert, tmp_path):
     bench = make_bench("plain", llama, bert)
     bench.learn(bench.run(folder=tmp_path, epochs=1), upto=1)
     with pytest.raises(ModelError, match="saved"):
-        make_bench("causal_lora", llama, bert).run().restore(tmp_path)
+        make_bench("causal_lora", llama, bert).run(folder=tmp_path).restore()
 
 
 def test_strategies_that_rest_keep_their_state(llama, bert, tmp_path):
     bench = make_bench("plain", llama, bert)
     bench.learn(bench.run(["ewc", "replay"], folder=tmp_path, epochs=1), upto=1)
     resting = bench.run(["ewc"], folder=tmp_path, epochs=1)
-    resting.restore(tmp_path)
+    resting.restore()
     assert set(resting.dormant) == {"replay"}
     resting.checkpoint()
     back = bench.run(["ewc", "replay"], folder=tmp_path, epochs=1)
-    back.restore(tmp_path)
+    back.restore()
     assert back.strategies[1].n_seen_ == 24
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
 from everlearn import ContinualTrainer
 from everlearn.errors import ConfigError, EverlearnError, ModelError, StreamError
-from everlearn.runs import Listener
+from everlearn.listener import Listener
 from everlearn.seeds import generator_for
 
 

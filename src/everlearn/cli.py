@@ -20,8 +20,8 @@ from everlearn.cli_online import add_online_command
 from everlearn.errors import ConfigError, EverlearnError, Paused, describe
 
 if TYPE_CHECKING:
+    from everlearn.listener import Listener
     from everlearn.report.advice import Advice
-    from everlearn.runs import Listener
 
 PAUSED = 130
 UsageError = typer.BadParameter.__base__  # typer brings its own click; this is its error of a wrong command line
@@ -282,8 +282,8 @@ def script() -> None:
 @contextmanager
 def _progress() -> Iterator:
     """Yield a listener that draws progress, on the first process only."""
+    from everlearn.listener import Listener
     from everlearn.report.progress import ProgressBars
-    from everlearn.runs import Listener
 
     if os.environ.get("RANK", "0") != "0":
         yield Listener()

@@ -7,8 +7,9 @@ from typing import Any
 
 from everlearn.config import load_recipe
 from everlearn.errors import ConfigError, check_choice, describe
+from everlearn.listener import Listener
 from everlearn.report.html import write_report
-from everlearn.runs import Listener, run_or_resume
+from everlearn.runs import run_or_resume
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "pocket": {

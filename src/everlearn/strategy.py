@@ -26,8 +26,8 @@ import torch
 from everlearn.errors import ConfigError, describe, nearest
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
     from everlearn.types import Mixture, Step, Task
+    from everlearn.way import Run
 
 HOOKS = (
     "adapt_model", "begin_task", "train_data", "penalty", "edit_grads", "after_step", "end_task", "before_eval",

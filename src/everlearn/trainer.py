@@ -23,6 +23,7 @@ from everlearn.evaluation.score import metric_names
 from everlearn.learners.budget import AUTO
 from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.learners.sft import SupervisedLearner
+from everlearn.listener import Listener
 from everlearn.models.given import Given, check_options
 from everlearn.models.load import Model, ModelConfig, load_model, network_kind
 from everlearn.models.plain import is_plain
@@ -30,7 +31,6 @@ from everlearn.models.targets import fit_task
 from everlearn.record import environment
 from everlearn.report.progress import ProgressBars
 from everlearn.report.records import Run as Log
-from everlearn.runs import Listener, Run
 from everlearn.spelling import learner_options, strategies_of
 from everlearn.state import make_folder
 from everlearn.strategy import Strategy, overriding
@@ -54,6 +54,7 @@ from everlearn.trainer_saving import (
     write_trainer,
 )
 from everlearn.types import Cost, Rows, Score, Task, TensorRows
+from everlearn.way import Run
 
 SCORED = ("all", "task")  # after a task was learned
 

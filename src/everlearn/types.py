@@ -232,6 +232,24 @@ class Outputs:
     past: list[torch.Tensor] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Episode:
+    """One problem and what became of it. `loss`: mean over the right answer's tokens before the step, nats; with steps,
+    over theirs as well.
+
+    `after` and `right_after` are None where the learner doesn't answer again. `seconds`: from the problem to the end.
+    """
+
+    row: Row
+    before: str
+    right_before: bool
+    loss: float
+    learning_rate: float
+    after: str | None
+    right_after: bool | None
+    seconds: float
+
+
 @dataclass
 class Step:
     """One optimizer step as strategies see it. `batch`, `rows`, `outputs` and `weights` change with each micro-batch.

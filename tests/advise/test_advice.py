@@ -9,7 +9,7 @@ from everlearn.advise import advise, content_of, go_on, is_advice
 from everlearn.cli import main
 from everlearn.config import load_recipe
 from everlearn.errors import ConfigError, Paused, StateError
-from everlearn.runs import Listener
+from everlearn.listener import Listener
 from everlearn.state import read_json, write_json
 
 SETTINGS = ["stream.n_tasks=2", "stream.per_task=40", "model.options.hidden=[16]", "learner.epochs=2"]

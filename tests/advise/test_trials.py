@@ -9,7 +9,7 @@ from everlearn.advise.candidates import Candidate
 from everlearn.advise.sizing import Sizes, Timing
 from everlearn.advise.trials import limits, plan_sizes, run_trials, time_trial, trial_content
 from everlearn.errors import ConfigError
-from everlearn.runs import Listener
+from everlearn.listener import Listener
 from everlearn.streams.digits import DigitsStream
 from everlearn.streams.schedule import apply_schedule
 

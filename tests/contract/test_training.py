@@ -7,11 +7,12 @@ import torch
 
 from everlearn import registry
 from everlearn.config import build_strategies
+from everlearn.listener import Listener
 from everlearn.memory.rows import row_bytes, rows_of
-from everlearn.runs import Listener, Run
 from everlearn.state import load_state, pack, save_state, unpack
 from everlearn.strategy import overriding, why_apart
 from everlearn.types import TensorRows
+from everlearn.way import Run
 from support.runs import Bench, StopAfter, Stopped, answers, assert_same, learn_at, make_bench, suits, weights
 
 NAMES = registry.names("strategy")

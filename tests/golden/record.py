@@ -13,12 +13,13 @@ import torch
 
 from everlearn.config import load_recipe
 from everlearn.learners.devices import start_accelerator
+from everlearn.listener import Listener
 from everlearn.models.load import load_model
 from everlearn.record import environment
-from everlearn.runs import Listener, Run
 from everlearn.strategy import Strategy
 from everlearn.streams.schedule import apply_schedule
 from everlearn.types import Step
+from everlearn.way import Run
 
 FOLDER = Path(__file__).parent
 

@@ -20,7 +20,7 @@ from everlearn.home.comparing import find_problems
 from everlearn.home.learning import report_of, settle_published
 from everlearn.home.store import Store
 from everlearn.home.views import outcome_sentence
-from everlearn.runs import Listener
+from everlearn.listener import Listener
 from everlearn.types import Score, Task
 from support.home import end_of, rows
 

@@ -11,8 +11,8 @@ from everlearn.learners import budget
 from everlearn.learners.budget import AUTO, fitting
 from everlearn.learners.loader import BatchPlan, EncodedMixture
 from everlearn.learners.sft import SupervisedLearner
+from everlearn.listener import Listener
 from everlearn.models.load import ModelConfig
-from everlearn.runs import Listener
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy
 from everlearn.types import Mixture, TensorRows

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from everlearn.learners.devices import start_accelerator
-from everlearn.learners.gradients import at_loss_scale, reference_gradients, to_device
+from everlearn.learners.gradients import at_loss_scale, reference_gradients
 from everlearn.learners.grouped import grouped_gradients
 from everlearn.learners.loader import row_batches
 from everlearn.memory.scores import row_gradients
-from everlearn.models.objectives import item_losses, mean_loss
+from everlearn.models.objectives import item_losses, mean_loss, to_device
 from everlearn.types import TensorRows
 from support.half import in_half
 from support.runs import make_bench

@@ -8,10 +8,11 @@ import torch
 from everlearn.errors import ConfigError, StreamError
 from everlearn.learners.online import Arriving, OnlineLearner
 from everlearn.learners.rates import learning_rate_for
+from everlearn.listener import Listener
 from everlearn.models.objectives import mean_loss
-from everlearn.runs import Listener, Run
 from everlearn.strategy import Strategy
 from everlearn.types import Examples, Group, Mixture
+from everlearn.way import Run
 from support.runs import make_bench
 from support.sources import sum_row
 

@@ -9,8 +9,8 @@ from everlearn.errors import ConfigError, Paused, TrainingError
 from everlearn.learners import stopping
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import Progress, SupervisedLearner
+from everlearn.listener import Listener
 from everlearn.models.load import ModelConfig
-from everlearn.runs import Listener
 from everlearn.strategy import Strategy
 from reference.training import sgd_losses
 from support.half import in_half
@@ -247,7 +247,7 @@ def test_a_pause_saves_and_stops_at_the_next_step(plain, tmp_path):
 
     class Asking(Listener):
         def step(self, done, loss):
-            run.pause_requested = done == 4
+            run.saving.pause_requested = done == 4
 
     run = plain.run(folder=tmp_path, listener=Asking())
     with pytest.raises(Paused):
@@ -262,7 +262,7 @@ def test_a_pause_while_rows_are_encoded_stops_before_the_task(llama, bert, tmp_p
     class Asking(Listener):
         def encoding(self, task, done, n_rows):
             assert done == n_rows == len(task.train)
-            run.pause_requested = task is bench.tasks[1]
+            run.saving.pause_requested = task is bench.tasks[1]
 
         def training(self, task, n_steps, done):
             assert task is bench.tasks[0]

@@ -7,9 +7,9 @@ import torch
 
 from everlearn.errors import ConfigError, Paused, StateError
 from everlearn.learners.meta import MetaLearner
+from everlearn.listener import Listener
 from everlearn.meta.recipe import load_meta_recipe
 from everlearn.meta.runs import is_meta_run, resume_meta, run_meta
-from everlearn.runs import Listener
 from everlearn.state import load_state, unpack
 from support.recipes import language_recipe
 from support.runs import StopAfter, Stopped, assert_same

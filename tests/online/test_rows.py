@@ -9,10 +9,10 @@ import time
 import pytest
 
 from everlearn.errors import ConfigError, Paused, StreamError
-from everlearn.learners.online import Episode
+from everlearn.listener import Listener
 from everlearn.online import load_online_recipe, resume_online, run_online
-from everlearn.runs import Listener
 from everlearn.state import checkpoints, load_state
+from everlearn.types import Episode
 from support.runs import assert_same
 
 

@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from everlearn.errors import ConfigError, ModelError, Paused, StateError, StreamError
-from everlearn.learners.online import Episode
+from everlearn.listener import Listener
 from everlearn.models.reloaded import Sample
 from everlearn.online import load_online_recipe, resume_online, run_online
 from everlearn.registry import find, names
-from everlearn.runs import Listener
 from everlearn.state import checkpoints, load_state
 from everlearn.strategy import Strategy, learned
+from everlearn.types import Episode
 from support.runs import Stopped, assert_same, suits
 from support.sources import NAME, Sums, SumsFeed, sum_row
 

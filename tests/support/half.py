@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from everlearn.runs import Run
+from everlearn.way import Run
 
 
 @dataclass

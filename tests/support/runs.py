@@ -12,10 +12,12 @@ from everlearn.config import CheckpointConfig, build_strategies
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.loader import row_batches
 from everlearn.learners.sft import SupervisedLearner
+from everlearn.listener import Listener
 from everlearn.models.load import AdapterConfig, ModelConfig, load_model
-from everlearn.runs import Listener, Run
+from everlearn.saving import Saving
 from everlearn.strategy import Strategy
 from everlearn.types import Cost, Task
+from everlearn.way import Run
 from support.tasks import classify_task, contrary_task, prompt_task, tag_task, tensor_task
 
 KINDS = ("causal_lora", "causal_full", "classify", "plain")
@@ -74,16 +76,15 @@ class Bench:
             accelerator=start_accelerator(device="cpu"),
             seed=seed,
             tasks={task.name: task for task in self.tasks},
-            folder=folder,
-            checkpointing=CheckpointConfig(every_s=None, every_steps=every_steps),
+            saving=Saving(folder, CheckpointConfig(every_s=None, every_steps=every_steps)),
             listener=listener or Listener(),
         )
 
     def learn(self, run: Run, upto: int | None = None) -> Run:
         """Learn the tasks from the first, or from where the run's newest checkpoint stands, and return the run."""
         training, begin = None, 0
-        if run.folder is not None and (run.folder / "checkpoints").exists():
-            training = run.restore(run.folder)
+        if run.saving.folder is not None and (run.saving.folder / "checkpoints").exists():
+            training = run.restore()
             begin = run.position if training is not None else run.position + 1
         for position in range(begin, len(self.tasks) if upto is None else upto):
             run.position = position

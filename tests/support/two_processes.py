@@ -11,7 +11,8 @@ import torch
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.models.load import load_model
-from everlearn.runs import Run, run
+from everlearn.runs import run
+from everlearn.way import Run
 from support.tasks import tensor_task
 
 
@@ -40,7 +41,7 @@ def train_counted(processes: int) -> dict[str, list[list[float]]]:
         accelerator=start_accelerator(device="cpu", processes=processes),
     )
     one.learn(task)
-    return {name: one.gather(b.flatten().tolist()) for name, b in one.model.network.named_buffers()}
+    return {name: one.processes.gather(b.flatten().tolist()) for name, b in one.model.network.named_buffers()}
 
 
 def main() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from everlearn.errors import Paused
-from everlearn.learners.online import Episode
+from everlearn.listener import Listener
 from everlearn.meta import is_meta_run, resume_meta, run_meta
 from everlearn.online import is_online, load_online_recipe, resume_online, run_online
-from everlearn.runs import Listener, resume, run
-from everlearn.types import Score, Task
+from everlearn.runs import resume, run
+from everlearn.types import Episode, Score, Task
 
 
 class Teller(Listener):

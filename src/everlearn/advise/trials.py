@@ -11,7 +11,8 @@ from everlearn.advise.candidates import METHOD_COST, PLAIN, Candidate
 from everlearn.advise.sizing import MIN_ITEMS, MIN_ROWS, Sizes, Timing, Volume, budget_text, fit_sizes, measure_timing
 from everlearn.errors import ConfigError, Paused, TrainingError, describe
 from everlearn.learners.budget import AUTO
-from everlearn.runs import Listener, is_finished, run, run_or_resume
+from everlearn.listener import Listener
+from everlearn.runs import is_finished, run, run_or_resume
 from everlearn.streams.schedule import Schedule
 from everlearn.types import Score, Task
 

@@ -10,7 +10,7 @@ from everlearn.seeds import seed_for, seeded
 from everlearn.types import Score, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 LOG_LIKELIHOOD = "token_log_likelihood"
 WITHOUT_FLOOR = (LOG_LIKELIHOOD, "negative_mse")  # metrics that can always fall further

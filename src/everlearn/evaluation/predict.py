@@ -14,7 +14,7 @@ from everlearn.seeds import seed_for, seeded
 from everlearn.types import Outputs, Row, Task, TensorRows
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 WRITTEN_ON = 64  # tokens that a text is gone on with, where nothing else is said
 _ASKS_BY = {"prompt": "prompt", "text": "text", "classify": "text", "tag": "tokens"}

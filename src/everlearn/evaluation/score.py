@@ -16,12 +16,11 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from everlearn.errors import ConfigError, StreamError, TrainingError, describe, nearest
 from everlearn.evaluation.generate import generate_greedily
 from everlearn.evaluation.stats import Interval, jackknife_interval, outcome_interval, range_of, within
-from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import feature_batches
 from everlearn.models.causal import CausalObjective
 from everlearn.models.chat import as_messages
 from everlearn.models.load import Model
-from everlearn.models.objectives import Features, item_losses
+from everlearn.models.objectives import Features, item_losses, to_device
 from everlearn.registry import find
 from everlearn.types import Row, Rows, Score, Task
 

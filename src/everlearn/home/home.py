@@ -37,10 +37,10 @@ from everlearn.home.tasks import (
 )
 from everlearn.home.versions import Versions
 from everlearn.learners.budget import AUTO
+from everlearn.listener import Listener
 from everlearn.models.export import export_model
 from everlearn.models.load import ModelConfig, with_dtype
 from everlearn.models.reloaded import Exported
-from everlearn.runs import Listener
 from everlearn.state import read_json
 from everlearn.strategy import overriding
 from everlearn.streams.reading import Data

@@ -39,9 +39,10 @@ from everlearn.home.store import VERSION_FILE, Store, Version, event_of, files_i
 from everlearn.home.tasks import add_items, item_of, keep_own, task_before
 from everlearn.home.versions import Versions, finite_score
 from everlearn.record import environment
-from everlearn.runs import Run, pause_on_interrupt
+from everlearn.saving import Saving, pause_on_interrupt
 from everlearn.state import checkpoints, pack, save_state, write_json
 from everlearn.types import Score, Task
+from everlearn.way import Run
 
 USUAL = Gate().tolerance  # of the learnings to come, which may be gated otherwise than this one
 
@@ -108,11 +109,10 @@ def carry_out(versions: Versions) -> LearnReport:
         {**versions.learned_tasks(plan.parent), task.name: task},
         strategies=versions.settings.build_strategies(),
         seed=plan.seed,
-        folder=store.pending,
-        checkpointing=plan.checkpoint,
+        saving=Saving(store.pending, plan.checkpoint),
     )
     run.inspect(task)
-    with pause_on_interrupt(run):
+    with pause_on_interrupt(run.saving):
         likelihood = _likelihood_before(store, run, task)
         _learn(run, task, plan.number)
         after = {name: _score_unless_paused(run, run.tasks[name]) for name in before}
@@ -209,20 +209,20 @@ def _learn(run: Run, task: Task, number: int) -> None:
     """Learn the task, from the newest checkpoint if there is one; the result is the same bit for bit."""
     training, learned = None, False
     run.position = number
-    if checkpoints(run.folder / "checkpoints"):
-        training = run.restore(run.folder)
+    if checkpoints(run.saving.folder / "checkpoints"):
+        training = run.restore()
         learned = training is None
-        run.notes[:] = run.context.get("notes", ())
-    run.context["notes"] = run.notes  # saved with each checkpoint
+        run.notes[:] = run.saving.context.get("notes", ())
+    run.saving.context["notes"] = run.notes  # saved with each checkpoint
     if not learned:
         cost = run.learn(task, training["learner"] if training else None)
-        run.context["cost"] = asdict(cost)
+        run.saving.context["cost"] = asdict(cost)
         run.checkpoint()
 
 
 def _score_unless_paused(run: Run, task: Task) -> Score:
-    if run.pause_requested:
-        raise Paused(str(run.folder))
+    if run.saving.pause_requested:
+        raise Paused(str(run.saving.folder))
     return finite_score(run, task)
 
 
@@ -254,7 +254,7 @@ def _stage(versions: Versions, plan: Plan, run: Run, measured: _Measured) -> Non
         gained=dict(vars(measured.gained)),
         likelihood=dict(vars(measured.likelihood)),
         verdict=measured.verdict,
-        cost=run.context["cost"],
+        cost=run.saving.context["cost"],
         data=plan.data,
         env=environment(run.accelerator.device),
         notes=list(dict.fromkeys(notes)),

@@ -4,22 +4,23 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from everlearn.config import CheckpointConfig, build_strategies
+from everlearn.config import build_strategies
 from everlearn.errors import StateError, TrainingError, describe
 from everlearn.evaluation.gain import by_log_likelihood
 from everlearn.home.settings import Settings
 from everlearn.home.store import Store
 from everlearn.home.tasks import item_of
 from everlearn.learners.devices import start_accelerator
+from everlearn.listener import Listener
 from everlearn.models.load import load_model
-from everlearn.runs import Listener, Run
+from everlearn.saving import Saving
 from everlearn.strategy import Strategy
 from everlearn.types import Score, Task
+from everlearn.way import Run
 
 
 @dataclass
@@ -43,14 +44,13 @@ class Versions:
         learner: Any = None,
         strategies: list[Strategy] | None = None,
         seed: int | None = None,
-        folder: Path | None = None,
-        checkpointing: CheckpointConfig | None = None,
+        saving: Saving | None = None,
     ) -> Run:
         """Return a version as a run over `tasks`, ready to score or to learn on.
 
         Args:
             strategies: by default those that the version was learned with.
-            learner, seed, folder, checkpointing: of a learning; by default the home's, and nothing saved.
+            learner, seed, saving: of a learning; by default the home's, and nothing saved.
 
         Raises:
             ModelError: if the model can't be loaded. StateError: if the version is damaged.
@@ -65,9 +65,8 @@ class Versions:
             accelerator=accelerator,
             seed=self.settings.seed if seed is None else seed,
             tasks=dict(tasks),
-            folder=folder,
+            saving=saving or Saving(),
             memory=self.store.memory,
-            checkpointing=checkpointing or CheckpointConfig(),
             eval_batch_size=self.settings.evaluation.batch_size,
             listener=self.listener,
         )

@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import BatchPlan, EncodedMixture
 from everlearn.learners.stopping import Weights, bring_back, go_back, judge_epoch, keep_weights
-from everlearn.models.objectives import item_losses
+from everlearn.models.objectives import item_losses, to_device
 from everlearn.seeds import generator_for, seed_for, seeded
 from everlearn.types import Examples, Group, Mixture, Outputs, Task
 
 if TYPE_CHECKING:
     from everlearn.learners.sft import Progress, SupervisedLearner
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 AUTO = "auto"
 EPOCH_STEPS = 8  # optimizer steps in an epoch, at least, where there are twice as many rows
@@ -189,11 +188,11 @@ class AutoEpochs:
             seeded(seed_for(run.seed, "judge", self.task.name)), run.ready_for(self.task), run.model.evaluating(),
             torch.no_grad(), run.accelerator.autocast(),
         ):  # fmt: skip
-            for low in range(run.rank * size, len(numbers), run.world_size * size):
+            for low in range(run.processes.rank * size, len(numbers), run.processes.size * size):
                 batch = encoded.__getitems__([(0, row) for row in numbers[low : low + size]])
                 batch = to_device(batch, run.accelerator.device)
                 found += _of_rows(run.model.objective.forward(run.model.network, batch))
-        found = [one for part in run.gather(found) for one in part]
+        found = [one for part in run.processes.gather(found) for one in part]
         n = max(1, len(found))
         commonest = max(Counter(answer for *_, answer in found).values(), default=0)
         return Looked(sum(right for right, *_ in found) / n, math.fsum(loss for _, loss, _ in found) / n, commonest / n)
@@ -221,7 +220,7 @@ class AutoEpochs:
         an_epoch_s = progress.elapsed_s / progress.epoch
         needed_s = progress.elapsed_s + an_epoch_s * (1 + self._n_last(progress))
         late = needed_s > 60 * self.learner.max_minutes
-        return bool(self.run.sum(int(late and self.run.rank == 0)))  # all decide alike: the first one's clock counts
+        return self.run.processes.first_decides(late)
 
     def _n_last(self, progress: "Progress") -> int:
         """Return how many epochs over all rows are to follow."""
@@ -247,7 +246,7 @@ class AutoEpochs:
     def _has_time_for(self, progress: "Progress") -> bool:
         needed_s = progress.elapsed_s * (1 + progress.n_last / progress.epoch)
         late = needed_s > 1.2 * 60 * self.learner.max_minutes
-        return not self.run.sum(int(late and self.run.rank == 0))
+        return not self.run.processes.first_decides(late)
 
 
 def course_of(

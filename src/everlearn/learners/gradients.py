@@ -8,17 +8,10 @@ import torch
 import torch.distributed
 from torch import nn
 
-from everlearn.models.objectives import Batch, mean_loss
+from everlearn.models.objectives import Batch, mean_loss, to_device
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Move a batch; on the CPU this is free."""
-    if device.type == "cpu":
-        return batch
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    from everlearn.way import Run
 
 
 def sum_over_processes(parameters: list[nn.Parameter]) -> None:
@@ -130,7 +123,7 @@ def reference_gradients(
     kept = [parameter.grad for parameter in parameters]
     batches = [batch for batch in batches if batch]
     counts = [run.model.objective.n_items(batch) for batch in batches]
-    total = run.sum(sum(counts))
+    total = run.processes.sum(sum(counts))
 
     def compute(scale: float) -> list[torch.Tensor | None]:
         for parameter in parameters:
@@ -141,7 +134,7 @@ def reference_gradients(
                 loss = mean_loss(outputs)
             if loss.requires_grad:  # old rows may reach nothing that still learns: a frozen backbone and frozen heads
                 (loss * (scale * count / total)).backward()
-        if run.world_size > 1:
+        if run.processes.size > 1:
             sum_over_processes(parameters)
         return [parameter.grad for parameter in parameters]
 

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from everlearn.functional.per_example import Tap, has_rows, linear_layers
-from everlearn.learners.gradients import at_loss_scale, to_device
-from everlearn.models.objectives import Batch
+from everlearn.learners.gradients import at_loss_scale
+from everlearn.models.objectives import Batch, to_device
 from everlearn.types import Outputs
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 Score = Callable[[Outputs], torch.Tensor]  # outputs -> the value of each item [n_items]
 Total = Callable[[Batch], torch.Tensor]  # rows -> the sum of their scores, scaled

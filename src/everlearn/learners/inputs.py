@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
+from everlearn.models.objectives import to_device
 from everlearn.types import Rows, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 
 def input_moments(
@@ -36,7 +36,7 @@ def input_moments(
         moments[layers[layer]].addmm_(x.T, x)
 
     handles = [layer.register_forward_pre_hook(watch) for layer in layers]
-    shared_out = {"rank": run.rank, "world_size": run.world_size}
+    shared_out = run.processes.share
     try:
         with torch.no_grad(), run.model.evaluating():
             for _, batch in row_batches(run.model.objective, rows, task, batch_size, **shared_out):
@@ -46,5 +46,5 @@ def input_moments(
     finally:
         for handle in handles:
             handle.remove()
-    run.all_reduce(list(moments.values()))
+    run.processes.all_reduce(list(moments.values()))
     return moments

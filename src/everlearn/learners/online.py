@@ -25,30 +25,12 @@ from everlearn.models.chat import TRAIN_ON
 from everlearn.models.objectives import Batch, losses_at
 from everlearn.models.steps import LEARN
 from everlearn.state import rng_state, set_rng_state
-from everlearn.types import Mixture, Outputs, Row, Step, Task
+from everlearn.types import Episode, Mixture, Outputs, Row, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 EASIEST, HARDEST, STEP_DOWN = 1, 5, 0.1  # the rate is multiplied by 1.0 at difficulty 1, by 0.6 from 5 on
-
-
-@dataclass(frozen=True)
-class Episode:
-    """One problem and what became of it. `loss`: mean over the right answer's tokens before the step, nats; with steps,
-    over theirs as well.
-
-    `after` and `right_after` are None where the learner doesn't answer again. `seconds`: from the problem to the end.
-    """
-
-    row: Row
-    before: str
-    right_before: bool
-    loss: float
-    learning_rate: float
-    after: str | None
-    right_after: bool | None
-    seconds: float
 
 
 @dataclass

@@ -15,14 +15,14 @@ from transformers import PreTrainedModel, get_scheduler
 from everlearn.errors import ConfigError, TrainingError, check_choice, check_number, describe
 from everlearn.learners.budget import AUTO, course_of, fitting
 from everlearn.learners.devices import PRECISIONS
-from everlearn.learners.gradients import SharedBuffers, all_finite, sum_over_processes, to_device
+from everlearn.learners.gradients import SharedBuffers, all_finite, sum_over_processes
 from everlearn.learners.loader import BatchPlan, EncodedMixture, load_steps, n_task_steps, plan_epoch
 from everlearn.learners.rates import learning_rate_for
 from everlearn.learners.stopping import Weights
 from everlearn.learners.weighing import row_weights
 from everlearn.models.chat import TRAIN_ON
 from everlearn.models.load import Model
-from everlearn.models.objectives import Batch, mean_loss
+from everlearn.models.objectives import Batch, mean_loss, to_device
 from everlearn.models.packing import check_packing, collate_packed, takes_all_in_one
 from everlearn.registry import register
 from everlearn.seeds import seed_for, seeded
@@ -31,7 +31,7 @@ from everlearn.strategy import overriding
 from everlearn.types import Mixture, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 OWN = ("n_tokens", "loss_sum")  # of Progress: each process counts its own
@@ -180,7 +180,7 @@ class SupervisedLearner:
         n_steps = n_task_steps(encoded, plan, course.most, seed_parts)
         progress, best, started = self._begin(run, task, encoded, plan), {}, time.perf_counter()
         if saved is not None:
-            own = {name: saved[name][run.rank] for name in OWN if name in saved}
+            own = {name: saved[name][run.processes.rank] for name in OWN if name in saved}
             progress, best = Progress(**{**vars(progress), **saved["progress"], **own}), saved.get("best", {})
             started -= progress.elapsed_s
         step = Step(run, task, run.model.adapters.trainable(), n_steps=n_steps, by_row=encoded.by_row)
@@ -201,15 +201,15 @@ class SupervisedLearner:
             steps = plan_epoch(encoded, plan, seed_parts, progress.epoch, course.held(progress))
             n_epoch_steps, steps = len(steps), steps[progress.done :]
             batches = load_steps(
-                encoded, steps, rank=run.rank, world_size=run.world_size, workers=self.workers, pin_memory=run.on_gpu,
-                seed=seed_for(*seed_parts, progress.epoch, run.rank, "workers"),
+                encoded, steps, **run.processes.share, workers=self.workers, pin_memory=run.on_gpu,
+                seed=seed_for(*seed_parts, progress.epoch, run.processes.rank, "workers"),
             )  # fmt: skip
             if saved is not None:
-                set_rng_state(saved["rng"][run.rank])
+                set_rng_state(saved["rng"][run.processes.rank])
                 saved = None
             for addresses, micro_batches in zip(steps, batches, strict=True):
                 step.index, step.learning_rate = progress.index, optimizer.param_groups[0]["lr"]
-                rows = [encoded.in_batch_order(micro[run.rank :: run.world_size]) for micro in addresses]
+                rows = [encoded.in_batch_order(micro[run.processes.rank :: run.processes.size]) for micro in addresses]
                 loss = take_step(run, step, micro_batches, rows, optimizer, hooks, self.clip)
                 scheduler.step()
                 progress.loss_sum += loss
@@ -298,12 +298,12 @@ class SupervisedLearner:
         """Return what `train` needs to go on from here, bit for bit."""
         return {
             "progress": asdict(progress),
-            **{name: run.gather(vars(progress)[name]) for name in OWN},
+            **{name: run.processes.gather(vars(progress)[name]) for name in OWN},
             "best": best,
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
             "scaler": run.accelerator.scaler.state_dict() if run.accelerator.scaler else None,
-            "rng": run.gather(rng_state()),
+            "rng": run.processes.gather(rng_state()),
         }
 
 
@@ -349,7 +349,7 @@ def take_step(
     if not abs(total) < float("inf"):
         raise _not_finite(run, step, losses)
     parameters = list(step.params.values())
-    if run.world_size > 1:
+    if run.processes.size > 1:
         sum_over_processes(parameters)
     scaler.unscale_(optimizer)
     hooks = hooks if _is_taken(scaler, parameters) else replace(hooks, edit_grads=[], after_step=[])
@@ -383,7 +383,7 @@ class Hooks:
         distils = any(strategy.wants_past_logits for strategy in run.strategies)
         loops = (overriding(run.strategies, hook) for hook in ("penalty", "edit_grads", "after_step"))
         past = tuple(run.past_tasks()) if distils else ()
-        return cls(*loops, past, SharedBuffers.of(run.model.network) if run.world_size > 1 else None)
+        return cls(*loops, past, SharedBuffers.of(run.model.network) if run.processes.size > 1 else None)
 
 
 def _is_taken(scaler: torch.amp.GradScaler, parameters: list[nn.Parameter]) -> bool:
@@ -393,10 +393,10 @@ def _is_taken(scaler: torch.amp.GradScaler, parameters: list[nn.Parameter]) -> b
 
 def _shares(run: "Run", micro_batches: list[Batch]) -> list[float]:
     """Return the share of the step's targets that each micro-batch of this process holds."""
-    if len(micro_batches) == 1 and run.world_size == 1:
+    if len(micro_batches) == 1 and run.processes.size == 1:
         return [1.0]
     counts = [run.model.objective.n_items(batch) if batch else 0 for batch in micro_batches]
-    total = run.sum(sum(counts))
+    total = run.processes.sum(sum(counts))
     return [count / total for count in counts]
 
 
@@ -414,6 +414,6 @@ def _not_finite(run: "Run", step: Step, losses: dict[str, float]) -> TrainingErr
     shapes = {name: list(tensor.shape) for name, tensor in step.batch.items()}
     way_out = (
         "Lower learner.learning_rate or the strategy's strength, or set learner.clip; the weights of before are kept"
-        + (f"; resume from {run.folder}" if run.folder else "")
+        + (f"; resume from {run.saving.folder}" if run.saving.folder else "")
     )
     return TrainingError(describe(where, f"the loss is not finite (batch {shapes})", losses, way_out))

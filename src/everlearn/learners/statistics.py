@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from everlearn.learners.gradients import to_device
 from everlearn.models.adapters import Adapters
+from everlearn.models.objectives import to_device
 from everlearn.seeds import generator_for
 from everlearn.streams.sampling import select_rows
 from everlearn.types import Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 
 def moving_norms(adapters: Adapters) -> dict[str, nn.Module]:

@@ -14,7 +14,7 @@ from everlearn.types import Task
 
 if TYPE_CHECKING:
     from everlearn.learners.sft import Progress
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 Weights = dict[str, torch.Tensor]
 

@@ -18,7 +18,7 @@ from everlearn.models.objectives import Batch
 from everlearn.types import Step
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 MANY_TARGETS = ("causal", "tag")  # kinds of model whose rows can have several
 
@@ -42,7 +42,7 @@ def row_weights(
     for n, own, mixed in zip(counts, new, alike, strict=True):
         totals += torch.stack([n.sum(), n[own].sum(), own.sum(), n[mixed].sum(), (n[mixed] > 0).sum()])
     totals = totals.to(run.accelerator.device)
-    run.all_reduce([totals])
+    run.processes.all_reduce([totals])
     n_items, n_new_items, n_new, n_mixed_items, n_mixed = totals.tolist()
     if not n_mixed:
         return [None] * len(micro_batches)

@@ -8,12 +8,12 @@ import torch
 from torch.nn import functional as F
 
 from everlearn.functional.distill import outcomes_at, top_outcomes
-from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
+from everlearn.models.objectives import to_device
 from everlearn.types import Outputs, Rows, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 # values [n_items, n_outcomes], float16 where they were cut, else float32; columns [n_items, k], int32, -1 where a line
 # has fewer classes than others; counts [n_rows], int32: items of each row. Items stand in the order of their rows.
@@ -43,14 +43,14 @@ def record_answers(
     Cost: one forward pass over the rows, shared out over processes.
     """
     done: dict[int, list[Answers]] = {}
-    batches = row_batches(run.model.objective, rows, task, batch_size, rank=run.rank, world_size=run.world_size)
+    batches = row_batches(run.model.objective, rows, task, batch_size, **run.processes.share)
     with torch.no_grad(), run.model.evaluating(), run.accelerator.autocast():
         for indices, batch in batches:
             batch = to_device(batch, run.accelerator.device)
             outputs = run.model.objective.forward(run.model.network, batch, past)
             counts = torch.bincount(outputs.owners, minlength=len(indices)).to("cpu", torch.int32)
             done[indices[0]] = [{**_cut(scores.float(), top_k), "counts": counts} for scores in score(outputs)]
-    together = {first: answers for part in run.gather(done) for first, answers in part.items()}
+    together = {first: answers for part in run.processes.gather(done) for first, answers in part.items()}
     in_order = [together[first] for first in sorted(together)]
     return [join_answers(pieces) for pieces in zip(*in_order, strict=True)]
 

@@ -17,7 +17,7 @@ from everlearn.streams.sampling import select_rows
 from everlearn.types import Group, Mixture, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _REASON = "all earlier data is trained on, so there is nothing left to replay"
 

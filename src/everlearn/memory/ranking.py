@@ -10,7 +10,7 @@ from everlearn.memory.selection import diverse_order, herding_order, order_of
 from everlearn.types import Rows, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 BY_CLASS = ("ring", "balanced", "herding")  # their budget is shared by task and class, not by task alone
 

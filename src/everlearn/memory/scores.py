@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from everlearn.errors import ModelError, describe
-from everlearn.learners.gradients import at_loss_scale, to_device
+from everlearn.learners.gradients import at_loss_scale
 from everlearn.memory.selection import entropies, margins
 from everlearn.models.adapters import language_model
-from everlearn.models.objectives import IGNORED, Batch, item_losses, mean_loss
+from everlearn.models.objectives import IGNORED, Batch, item_losses, mean_loss, to_device
 from everlearn.models.positions import at_wanted, positions_to_keep
 from everlearn.seeds import seed_for
 from everlearn.streams.sampling import select_rows
@@ -21,7 +21,7 @@ from everlearn.types import Outputs, Rows, Task
 
 if TYPE_CHECKING:
     from everlearn.models.load import Model
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 SKETCH_WIDTH = 1024  # of longer gradients; a cosine is then off by about 1 / sqrt(1024) = 0.03
 
@@ -132,12 +132,12 @@ def _over_batches(
     objective, done = run.model.objective, {}
     with run.model.evaluating(), run.accelerator.autocast():
         for number, low in enumerate(range(0, len(rows), batch_size)):
-            if number % run.world_size == run.rank:
+            if number % run.processes.size == run.processes.rank:
                 picked = select_rows(rows, range(low, min(low + batch_size, len(rows))))
                 features = objective.encode(picked, task)
                 batch = objective.collate(objective.take(features, list(range(len(picked)))))
                 done[number] = measure(to_device(batch, run.accelerator.device), len(picked)).cpu()
-    together = {number: values for part in run.gather(done) for number, values in part.items()}
+    together = {number: values for part in run.processes.gather(done) for number, values in part.items()}
     return torch.cat([together[number] for number in sorted(together)]) if together else torch.zeros(0)
 
 

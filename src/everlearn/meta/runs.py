@@ -12,6 +12,7 @@ from everlearn.config import write_yaml
 from everlearn.errors import Paused, StateError, describe
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.meta.learner import MetaLearner
+from everlearn.listener import Listener
 from everlearn.meta.recipe import MetaRecipe, load_meta_recipe
 from everlearn.meta.trials import try_start
 from everlearn.models.load import with_dtype, with_template
@@ -19,7 +20,7 @@ from everlearn.provenance import Provenance
 from everlearn.record import environment
 from everlearn.report.meta import draw_meta, summarise_meta
 from everlearn.report.style import save
-from everlearn.runs import Listener, pause_on_interrupt
+from everlearn.saving import pause_on_interrupt
 from everlearn.state import (
     beginning_in,
     checkpoints,

@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 
-from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
 from everlearn.learners.meta.learner import MetaLearner
 from everlearn.meta.recipe import MetaEvaluation
 from everlearn.models.load import Model
-from everlearn.models.objectives import item_losses, mean_loss
+from everlearn.models.objectives import item_losses, mean_loss, to_device
 from everlearn.types import Rows, Task
 
 INNER_LOOP = "inner loop"

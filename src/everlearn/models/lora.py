@@ -16,8 +16,8 @@ from everlearn.seeds import seed_for
 
 if TYPE_CHECKING:
     from everlearn.models.adapters import Adapters
-    from everlearn.runs import Run
     from everlearn.types import Step
+    from everlearn.way import Run
 
 PAST = "past"  # name of the adapter that holds the earlier LoRAs
 NOT_BESIDE_NEW_LORAS = dict.fromkeys(

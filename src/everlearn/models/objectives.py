@@ -83,6 +83,13 @@ class Objective(Protocol):
         ...
 
 
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move a batch; on the CPU this is free."""
+    if device.type == "cpu":
+        return batch
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
 def item_losses(outputs: Outputs) -> torch.Tensor:
     """Return the negative log-likelihood of each target [n_items], nats (for regression: half the squared error)."""
     if outputs.targets.is_floating_point():

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from everlearn.errors import ModelError, describe
-from everlearn.learners.gradients import to_device
 from everlearn.models.adapters import language_model, quiet_peft
 from everlearn.models.dtypes import TOLERANCE
 from everlearn.models.load import AUTO, Model, path_of
+from everlearn.models.objectives import to_device
 from everlearn.models.quiet import quiet
 from everlearn.seeds import seeded
 from everlearn.types import Task

@@ -14,16 +14,19 @@ from typing import Any
 from everlearn.config import build_strategies, read_yaml, write_yaml
 from everlearn.errors import ConfigError, Paused, StateError, describe
 from everlearn.learners.devices import start_accelerator
+from everlearn.listener import Listener
 from everlearn.models.load import load_model, with_dtype, with_template
 from everlearn.online.recipe import BY_TYPE, OnlineRecipe, load_online_recipe
 from everlearn.online.session import STREAM, Session, check_apart, names_of_all, type_of
 from everlearn.provenance import Provenance
 from everlearn.record import JsonLines, environment
 from everlearn.report.online_results import EPISODES, EVALUATIONS, write_online_results
-from everlearn.runs import Listener, Run, is_finished, pause_on_interrupt
+from everlearn.runs import is_finished
+from everlearn.saving import Saving, pause_on_interrupt
 from everlearn.state import beginning_in, checkpoints, clear_leftovers, load_state, read_json, write_file
 from everlearn.streams.source import Source, check_problem
 from everlearn.types import Row, Task
+from everlearn.way import Run
 
 
 def run_online(recipe: OnlineRecipe, out: str | Path, listener: Listener | None = None) -> dict[str, Any]:
@@ -101,17 +104,16 @@ def _go(recipe: OnlineRecipe, out: Path, listener: Listener) -> dict[str, Any]:
             accelerator=accelerator,
             seed=seed,
             tasks={task.name: task for task in tasks},
-            folder=out,
-            checkpointing=recipe.checkpoint,
+            saving=Saving(out, recipe.checkpoint),
             eval_batch_size=recipe.evaluation.batch_size,
             listener=listener,
         )
         if scale is not None:  # of fp16: each seed begins as the first did
             accelerator.scaler.load_state_dict(scale)
         session = Session(one, recipe, source, held_out, number)
-        with pause_on_interrupt(one), closing(session.feed):
+        with pause_on_interrupt(one.saving), closing(session.feed):
             session.go(resumed=bool(saved) and number == done)
-        if one.pause_requested and number + 1 < len(recipe.all_seeds()):
+        if one.saving.pause_requested and number + 1 < len(recipe.all_seeds()):
             raise Paused(str(out))
     return write_online_results(out)
 

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from everlearn.errors import EverlearnError, ModelError, Paused, StreamError, describe
+from everlearn.errors import EverlearnError, ModelError, StreamError, describe
 from everlearn.learners.drift import Reaction
-from everlearn.learners.online import Arriving, Episode
+from everlearn.learners.online import Arriving
 from everlearn.models.export import save_trained, unknown_layers
 from everlearn.online.recipe import BY_TYPE, OnlineRecipe
 from everlearn.record import JsonLines
 from everlearn.report.online_results import EPISODES, EVALUATIONS
-from everlearn.runs import Run
 from everlearn.streams.source import Source, check_problem, names_of
-from everlearn.types import Row, Task
+from everlearn.types import Episode, Row, Task
+from everlearn.way import Run
 
 STREAM = "stream"  # the task's name where the stream isn't divided by type
 
@@ -50,7 +50,10 @@ class Session:
         self.response = recipe.drift.response(run.seed) if recipe.drift is not None else None
         self.reaction = Reaction()
         self.held_out = names_of_all(held_out)
-        self.episodes, self.evaluations = JsonLines(run.folder / EPISODES), JsonLines(run.folder / EVALUATIONS)
+        self.episodes, self.evaluations = (
+            JsonLines(run.saving.folder / EPISODES),
+            JsonLines(run.saving.folder / EVALUATIONS),
+        )
         n_expected = recipe.episodes if recipe.boundary == BY_TYPE else min(recipe.boundary, recipe.episodes)
         self.arriving = Arriving(self._next, self._learned, n_expected)
         self.pending: Row | None = None  # given by the feed, and not begun yet
@@ -61,7 +64,7 @@ class Session:
 
     def go(self, *, resumed: bool) -> None:
         """Learn all episodes, from the start or from the newest checkpoint."""
-        self.run.when_paused = self.feed.stop
+        self.run.saving.when_paused = self.feed.stop
         for task in self.to_score:
             self.run.inspect(task)
         self.run.learner.tell_choices(self.run)
@@ -82,7 +85,7 @@ class Session:
             self._score_when_due()
             self._keep()
         if not self.n_done:
-            way_out = f"Give it some, then: everlearn resume {self.run.folder}"
+            way_out = f"Give it some, then: everlearn resume {self.run.saving.folder}"
             raise StreamError(describe("source", "gave no problem to learn from", self.recipe.source, way_out))
         if self.scored_at < self.n_done:
             self._score()
@@ -102,7 +105,7 @@ class Session:
         """Return the problem that comes next, without beginning it."""
         if self.pending is None and self.n_done < self.recipe.episodes:
             self._pause_if_asked()
-            due = self.run.unsaved_for()
+            due = self.run.saving.unsaved_for()
             if due is not None and not self.feed.wait(due):
                 self._save()
             try:
@@ -136,9 +139,9 @@ class Session:
         return row
 
     def _pause_if_asked(self) -> None:
-        if self.run.pause_requested:
+        if self.run.saving.pause_requested:
             self._save()
-            raise Paused(str(self.run.folder))
+            self.run.saving.pause_if_asked()
 
     def _save(self) -> None:
         """Save all that was learned, in a task or between two."""
@@ -226,7 +229,7 @@ class Session:
         return [replace(self.to_score[0], name=self.run.current or self.run.learned[-1])]
 
     def _save_adapter(self) -> None:
-        folder = self.run.folder
+        folder = self.run.saving.folder
         if len(self.recipe.all_seeds()) > 1:
             folder = folder / f"seed-{self.run.seed}"
         structure = len(self.run.model.adapters.log)
@@ -243,7 +246,7 @@ class Session:
 
     def _keep(self) -> None:
         """Lay ready what a checkpoint holds besides model, strategies and learner."""
-        self.run.context = {
+        self.run.saving.context = {
             "seed_number": self.seed_number,
             "n_done": self.n_done,
             "scored_at": self.scored_at,
@@ -259,8 +262,8 @@ class Session:
 
     def _restore(self) -> dict[str, Any] | None:
         """Go on where the newest checkpoint stands; return its training, or None between tasks."""
-        training = self.run.restore(self.run.folder)
-        context = self.run.context
+        training = self.run.restore()
+        context = self.run.saving.context
         self.n_done, self.scored_at, self.pending = context["n_done"], context["scored_at"], context["pending"]
         self.arriving.rows = context["rows"]
         self.feed.load_state(context["feed"])

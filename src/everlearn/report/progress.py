@@ -6,9 +6,8 @@ from collections import deque
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from everlearn.learners.online import Episode
-from everlearn.runs import Listener
-from everlearn.types import Score, Task
+from everlearn.listener import Listener
+from everlearn.types import Episode, Score, Task
 
 SMOOTHING = 0.95  # of the loss shown
 RECENT = 20  # episodes that an online run's accuracy and loss are shown over

@@ -15,7 +15,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _REASON = "aflora freezes the one LoRA that all tasks share, which this method begins anew with every task"
 

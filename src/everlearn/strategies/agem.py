@@ -17,7 +17,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Group, Mixture, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 
 @register("strategy", "agem")
@@ -72,7 +72,7 @@ class AGEM(Strategy):
         encoded = self._encode(step.run, kept)
         generator = generator_for(step.run.seed, "agem", step.run.position, step.index)
         rows = torch.randperm(len(encoded), generator=generator)[: self.batch_size].tolist()
-        mine = [(0, row) for row in rows[step.run.rank :: step.run.world_size]]
+        mine = [(0, row) for row in rows[step.run.processes.rank :: step.run.processes.size]]
         batches = [encoded.__getitems__(mine)] if mine else []
         parameters = list(step.params.values())
         reference = reference_gradients(step.run, parameters, batches)

@@ -9,7 +9,7 @@ from everlearn.strategy import Strategy
 from everlearn.types import Examples, Group, Mixture
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _REASON = "cumulative trains on all earlier data, so there is nothing left to replay or protect"
 

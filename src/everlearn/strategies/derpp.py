@@ -12,7 +12,7 @@ from everlearn.registry import register
 from everlearn.types import Mixture, Step
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 
 @register("strategy", "derpp")

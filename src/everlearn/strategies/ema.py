@@ -13,7 +13,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _KEPT = "averaging over tasks moves weights that it keeps for single tasks"
 

@@ -15,7 +15,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Group, Mixture, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _REASON = "all earlier data is trained on, so there is nothing left to replay"
 

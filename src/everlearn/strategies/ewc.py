@@ -10,10 +10,9 @@ from everlearn.errors import ConfigError, check_choice, check_number, describe
 from everlearn.functional import kfac
 from everlearn.functional.fisher import KINDS, sum_of_squared_gradients
 from everlearn.functional.quadratic import add_quadratic_gradients, follow
-from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
 from everlearn.models.lora import NOT_BESIDE_NEW_LORAS
-from everlearn.models.objectives import Batch
+from everlearn.models.objectives import Batch, to_device
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
@@ -21,7 +20,7 @@ from everlearn.streams.sampling import draw_rows
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 
 @register("strategy", "ewc")
@@ -141,11 +140,10 @@ class EWC(Strategy):
                 lambda batch: run.model.objective.forward(run.model.network, batch),
                 self.fisher,
                 generator,
-                rank=run.rank,
-                world_size=run.world_size,
+                **run.processes.share,
             )
-        run.all_reduce(list(sums.values()))
-        n = run.sum(n)
+        run.processes.all_reduce(list(sums.values()))
+        n = run.processes.sum(n)
         return {name: total / n for name, total in sums.items()} if n else {}
 
     def estimate_factors(self, run: "Run", task: Task) -> kfac.Factors:
@@ -158,11 +156,10 @@ class EWC(Strategy):
                 batches,
                 lambda batch: run.model.objective.forward(run.model.network, batch),
                 generator,
-                rank=run.rank,
-                world_size=run.world_size,
+                **run.processes.share,
             )
-        run.all_reduce([tensor for factor in factors.values() for tensor in factor.values()])
-        n = run.sum(n)
+        run.processes.all_reduce([tensor for factor in factors.values() for tensor in factor.values()])
+        n = run.processes.sum(n)
         used = {names: factor for names, factor in factors.items() if factor["gradients"].any()}
         return {names: {side: total / n for side, total in factor.items()} for names, factor in used.items()}
 

@@ -8,7 +8,7 @@ from everlearn.strategy import Strategy
 from everlearn.types import Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _NOTHING_LEFT = "it freezes all but the heads, so that nothing is left for the other to work on"
 

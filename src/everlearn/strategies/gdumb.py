@@ -16,7 +16,7 @@ from everlearn.streams.sampling import groups_of
 from everlearn.types import Group, Mixture, Rows, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _REASON = "gdumb trains on its own memory alone"
 _ANEW = "it keeps what earlier tasks learned, and gdumb starts anew at each task"

@@ -19,7 +19,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Group, Mixture, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 
 @register("strategy", "gem")
@@ -93,11 +93,11 @@ class GEM(Strategy):
             for group, size in enumerate(encoded.sizes)
             for row in torch.randperm(size, generator=generator)[: self.batch_size].tolist()
         ]
-        mine = drawn[step.run.rank :: step.run.world_size]
+        mine = drawn[step.run.processes.rank :: step.run.processes.size]
         batch = encoded.__getitems__(mine) if mine else {}
         groups = [group for group, _ in mine]
         references = grouped_gradients(step.run, moving, batch, groups, len(encoded.sizes), item_losses)
-        step.run.all_reduce([references])
+        step.run.processes.all_reduce([references])
         weights = list(moving.values())
         project_against_all([p.grad for p in weights], references, self.margin)
         if self.protect == "update":

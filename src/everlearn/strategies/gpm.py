@@ -19,7 +19,7 @@ from everlearn.streams.sampling import draw_rows
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 
 @dataclass

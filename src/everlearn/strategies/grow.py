@@ -7,17 +7,16 @@ from typing import Any, ClassVar
 import torch
 
 from everlearn.errors import check_choice, check_number
-from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
 from everlearn.models.growth import add_capacity, fit_state
-from everlearn.models.objectives import item_losses
+from everlearn.models.objectives import item_losses, to_device
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import find, names, register
-from everlearn.runs import Run
 from everlearn.seeds import generator_for, seed_for
 from everlearn.strategy import Strategy, learned
 from everlearn.streams.sampling import draw_rows
 from everlearn.types import Examples, Group, Mixture, Step, Task
+from everlearn.way import Run
 
 _OWN = "it keeps which weights are whose, and growing changes the shape of them all"
 _NEW_LORA = "it begins a new LoRA with every task, which is how it grows"
@@ -139,7 +138,7 @@ class Grow(Strategy):
         adapters = run.model.adapters
         kept = {name: tensor.detach().clone() for name, tensor in adapters.tensors().items()}
         with torch.random.fork_rng(), run.model.evaluating():  # each module's training flag comes back
-            torch.manual_seed(seed_for(run.seed, "grow", run.position, task.name, run.rank))
+            torch.manual_seed(seed_for(run.seed, "grow", run.position, task.name, run.processes.rank))
             # without other methods: what they need is made when the task begins
             trial = Trial(
                 run.model, run.learner, [], run.accelerator,
@@ -154,12 +153,12 @@ class Grow(Strategy):
     @torch.no_grad()
     def _measure(self, run: Run, sample: Task) -> float:
         found = []
-        shared = {"rank": run.rank, "world_size": run.world_size}
+        shared = run.processes.share
         for _, batch in row_batches(run.model.objective, sample.train, sample, run.eval_batch_size, **shared):
             with run.accelerator.autocast():
                 outputs = run.model.objective.forward(run.model.network, to_device(batch, run.accelerator.device))
             found.append((item_losses(outputs).double().cpu(), outputs.targets.cpu()))
-        everyone = [batch for process in run.gather(found) for batch in process]
+        everyone = [batch for process in run.processes.gather(found) for batch in process]
         losses, targets = (torch.cat(parts) for parts in zip(*everyone, strict=True))
         return share_left(losses.mean().item(), targets)
 

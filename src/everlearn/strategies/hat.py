@@ -15,7 +15,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 LARGEST = 6.0  # |embedding| is clipped to it, as the authors do
 EXPONENT = 50.0  # so is s * e before cosh

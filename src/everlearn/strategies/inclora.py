@@ -10,7 +10,7 @@ from everlearn.strategy import Strategy
 from everlearn.types import Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 
 @register("strategy", "inclora")

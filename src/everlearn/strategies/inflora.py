@@ -9,9 +9,9 @@ from torch import nn
 
 from everlearn.errors import check_number
 from everlearn.functional.subspace import leading_directions
-from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
 from everlearn.models.lora import lora_layers, next_lora
+from everlearn.models.objectives import to_device
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.seeds import generator_for
@@ -20,7 +20,7 @@ from everlearn.streams.sampling import draw_rows
 from everlearn.types import Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _REASON = "both begin a LoRA of their own for every task"
 _OWN = "it keeps a task's share of the one LoRA, which this method begins anew with every task"
@@ -145,7 +145,7 @@ class InfLoRA(Strategy):
         found = _Moments()
         layers = lora_layers(run.model.network)
         hooks = [layer.register_forward_pre_hook(found.hook(name)) for name, layer in layers.items()]
-        share = {"rank": run.rank, "world_size": run.world_size}
+        share = run.processes.share
         try:
             with torch.no_grad(), run.model.evaluating():
                 for _, batch in row_batches(run.model.objective, rows, task, self.batch_size, **share):
@@ -155,14 +155,16 @@ class InfLoRA(Strategy):
         finally:
             for hook in hooks:
                 hook.remove()
-        owners = next((owners for owners in run.gather(found.owners) if owners), {})  # a process may have no batch
+        owners = next(
+            (owners for owners in run.processes.gather(found.owners) if owners), {}
+        )  # a process may have no batch
         sums = {}
         for name in dict.fromkeys(owners.values()):
             width = layers[name].in_features
             sums[name] = found.sums.get(
                 name, torch.zeros(width, width, dtype=torch.float64, device=run.accelerator.device)
             )
-        run.all_reduce(list(sums.values()))
+        run.processes.all_reduce(list(sums.values()))
         return sums, owners
 
     def _basis(self, name: str, moments: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Examples, Group, Mixture, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _REASON = "joint trains on all data at once, so there is nothing left to protect"
 _LATER = "joint learns nothing at later tasks, so that what the other makes for them stays untrained"

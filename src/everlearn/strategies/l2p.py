@@ -27,7 +27,7 @@ from everlearn.strategy import Strategy
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _FROZEN = "l2p freezes the LoRA, which then has nothing to learn"
 _NO_WEIGHTS = "l2p freezes the model's weights, so that there is nothing to share out or to freeze"

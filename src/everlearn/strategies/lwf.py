@@ -17,7 +17,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Mixture, Outputs, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 
 @register("strategy", "lwf")

@@ -8,10 +8,9 @@ import torch
 from everlearn.errors import check_number
 from everlearn.functional.per_example import Batch, add_row_gradients, linear_layers
 from everlearn.functional.quadratic import add_anchored_gradients, follow
-from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
 from everlearn.models.lora import NOT_BESIDE_NEW_LORAS
-from everlearn.models.objectives import is_hidden
+from everlearn.models.objectives import is_hidden, to_device
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
@@ -19,7 +18,7 @@ from everlearn.streams.sampling import draw_rows
 from everlearn.types import Outputs, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 
 def squared_norm(outputs: Outputs, centred: bool = False) -> torch.Tensor:
@@ -103,10 +102,10 @@ class MAS(Strategy):
         def scalars(batch: Batch, rows: list[int]) -> list[torch.Tensor]:
             return [squared_norm(model.objective.forward(model.network, batch), self.centred)]
 
-        shared = {"rank": run.rank, "world_size": run.world_size}
+        shared = run.processes.share
         with model.evaluating():
             for _, batch in row_batches(model.objective, rows, task, self.batch_size, **shared):
                 on_device = to_device(batch, run.accelerator.device)
                 add_row_gradients(parameters, layers, on_device, scalars, 1, sums)
-        run.all_reduce(list(sums.values()))
+        run.processes.all_reduce(list(sums.values()))
         return {name: total / n_drawn for name, total in sums.items()}

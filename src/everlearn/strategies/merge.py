@@ -16,7 +16,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 METHODS = {"ties": ties, "dare_linear": dare_linear, "dare_ties": dare_ties}
 

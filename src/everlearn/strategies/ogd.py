@@ -8,12 +8,12 @@ import torch
 from everlearn.errors import ConfigError, check_choice, check_number, describe
 from everlearn.functional.quadratic import follow
 from everlearn.functional.subspace import new_directions, take_out
-from everlearn.learners.gradients import to_device
 from everlearn.learners.grouped import grouped_gradients
 from everlearn.learners.loader import row_batches
 from everlearn.memory.selection import even_shares
 from everlearn.models.lora import NOT_BESIDE_NEW_LORAS
 from everlearn.models.matrices import separate_heads
+from everlearn.models.objectives import to_device
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
@@ -21,7 +21,7 @@ from everlearn.streams.sampling import draw_rows, select_rows
 from everlearn.types import Outputs, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 VARIANTS = ("gtl", "ave", "all")
 MAX_LOGITS = 1000  # `all` takes a pass for each
@@ -145,7 +145,7 @@ class OGD(Strategy):
         n_weights = sum(p.numel() for p in parameters.values())
         n_values = self._n_values(run, task) if len(rows) else 0
         vectors = torch.zeros(n_values, len(rows), n_weights, device=run.accelerator.device)
-        shared_out = {"rank": run.rank, "world_size": run.world_size}
+        shared_out = run.processes.share
         with run.model.evaluating():
             for indices, batch in row_batches(run.model.objective, rows, task, self.batch_size, **shared_out):
                 groups = list(range(len(indices)))
@@ -153,7 +153,7 @@ class OGD(Strategy):
                     vectors[value, indices] = grouped_gradients(
                         run, parameters, batch, groups, len(groups), lambda o, v=value: answers(o, self.variant)[:, v]
                     )
-        run.all_reduce([vectors])
+        run.processes.all_reduce([vectors])
         return vectors.flatten(0, 1)
 
     def _n_values(self, run: "Run", task: Task) -> int:

@@ -13,7 +13,7 @@ from everlearn.strategy import Strategy
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _REASON = "both begin a LoRA of their own for every task"
 _OWN = "it keeps a task's share of the one LoRA, which this method begins anew with every task"

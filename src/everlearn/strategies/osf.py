@@ -15,7 +15,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 
 @register("strategy", "osf")

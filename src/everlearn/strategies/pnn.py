@@ -11,7 +11,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _NO_LORA = "its columns are LoRAs; a whole model a task is what `separate` keeps"
 

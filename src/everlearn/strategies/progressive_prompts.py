@@ -26,7 +26,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _REASON = "both put prompts into a frozen model, and there is room for one set"
 _FROZEN = "progressive prompts freeze the LoRA, which then has nothing to learn"

@@ -21,7 +21,7 @@ from everlearn.streams.sampling import groups_of, select_rows
 from everlearn.types import Group, Mixture, Rows, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 WEIGH_BY = ("row", "token")
 SELECTIONS = ("reservoir", "ring", "balanced", "uncertainty", "loss", "herding", "gradient")

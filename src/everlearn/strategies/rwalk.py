@@ -14,7 +14,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 
 def walk_score(saved: torch.Tensor, fisher: torch.Tensor, moved: torch.Tensor, damping: float) -> torch.Tensor:
@@ -94,7 +94,7 @@ class RWalk(Strategy):
     def edit_grads(self, step: Step) -> None:
         self._departure = Departure.of(step.params, may_overflow=step.run.accelerator.scaler is not None)
         # the loss is a mean over targets, an example is a row: (n_targets * g)^2 / n_rows
-        scale = step.run.sum(self._n_targets) ** 2 / step.run.sum(self._n_rows)
+        scale = step.run.processes.sum(self._n_targets) ** 2 / step.run.processes.sum(self._n_rows)
         self._n_targets = self._n_rows = 0
         device = next(iter(step.params.values())).device
         follow(device, self.fisher_, self.saved_, self.start_, self.task_score_)

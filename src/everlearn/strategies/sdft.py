@@ -11,17 +11,16 @@ from everlearn.errors import ConfigError, check_choice, check_number, describe
 from everlearn.evaluation.generate import draw_answers
 from everlearn.functional.distill import divergences
 from everlearn.functional.quadratic import follow
-from everlearn.learners.gradients import to_device
 from everlearn.learners.teacher import as_teacher
 from everlearn.models.causal import CausalObjective
-from everlearn.models.objectives import IGNORED, Batch, losses_at
+from everlearn.models.objectives import IGNORED, Batch, losses_at, to_device
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.strategy import Strategy, learned
 from everlearn.types import Row, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _UNSUITED = "it learns from answers that the model generates, which only language models do"
 _OTHER_ROWS = "sdft needs each task's own rows, which the other replaces"

@@ -13,7 +13,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _FROM_THE_START = "each task starts again from the initial weights, which undoes what the other holds fixed"
 

@@ -15,7 +15,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import IGNORED, Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 _FROZEN = "it freezes the backbone after the first task, so that nothing is left for the other to work on"
 

@@ -14,7 +14,7 @@ from everlearn.strategy import Strategy, learned
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
-    from everlearn.runs import Run
+    from everlearn.way import Run
 
 
 def path_importance(saved: torch.Tensor, moved: torch.Tensor, damping: float) -> torch.Tensor:

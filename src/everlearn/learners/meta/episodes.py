@@ -14,9 +14,8 @@ import torch
 
 from everlearn.errors import StreamError, describe
 from everlearn.functional.reservoir import reservoir_slots
-from everlearn.learners.gradients import to_device
 from everlearn.learners.meta.config import MetaConfig
-from everlearn.models.objectives import Batch, Features, Objective
+from everlearn.models.objectives import Batch, Features, Objective, to_device
 from everlearn.seeds import generator_for
 from everlearn.types import Task
 

@@ -14,7 +14,6 @@ from everlearn.errors import ConfigError, StreamError, TrainingError, describe
 from everlearn.evaluation.score import score_task
 from everlearn.functional.meta import Weights, adapt, maml_gradient, mer_weights, reptile_gradient
 from everlearn.learners.devices import start_accelerator
-from everlearn.learners.gradients import to_device
 from everlearn.learners.meta.config import MetaConfig
 from everlearn.learners.meta.episodes import (
     EncodedTask,
@@ -27,9 +26,9 @@ from everlearn.learners.meta.episodes import (
     stacked,
 )
 from everlearn.learners.meta.parts import adapted_names, check_model
+from everlearn.listener import Listener
 from everlearn.models.load import Model, ModelConfig, load_model
-from everlearn.models.objectives import Batch, mean_loss
-from everlearn.runs import Listener
+from everlearn.models.objectives import Batch, mean_loss, to_device
 from everlearn.seeds import generator_for, seed_all, seed_for, seeded
 from everlearn.types import Score, Stream, Task
 
