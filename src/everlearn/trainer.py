@@ -242,11 +242,14 @@ class ContinualTrainer:
 
     def evaluate(self, task: str) -> Score:
         """Score the model as it is now on the evaluation items of one task learned."""
-        return self._score(self._known(task, [one.name for one in self._measured_tasks()]))
+        known = self._known(task, [one.name for one in self._measured_tasks()])
+        with self._shown():
+            return self._score(known)
 
     def evaluate_all_tasks(self) -> TaskScores:
         """Score the model as it is now on the evaluation items of every task learned."""
-        now = {task.name: self._score(task) for task in self._measured_tasks()}
+        with self._shown():
+            now = {task.name: self._score(task) for task in self._measured_tasks()}
         return TaskScores(now, dict(self._measured.learned))
 
     def predict(

@@ -14,7 +14,8 @@ RECENT = 20  # episodes that an online run's accuracy and loss are shown over
 
 
 class ProgressBars(Listener):
-    """Draws a run on a console; use it as a context manager. Without a terminal it prints the lines only."""
+    """Draws a run on a console; use it as a context manager, again where the run goes on. Without a terminal it prints
+    the lines only."""  # fmt: skip
 
     def __init__(self, console: Console, title: str = ""):
         self.console = console
@@ -34,6 +35,7 @@ class ProgressBars(Listener):
         self._name = ""
         self._started = 0.0
         self._scores: list[str] = []
+        self._when = "at first"  # scores were taken that follow no training
 
     def __enter__(self) -> "ProgressBars":
         self._bars.start()
@@ -41,7 +43,9 @@ class ProgressBars(Listener):
 
     def __exit__(self, *error: object) -> None:
         self._flush()
+        self._drop()
         self._bars.stop()
+        self._name, self._when = "", "now"
 
     def encoding(self, task: Task, done: int, n_rows: int) -> None:
         if done < n_rows and not self._reads:
@@ -87,7 +91,7 @@ class ProgressBars(Listener):
         """Print the scores that followed the last training."""
         if self._scores:
             learned = (
-                f"learned {self._name} in {time.perf_counter() - self._started:.0f} s" if self._name else "at first"
+                f"learned {self._name} in {time.perf_counter() - self._started:.0f} s" if self._name else self._when
             )
             self.console.print(f"{self.title}{learned}: {', '.join(self._scores)}", highlight=False)
         self._scores = []
