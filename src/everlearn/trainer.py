@@ -38,6 +38,7 @@ from everlearn.streams.apart import Apart
 from everlearn.streams.labels import with_labels
 from everlearn.streams.loaders import read_loader
 from everlearn.streams.loading import TaskOptions, build_task
+from everlearn.streams.sampled import let_go, none_of
 from everlearn.trainer_results import Measured, TaskScores, TrainerMetrics, draw, metrics_of
 from everlearn.trainer_saving import (
     ROWS,
@@ -208,6 +209,7 @@ class ContinualTrainer:
                 run.tasks, run.current = known, None
                 raise
             self._apart = apart
+            task = run.tasks[task.name] = let_go(task, rows=not any(one.rereads for one in run.strategies))
             self._measured.add_task(task, cost)
             score = self._score_after(task)
             if before is not None:
@@ -217,13 +219,12 @@ class ContinualTrainer:
     def _score_after(self, task: Task) -> Score | None:
         """Score what is to be scored after a task was learned; return its own score."""
         started = time.perf_counter()
-        known = self._measured_tasks()
-        others = known if self._evaluate_after == "all" else [task] if task in known else []
         score = None
-        for one in others:
-            found = self._score(one)
+        for one in self._measured_tasks():
             if one is task:
-                score = self._measured.learned[task.name] = found
+                score = self._measured.learned[task.name] = self._score(one)
+            elif self._evaluate_after == "all":
+                self._score(one)
         cost = self._measured.costs[-1]
         self._measured.costs[-1] = replace(cost, eval_s=time.perf_counter() - started)
         return score
@@ -415,9 +416,9 @@ class ContinualTrainer:
         """Return the task behind data loaders, and their batch size where they have one."""
         place = len(self._run.learned) if self._run is not None else 0
         train, loader = read_loader("train_loader", train_loader, n_epochs, self._seed, place, name)
-        evaluation: Rows = train[:0]
+        evaluation: Rows = none_of(train)
         if val_loader is not None:
-            evaluation, _ = read_loader("val_loader", val_loader, 1, self._seed, place, name)
+            evaluation, _ = read_loader("val_loader", val_loader, 1, self._seed, place, name, hold=True)
         batch_size = train_loader.batch_size if isinstance(train_loader, DataLoader) else None
         return Task(name, "tensor", train, evaluation, loader=loader), batch_size
 

@@ -212,7 +212,7 @@ def sizes_of(rows: Rows) -> TensorRows | None:
     if not isinstance(rows, TensorRows):
         return None
     y = rows.y[:1] if rows.y.is_floating_point() else rows.y.max().reshape(1)
-    return TensorRows(torch.zeros_like(rows.x[:1]), torch.zeros_like(y) if y.is_floating_point() else y)
+    return TensorRows(torch.zeros_like(rows[:1].x), torch.zeros_like(y) if y.is_floating_point() else y)
 
 
 def _stored(rows: Rows, folder: Path) -> dict[str, Any] | None:

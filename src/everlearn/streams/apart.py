@@ -10,6 +10,7 @@ import torch
 
 from everlearn.errors import StreamError, describe
 from everlearn.streams.checking import digest_of, loose_digest_of
+from everlearn.streams.sampled import SampledRows, let_go
 from everlearn.types import Rows, Stream, Task, TensorRows
 
 _DIGESTS = ("trained", "items", "loose_trained", "loose_items")
@@ -57,7 +58,7 @@ class Apart:
         everyone = (*self.known, new)
         notes = _look(new, [(new, other) for other in everyone], "Take them out of the training rows")
         notes += _look(new, [(other, new) for other in self.known], "Take them out of the evaluation rows")
-        return Apart(everyone), notes
+        return Apart((*self.known, replace(new, task=let_go(task)))), notes
 
     def state(self) -> list[dict[str, Any]]:
         """Return what was met, as tensors and JSON."""
@@ -85,6 +86,9 @@ def keep_apart(stream: Stream, names: Collection[str]) -> Stream:
 
 def digests_of(task: Task, rows: Rows) -> Iterator[bytes]:
     """Yield for each row 16 bytes that are equal for rows of equal content: what is asked, or the bytes of a tensor."""
+    if isinstance(rows, SampledRows):
+        yield from rows.each_digest()
+        return
     if isinstance(rows, TensorRows):
         content, n_bytes = bytes_of(rows.x), rows.x.nbytes // max(1, len(rows))
         asked = (content[start : start + n_bytes] for start in range(0, len(content), n_bytes or 1))
@@ -93,8 +97,12 @@ def digests_of(task: Task, rows: Rows) -> Iterator[bytes]:
     else:
         yield from map(digest_of, rows)
         return
-    for one in asked:
-        yield hashlib.blake2b(one, digest_size=16).digest()
+    yield from map(digest_of_bytes, asked)
+
+
+def digest_of_bytes(content: bytes | memoryview) -> bytes:
+    """Return 16 bytes that are equal for equal content."""
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
