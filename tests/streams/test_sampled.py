@@ -127,3 +127,9 @@ def test_a_task_that_was_learned_holds_on_to_no_dataset():
         trainer.train_task("b", train_loader=DataLoader(Lying(30), 8), val_loader=DataLoader(Lying(0, 4), 4))
     rows = [{"text": "a"}]
     assert let_go(Task("text", "text", rows, rows)).train is rows
+
+
+def test_rows_of_several_types_are_refused():
+    data = [(X[i], float(Y[i]) if i == 9 else int(Y[i])) for i in range(12)]
+    with pytest.raises(StreamError, match=r"its rows differ in type. Got \['torch.float32', 'torch.float64'"):
+        read_loader("train_loader", DataLoader(data, 4), 1, 0)
