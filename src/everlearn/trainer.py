@@ -9,37 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel
 
 from everlearn.config import build, build_strategies, from_mapping
 from everlearn.errors import ConfigError, EverlearnError, StreamError, check_choice, describe, nearest
-from everlearn.evaluation.gain import NOTHING, WORSE, answer_likelihood, is_known, verdict_on
+from everlearn.evaluation.gain import answer_likelihood
 from everlearn.evaluation.predict import predict
 from everlearn.evaluation.score import metric_names
 from everlearn.learners.budget import AUTO
 from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.listener import Listener
-from everlearn.models.given import Given, check_options
+from everlearn.models.given import Given
 from everlearn.models.load import Model, ModelConfig, load_model, network_kind
 from everlearn.models.plain import is_plain
 from everlearn.models.targets import fit_task
 from everlearn.record import environment
-from everlearn.report.progress import ProgressBars
 from everlearn.report.records import Run as Log
 from everlearn.spelling import learner_options, strategies_of
 from everlearn.state import make_folder
 from everlearn.strategy import Strategy, overriding
 from everlearn.streams.apart import Apart
 from everlearn.streams.labels import with_labels
-from everlearn.streams.loaders import read_loader
 from everlearn.streams.loading import TaskOptions, build_task
-from everlearn.streams.sampled import let_go, none_of
-from everlearn.trainer_results import Measured, TaskScores, TrainerMetrics, draw, metrics_of
+from everlearn.streams.sampled import let_go
+from everlearn.trainer_inputs import listener_for, model_source, task_behind
+from everlearn.trainer_results import Measured, TaskScores, TrainerMetrics, draw, metrics_of, told_of_gain
 from everlearn.trainer_saving import (
     ROWS,
     Collate,
@@ -54,7 +50,7 @@ from everlearn.trainer_saving import (
     task_of,
     write_trainer,
 )
-from everlearn.types import Cost, Rows, Score, Task, TensorRows
+from everlearn.types import Rows, Score, Task, TensorRows
 from everlearn.way import Run
 
 SCORED = ("all", "task")  # after a task was learned
@@ -110,7 +106,7 @@ class ContinualTrainer:
         options = {"epochs": AUTO, **learner_options(config or {}), **(learner or {})}
         self._learner: SupervisedLearner = build("learner", {"name": "sft", **options}, "learner")
         self._strategies = build_strategies([*strategies, *strategies_of(config or {})])
-        self._model_config = _model_config(model, tokenizer, model_options)
+        self._source = model_source(model, tokenizer, model_options)
         self._model: Model | None = None
         self._sizes: TensorRows | None = None  # of the rows that a plain module was built for
         self._seed = seed
@@ -121,7 +117,7 @@ class ContinualTrainer:
         self._track = (track,) if isinstance(track, str) else tuple(track)
         if self._track and self._folder is None:
             raise ConfigError(describe("track", "there is no folder to write to", self._track, "Pass folder=..."))
-        self._listener = listener or _listener(progress)
+        self._listener = listener or listener_for(progress)
         self._run: Run | None = None
         self._apart = Apart()
         self._measured = Measured()
@@ -185,7 +181,8 @@ class ContinualTrainer:
         chosen: TaskOptions = from_mapping(TaskOptions, dict(options or {}), "options")
         chosen = replace(chosen, wants_validation=learner.uses_validation)
         if train_loader is not None:
-            task, batch_size = self._from_loaders(name, train_loader, val_loader, learner.most_epochs)
+            purpose = (self._seed, len(self._run.learned) if self._run is not None else 0)
+            task, batch_size = task_behind(name, train_loader, val_loader, learner.most_epochs, *purpose)
             task = replace(task, allow_overlap=chosen.allow_overlap)
         elif train is not None:
             task = build_task(name, train, evaluate, validation, chosen)
@@ -205,7 +202,7 @@ class ContinualTrainer:
                 run.inspect(task)
                 before = answer_likelihood(run, task) if len(task.evaluation) else None
                 cost = run.learn(task)
-            except EverlearnError:
+            except (EverlearnError, KeyboardInterrupt):
                 run.tasks, run.current = known, None
                 raise
             self._apart = apart
@@ -213,7 +210,10 @@ class ContinualTrainer:
             self._measured.add_task(task, cost)
             score = self._score_after(task)
             if before is not None:
-                self._tell_of_gain(task, before, cost, known=name in known)
+                after = answer_likelihood(run, task)
+                told = told_of_gain(score, before, after, cost, known=name in known)
+                if told is not None:
+                    run.note(told)
         return score
 
     def _score_after(self, task: Task) -> Score | None:
@@ -228,18 +228,6 @@ class ContinualTrainer:
         cost = self._measured.costs[-1]
         self._measured.costs[-1] = replace(cost, eval_s=time.perf_counter() - started)
         return score
-
-    def _tell_of_gain(self, task: Task, before: Score, cost: Cost, *, known: bool) -> None:
-        """Tell where the right answers to the evaluation rows are no likelier than before."""
-        run = self.run
-        after = answer_likelihood(run, task)
-        verdict = verdict_on(before, after, before, after, known=known)
-        if verdict in (NOTHING, WORSE) and not is_known(self._measured.learned[task.name]):
-            run.note(
-                f"Task {task.name!r}: nothing was learned. The log-likelihood of the right answers to its evaluation "
-                f"rows was {before.value:.3g} nats each, and is {after.value:.3g}, after {cost.n_epochs} epochs at "
-                f"learning rate {cost.learning_rate:g}. Try another rate, more epochs, or more rows."
-            )
 
     def evaluate(self, task: str) -> Score:
         """Score the model as it is now on the evaluation items of one task learned."""
@@ -289,7 +277,8 @@ class ContinualTrainer:
         Raises:
             ConfigError: if the folder can't be made.
         """
-        return draw(self._log(), Path(folder).name, Path(folder))
+        name = " + ".join(strategy.name for strategy in self._strategies) or "plain"
+        return draw(self._log(), name, Path(folder))
 
     def save(self, folder: str | Path) -> None:
         """Keep all that `load` needs to go on: weights, what strategies learned, each task's evaluation items, scores.
@@ -303,7 +292,7 @@ class ContinualTrainer:
         run, folder = self.run, Path(folder)
         rereads = any(strategy.rereads for strategy in run.strategies)
         values = {
-            "model": card_of_model(self._model_config, run.model),
+            "model": card_of_model(self._source, run.model),
             "sizes": None if self._sizes is None else {"x": self._sizes.x, "y": self._sizes.y},
             "learner": asdict(self._learner),
             "strategies": [card_of_strategy(strategy) for strategy in self._strategies],
@@ -350,12 +339,12 @@ class ContinualTrainer:
             strategies=strategies, learner=saved["learner"], seed=saved["seed"], device=device, progress=progress,
             listener=listener, evaluate_after=saved["evaluate_after"], folder=folder, track=track,
         )  # fmt: skip
-        trainer._model_config = config_of(saved["model"], model, tokenizer)
+        trainer._source = config_of(saved["model"], model, tokenizer)
         tasks = {card["name"]: task_of(card, folder, collate_fn) for card in saved["tasks"]}
         if saved["sizes"] is not None:
             trainer._sizes = TensorRows(**saved["sizes"])
         sized = [replace(task, train=trainer._sizes or task.train) for task in tasks.values()]
-        trainer._model = load_model(trainer._model_config, sized, trainer._seed, device)
+        trainer._model = load_model(trainer._source, sized, trainer._seed, device)
         run = trainer._prepare(trainer._learner)
         run.load_state(saved["run"])
         check_same_frozen(saved["model"], run.model)
@@ -397,9 +386,9 @@ class ContinualTrainer:
 
     def _log(self) -> Log:
         """Return what was measured as a run's log."""
-        run = self.run
+        run, source = self.run, self._source
         settings = {
-            "model": asdict(_config_of(self._model_config)),
+            "model": asdict(source.config if isinstance(source, Given) else source),
             "learner": asdict(self._learner),
             "strategies": [card_of_strategy(strategy) for strategy in self._strategies],
             "seed": self._seed,
@@ -409,18 +398,6 @@ class ContinualTrainer:
     def _shown(self) -> AbstractContextManager[Any]:
         """Return what draws the bars meanwhile."""
         return self._listener if isinstance(self._listener, AbstractContextManager) else nullcontext()
-
-    def _from_loaders(
-        self, name: str, train_loader: DataLoader, val_loader: DataLoader | None, n_epochs: int
-    ) -> tuple[Task, int | None]:
-        """Return the task behind data loaders, and their batch size where they have one."""
-        place = len(self._run.learned) if self._run is not None else 0
-        train, loader = read_loader("train_loader", train_loader, n_epochs, self._seed, place, name)
-        evaluation: Rows = none_of(train)
-        if val_loader is not None:
-            evaluation, _ = read_loader("val_loader", val_loader, 1, self._seed, place, name, hold=True)
-        batch_size = train_loader.batch_size if isinstance(train_loader, DataLoader) else None
-        return Task(name, "tensor", train, evaluation, loader=loader), batch_size
 
     def _fitted(self, task: Task) -> Task:
         """Return the task as the model can learn it, which is loaded for the first one.
@@ -434,8 +411,8 @@ class ContinualTrainer:
             way_out = "Teach it to another ContinualTrainer, with a model of its own"
             raise StreamError(describe(f"task {task.name!r}", what, model.name, way_out))
         if model is None:
-            model = load_model(self._model_config, [task], self._seed, self._device)
-            if isinstance(self._model_config, ModelConfig) and is_plain(self._model_config.name):
+            model = load_model(self._source, [task], self._seed, self._device)
+            if isinstance(self._source, ModelConfig) and is_plain(self._source.name):
                 self._sizes = sizes_of(task.train)
         known = model.adapters.task_labels.get(task.name)
         if known is not None:
@@ -463,35 +440,5 @@ class ContinualTrainer:
         return self._run
 
 
-def _listener(progress: bool | None) -> Listener:
-    """Return what draws bars, or the plain listener, whose notes are warnings."""
-    console = Console()
-    shown = console.is_terminal if progress is None else progress
-    return ProgressBars(console) if shown else Listener()
-
-
-def _config_of(model: ModelConfig | Given) -> ModelConfig:
-    return model.config if isinstance(model, Given) else model
-
-
 def _changed(learner: SupervisedLearner, changes: dict[str, Any]) -> SupervisedLearner:
     return SupervisedLearner(**{**{f.name: vars(learner)[f.name] for f in fields(learner)}, **changes})
-
-
-def _model_config(
-    model: str | nn.Module | ModelConfig | Mapping[str, Any], tokenizer: Any, options: Mapping[str, Any] | None
-) -> ModelConfig | Given:
-    if isinstance(model, nn.Module):
-        source = model.config.name_or_path if isinstance(model, PreTrainedModel | PeftModel) else ""
-        check_options(options or {})
-        named = {"name": source or type(model).__name__, **(options or {})}
-        return Given(model, tokenizer, from_mapping(ModelConfig, named, "model_options"))
-    for name, value in (("tokenizer", tokenizer), ("model_options", options)):
-        if value is not None:
-            way_out = "Leave it out: the model's own is loaded" if name == "tokenizer" else "Put them into model={...}"
-            raise ConfigError(describe(name, "is for a model that is loaded", type(value).__name__, way_out))
-    if isinstance(model, str):
-        return ModelConfig(model)
-    if isinstance(model, Mapping):
-        return from_mapping(ModelConfig, model, "model")
-    return model

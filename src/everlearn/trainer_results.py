@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from everlearn.evaluation.gain import NOTHING, WORSE, is_known, verdict_on
 from everlearn.evaluation.stats import Interval
 from everlearn.report.matrix import SeedMatrix, build_matrix
 from everlearn.report.records import Run as Log
@@ -123,6 +124,21 @@ class Measured:
         scores = {(after, score["task"]): _unpacked(score) for after, score in state["scores"]}
         learned = {score["task"]: _unpacked(score) for score in state["learned"]}
         return cls(scores, [Cost(**cost) for cost in state["costs"]], learned, dict(state["n_items"]))
+
+
+def told_of_gain(score: Score, before: Score, after: Score, cost: Cost, *, known: bool) -> str | None:
+    """Return what is to be told where the right answers to a task's items are no likelier than before its training.
+
+    Args:
+        score: of the task now. before, after: log-likelihoods. known: the task was learned before.
+    """
+    if verdict_on(before, after, before, after, known=known) not in (NOTHING, WORSE) or is_known(score):
+        return None
+    return (
+        f"Task {score.task!r}: nothing was learned. The log-likelihood of the right answers to its evaluation rows was "
+        f"{before.value:.3g} nats each, and is {after.value:.3g}, after {cost.n_epochs} epochs at learning rate "
+        f"{cost.learning_rate:g}. Try another rate, more epochs, or more rows."
+    )
 
 
 def metrics_of(log: Log) -> TrainerMetrics:

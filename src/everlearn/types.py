@@ -37,6 +37,10 @@ class TensorRows(Sequence):
             return TensorRows(self.x[index], self.y[index])
         return {"x": self.x[index], "y": self.y[index]}
 
+    def inputs(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return the inputs of the rows at `indices`, int64 [n], in that order."""
+        return self.x[indices]
+
     def select(self, indices: Sequence[int]) -> "TensorRows":
         """Return the rows at `indices`, in that order."""
         picked = torch.as_tensor(indices, dtype=torch.long)

@@ -274,7 +274,7 @@ class TensorObjective:
         if not isinstance(features, TensorFeatures):
             return [features[i] for i in indices]
         index = torch.as_tensor(indices)
-        picked = {"x": features.rows.select(index).x, "y": features.y[index]}
+        picked = {"x": features.rows.inputs(index), "y": features.y[index]}
         if features.allowed is not None:
             picked["allowed"] = features.allowed.expand(len(index), -1)
         return [picked]

@@ -56,11 +56,15 @@ class SampledRows(TensorRows):
     def __repr__(self) -> str:
         return f"SampledRows({len(self)} rows)"
 
+    def inputs(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return the inputs of the rows at `indices`, int64 [n], in that order."""
+        xs = [self.read(self.samples[i]).to(self.like.dtype) for i in indices.tolist()]
+        return torch.stack(xs) if xs else self.like
+
     def select(self, indices: Sequence[int]) -> TensorRows:
         """Return the rows at `indices`, in that order, in memory."""
         picked = torch.as_tensor(indices, dtype=torch.long)
-        xs = [self.read(self.samples[i]).to(self.like.dtype) for i in picked.tolist()]
-        return TensorRows(torch.stack(xs) if xs else self.like, self.y[picked])
+        return TensorRows(self.inputs(picked), self.y[picked])
 
     def subset(self, indices: Sequence[int]) -> "SampledRows":
         """Return the rows at `indices`, in that order, where they are."""
