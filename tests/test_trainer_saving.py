@@ -2,9 +2,11 @@
 
 import os
 import shutil
+from dataclasses import dataclass
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, TensorDataset
@@ -13,6 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from everlearn import ContinualTrainer
 from everlearn.errors import ConfigError, ModelError, StateError, StreamError
 from everlearn.seeds import generator_for
+from everlearn.strategies.l2 import L2
+from everlearn.strategy import learned
 from everlearn.trainer_saving import ROWS, STATES
 
 pytestmark = pytest.mark.filterwarnings("ignore:Task .* nothing was learned", "ignore:task .*are held out")
@@ -110,6 +114,26 @@ def pad(rows):
     return pad_sequence([x for x, _ in rows], batch_first=True), torch.tensor([int(y) for _, y in rows])
 
 
+@dataclass
+class Stronger(L2):
+    """A method of the user's own, which isn't registered."""
+
+    more: float = 1.0
+    steps_: int = learned(int)
+
+    def after_step(self, step):
+        self.steps_ += 1
+
+
+def test_a_strategy_of_the_user_s_is_found_by_its_class(tmp_path):
+    trainer = ContinualTrainer(network(), [Stronger(0.5, more=2.0)], {"epochs": 1})
+    trainer.train_task("a", **data(0))
+    trainer.save(tmp_path)
+    (strategy,) = ContinualTrainer.load(tmp_path, model=network()).run.strategies
+    assert isinstance(strategy, Stronger)
+    assert (strategy.strength, strategy.more, strategy.steps_) == (0.5, 2.0, 3)
+
+
 class Reader(nn.Module):
     def __init__(self):
         super().__init__()
@@ -190,19 +214,26 @@ def test_a_model_that_is_another_is_refused(saved, llama, tmp_path):
         ContinualTrainer.load(tmp_path / "named", model=str(tmp_path / "elsewhere"))
 
 
-def test_the_frozen_weights_of_a_language_model_must_be_those_of_before(llama, tmp_path):
+@pytest.mark.parametrize("kind", ["transformers", "peft"])
+def test_the_frozen_weights_of_a_language_model_must_be_those_of_before(kind, llama, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(llama)
-    trainer = ContinualTrainer(AutoModelForCausalLM.from_pretrained(llama), ["replay"], {"epochs": 1})
+
+    def handed_over(seed):
+        torch.manual_seed(seed)  # of the adapter
+        config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+        model = AutoModelForCausalLM.from_pretrained(llama)
+        return model if kind == "transformers" else get_peft_model(model, config)
+
+    trainer = ContinualTrainer(handed_over(0), ["replay"], {"epochs": 1})
     trainer.train_task("a", **sums(0))
     trainer.save(tmp_path)
-    other = AutoModelForCausalLM.from_pretrained(llama)
-    second = ContinualTrainer.load(tmp_path, model=other, tokenizer=tokenizer)
+    second = ContinualTrainer.load(tmp_path, model=handed_over(1), tokenizer=tokenizer)
     for one in (trainer, second):
         one.train_task("b", **sums(20))
     same(trainer, second)
-    other = AutoModelForCausalLM.from_pretrained(llama)
+    other = handed_over(0)
     with torch.no_grad():
-        next(other.parameters()).add_(1)
+        next(p for name, p in other.named_parameters() if "lora" not in name).add_(1)
     with pytest.raises(ModelError, match="its frozen weights are not those"):
         ContinualTrainer.load(tmp_path, model=other)
 

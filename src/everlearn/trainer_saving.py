@@ -23,7 +23,7 @@ from everlearn.models.load import Model, ModelConfig
 from everlearn.models.origin import differing_files, origin_of
 from everlearn.models.plain import is_plain
 from everlearn.models.targets import Fit, FittedCollate
-from everlearn.registry import names
+from everlearn.registry import find, names
 from everlearn.state import (
     checkpoints,
     clear_leftovers,
@@ -134,7 +134,8 @@ def task_of(card: Mapping[str, Any], folder: Path, collate: Collate | None) -> T
 def card_of_strategy(strategy: Strategy) -> dict[str, Any]:
     """Return a strategy's name and hyperparameters; one that isn't registered is named package.module:Class."""
     cls = type(strategy)
-    name = strategy.name if strategy.name in names("strategy") else f"{cls.__module__}:{cls.__qualname__}"
+    registered = strategy.name in names("strategy") and find("strategy", strategy.name) is cls
+    name = strategy.name if registered else f"{cls.__module__}:{cls.__qualname__}"
     return {"name": name, **{f.name: vars(strategy)[f.name] for f in fields(strategy) if f.init}}
 
 
