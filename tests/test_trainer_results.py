@@ -13,6 +13,7 @@ from everlearn import ContinualTrainer
 from everlearn.errors import ConfigError
 from everlearn.evaluation import metrics
 from everlearn.report.progress import ProgressBars
+from everlearn.report.records import read_run
 from everlearn.seeds import generator_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:Task .* nothing was learned")
@@ -99,6 +100,12 @@ def test_the_pictures_and_the_page(tmp_path):
     assert results["recipe"]["strategies"][0]["name"] == "replay"
     assert results["summary"]["forgetting"]["mean"] == pytest.approx(trainer.metrics()["forgetting"].value)
     assert trainer.plot(tmp_path / "pictures") == page  # again
+    log = read_run(page.parent)
+    assert sorted(log.scores, key=str) == sorted(trainer._log().scores, key=str)
+    assert log.costs == trainer._log().costs
+    (tmp_path / "pictures" / "recipe.yaml").touch()
+    with pytest.raises(ConfigError, match="the folder holds a run"):
+        trainer.plot(tmp_path / "pictures")
 
 
 def test_bars_are_drawn_where_they_are_asked_for(capsys):

@@ -272,10 +272,12 @@ class ContinualTrainer:
         return metrics_of(self._log())
 
     def plot(self, folder: str | Path) -> Path:
-        """Write report.html, its pictures and results.json into a folder; return the path of the page.
+        """Write report.html and its pictures into a folder; return the path of the page.
+
+        The folder holds results.jsonl and results.json too, as a run's does: `everlearn compare` takes it.
 
         Raises:
-            ConfigError: if the folder can't be made.
+            ConfigError: if the folder can't be made, or holds a run.
         """
         name = " + ".join(strategy.name for strategy in self._strategies) or "plain"
         return draw(self._log(), name, Path(folder))

@@ -1,5 +1,6 @@
 """What a trainer has measured: the accuracy matrix, what each task took, and what can be said of both."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,15 +11,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from everlearn.errors import ConfigError, describe
 from everlearn.evaluation.gain import NOTHING, WORSE, is_known, verdict_on
 from everlearn.evaluation.stats import Interval
 from everlearn.report.matrix import SeedMatrix, build_matrix
+from everlearn.report.records import RESULTS_LOG, SCHEMA, StepCost
 from everlearn.report.records import Run as Log
-from everlearn.report.records import StepCost
 from everlearn.report.results import RESULTS, build_results
 from everlearn.report.summary import stream_metrics
 from everlearn.report.views import RunView
-from everlearn.state import make_folder, write_json
+from everlearn.state import make_folder, write_file, write_json
 from everlearn.types import Cost, Score, Task, TaskResult
 
 METRICS = ("average_accuracy", "backward_transfer", "forgetting", "learning_accuracy")
@@ -148,18 +150,33 @@ def metrics_of(log: Log) -> TrainerMetrics:
 
 
 def draw(log: Log, name: str, out: Path) -> Path:
-    """Write the report of a trainer's log into the folder `out`, with its pictures and results.json; return its page.
+    """Write a trainer's log into the folder `out` as a run's results, and their report; return its page.
 
     Raises:
-        ConfigError: if the folder can't be made.
+        ConfigError: if the folder can't be made, or holds a run.
     """
     from everlearn.report.html import write_pages  # here, since drawing imports matplotlib
 
+    if (out / "recipe.yaml").exists():
+        raise ConfigError(describe("plot", "the folder holds a run", str(out), "Name another folder"))
     make_folder(out)
     results = build_results(log)
+    write_file(out / RESULTS_LOG, "".join(f"{json.dumps(line)}\n" for line in _lines(log)).encode())
     write_json(out / RESULTS, results)
     write_pages([RunView(name, log, (_matrix(log),), results)], out)
     return out / "report.html"
+
+
+def _lines(log: Log) -> Iterator[dict[str, Any]]:
+    """Yield the lines of results.jsonl (docs/results-schema.md)."""
+    tasks = {str(seed): list(steps) for seed, steps in log.schedule.items()}
+    yield {"type": "header", "schema": SCHEMA, "recipe": log.recipe, "env": log.env, "tasks": tasks}
+    for record in log.data:
+        yield {"type": "data", **record}
+    for one in log.scores:
+        yield {"type": "score", "seed": one.seed, "after": one.after, "trained": one.trained, **asdict(one.score)}
+    for one in log.costs:
+        yield {"type": "cost", "seed": one.seed, "after": one.after, "trained": one.trained, **asdict(one.cost)}
 
 
 def _matrix(log: Log) -> SeedMatrix:

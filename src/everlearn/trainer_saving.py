@@ -62,7 +62,8 @@ def write_trainer(folder: Path, values: Mapping[str, Any], memory: Path | None) 
             source = named_file(memory, name)
             save_named(folder / ROWS, source.suffix, lambda path, source=source: shutil.copyfile(source, path))
     save_checkpoint(folder / STATES, tensors, packed)
-    clear_leftovers(folder / STATES)
+    for part in (STATES, ROWS):
+        clear_leftovers(folder / part)
     clear_unnamed(folder / ROWS, checkpoints(folder / STATES))
 
 
