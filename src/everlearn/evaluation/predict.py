@@ -125,8 +125,9 @@ def _outputs(run: "Run", task: Task, rows: Any) -> torch.Tensor:
         first = (batch[0] if isinstance(batch, list | tuple) else batch for batch in rows)
         return torch.cat([_outputs(run, task, x) for x in first])
     known = task.evaluation if len(task.evaluation) else task.train
-    if not isinstance(rows, torch.Tensor) and not isinstance(known, TensorRows):  # samples, which a collate_fn puts
-        asked: Sequence[Any] = [{"x": x, "y": known[0]["y"]} for x in rows]  # into a batch
+    if not isinstance(rows, torch.Tensor) and not isinstance(known, TensorRows):  # samples: a collate_fn puts them
+        target = known[0]["y"] if len(known) else 0  # into a batch, beside targets that aren't looked at
+        asked: Sequence[Any] = [{"x": x, "y": target} for x in rows]
     else:
         x = rows if isinstance(rows, torch.Tensor) else torch.stack(list(rows))
         own = next((p.dtype for p in run.model.network.parameters() if p.is_floating_point()), x.dtype)

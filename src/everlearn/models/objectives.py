@@ -30,7 +30,8 @@ class TensorFeatures(Sequence):
         return len(self.rows)
 
     def __getitem__(self, index):
-        return {"x": self.rows[index]["x"], "y": self.y[index]}
+        picked = self.rows[index]
+        return {"x": picked.x if isinstance(index, slice) else picked["x"], "y": self.y[index]}
 
 
 @dataclass(frozen=True)
