@@ -2,7 +2,7 @@
 
     python benchmarks/meta_arena.py --out FOLDER [--seeds 8] [--set key=value ...]
 
-Writes FOLDER (see `everlearn meta`), results/meta_arena.json: {config, env, numbers}, and its picture. The starts take
+Writes FOLDER (docs/meta.md), results/meta_arena.json: {config, env, numbers}, and its picture. The starts take
 their steps on the same rows and are scored on the same items; intervals are over seeds.
 """
 
@@ -14,8 +14,10 @@ from pathlib import Path
 from paired import write
 from workload import results_path, use_one_thread
 
-from everlearn.meta.recipe import load_meta_recipe
-from everlearn.meta.runs import PICTURE, is_meta_run, resume_meta, run_meta
+from everlearn.kinds.meta.kind import Meta
+from everlearn.kinds.meta.recipe import load_meta_recipe
+from everlearn.report.meta import PICTURE
+from everlearn.runs import run_or_resume
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "meta_arena.yaml"
 
@@ -30,11 +32,12 @@ def main() -> None:
     arguments = parser.parse_args()
     use_one_thread()
     recipe = load_meta_recipe(RECIPE, [f"seeds={list(range(arguments.seeds))}", *arguments.overrides])
-    results = resume_meta(arguments.out) if is_meta_run(arguments.out) else run_meta(recipe, arguments.out)
+    results = run_or_resume(recipe, arguments.out)
     for part in ("scores", "differences"):
         for name, by_steps in results["summary"][part].items():
             print(name, {n: [entry["mean"], entry["low"], entry["high"]] for n, entry in by_steps.items()})
     write(arguments.json, asdict(recipe), results["summary"])
+    Meta.draw({arguments.out.name: arguments.out}, arguments.out)
     shutil.copy(arguments.out / PICTURE, arguments.json.with_suffix(".png"))
 
 

@@ -18,11 +18,12 @@ from paired import Pairs, report, write
 from workload import results_path, use_one_thread
 
 from everlearn.evaluation.score import is_right, score_task
+from everlearn.kinds.online import load_online_recipe
+from everlearn.kinds.online.recipe import HeldOutConfig
 from everlearn.learners.devices import start_accelerator
 from everlearn.listener import Listener
 from everlearn.models.load import ModelConfig, load_model
-from everlearn.online import load_online_recipe, run_online
-from everlearn.online.recipe import HeldOutConfig
+from everlearn.runs import run
 from everlearn.streams.arena.episodes import ArenaSource
 from everlearn.types import Episode, Row, Score, Task
 
@@ -88,7 +89,7 @@ def measure_episodes(n_episodes: int) -> dict[str, Any]:
         "boundary": n_episodes, "evaluation": {"n": 5, "interval": n_episodes + 1}, "checkpoint": {"every_s": None},
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        run_online(load_online_recipe(content), Path(folder) / "run", beside)
+        run(load_online_recipe(content), Path(folder) / "run", listener=beside)
         check_same(Path(folder) / "run" / f"checkpoint_ep{n_episodes}", by_hand)
     return {"ours": beside.pairs.numbers(), "null": null_control(n_episodes)}
 

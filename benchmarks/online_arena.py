@@ -14,9 +14,8 @@ from pathlib import Path
 from paired import write
 from workload import results_path, use_one_thread
 
-from everlearn.online import is_online, load_online_recipe, resume_online, run_online
 from everlearn.report.online_page import write_online_report
-from everlearn.runs import is_finished
+from everlearn.runs import is_finished, run_or_resume
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 GROUPS = {  # what stands side by side: the short name there, and the recipe
@@ -54,7 +53,7 @@ def main() -> None:
     everything = [name for group in GROUPS.values() for name in group.values() if name not in HOURS]
     for name in arguments.only.split(",") if arguments.only else everything:
         folder = arguments.out / name
-        resume_online(folder) if is_online(folder) else run_online(load_online_recipe(RECIPES / f"{name}.yaml"), folder)
+        run_or_resume(RECIPES / f"{name}.yaml", folder)
         print(f"{name}: done", flush=True)
     numbers = {}
     for group, members in GROUPS.items():

@@ -61,10 +61,16 @@ def test_meta_then_resume(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "meta - plain" in printed
     assert "2 seeds" in printed
-    assert {"meta.yaml", "results.json", "meta.png", "final"} <= {entry.name for entry in out.iterdir()}
+    assert {"recipe.yaml", "results.json", "meta.png", "report.html", "final"} <= {
+        entry.name for entry in out.iterdir()
+    }
     assert main(["resume", str(out)]) == 0  # done already: only shown again
-    assert capsys.readouterr().out.replace("\n", "").endswith(str(out / "meta.png"))
-    assert main(["meta", str(recipe), "--out", str(tmp_path / "other"), "--set", "held_out=[split_8]"]) == 1
+    assert capsys.readouterr().out.replace("\n", "").endswith(str(out / "report.html"))
+    assert main(["run", str(recipe), "--out", str(tmp_path / "one"), "--set", "starts=[plain]"]) == 0
+    assert main(["compare", str(out), str(tmp_path / "one"), "--out", str(tmp_path / "side")]) == 0
+    assert {"report.html", "meta.png"} == {entry.name for entry in (tmp_path / "side").iterdir()}
+    capsys.readouterr()
+    assert main(["run", str(recipe), "--out", str(tmp_path / "other"), "--set", "held_out=[split_8]"]) == 1
     assert "held_out: is no task of the stream" in capsys.readouterr().err
 
 
@@ -82,7 +88,7 @@ def test_a_used_folder_is_refused_and_kept(recipe, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["run", "nowhere.yaml", "--out", "x"], "nowhere.yaml: can't be read"),
-        (["compare", "nowhere"], "there are no results in the folder"),
+        (["compare", "nowhere"], "there is no run in the folder"),
         (["resume", "nowhere"], "there is no run in the folder"),
         (["show", "ewcc"], "Did you mean 'ewc'"),
         (["arena", "--type", "grammar"], "grammar"),

@@ -1,7 +1,5 @@
 """The demo's course on a cut-down setting: three run folders, a report beside them, and going on after a stop."""
 
-from contextlib import nullcontext
-
 import pytest
 
 from everlearn import demo
@@ -24,14 +22,21 @@ def small(llama, monkeypatch):
 
 
 class StopAt(Listener):
-    """Asks for a pause by raising what a pause raises."""
+    """Asks for a pause in one of the runs by raising what a pause raises."""
+
+    def __init__(self, name):
+        self.name, self.now = name, ""
+
+    def part(self, name):
+        self.now = name
 
     def step(self, done, loss):
-        raise Paused("here")
+        if self.now == self.name:
+            raise Paused("here")
 
 
 def test_three_runs_and_a_report(small, tmp_path):
-    folders = demo.run_demo(tmp_path, 0, lambda name: nullcontext(Listener()))
+    folders = demo.run_demo(tmp_path, 0, Listener())
     assert list(folders) == ["plain", "replay_ewc", "joint"]
     for folder in folders.values():
         assert read_json(folder / "results.json")["complete"]
@@ -40,23 +45,23 @@ def test_three_runs_and_a_report(small, tmp_path):
     assert (tmp_path / "report.md").exists()
     assert list(tmp_path.glob("*.png"))
     with pytest.raises(ConfigError, match=r"^demo: the folder holds another demo\. Got .*'seed': 0.*--out\.$"):
-        demo.run_demo(tmp_path, 1, lambda name: nullcontext(Listener()))
+        demo.run_demo(tmp_path, 1, Listener())
     with pytest.raises(ConfigError, match=r"^demo: the folder holds another demo"):
-        demo.run_demo(tmp_path, 0, lambda name: nullcontext(Listener()), "smollm2")
+        demo.run_demo(tmp_path, 0, Listener(), "smollm2")
 
 
 def test_a_stopped_demo_goes_on(small, tmp_path):
     with pytest.raises(Paused):
-        demo.run_demo(tmp_path, 0, lambda name: nullcontext(StopAt() if name == "replay_ewc" else Listener()))
+        demo.run_demo(tmp_path, 0, StopAt("replay_ewc"))
     before = (tmp_path / "plain" / "results.jsonl").read_bytes()
-    demo.run_demo(tmp_path, 0, lambda name: nullcontext(Listener()))
+    demo.run_demo(tmp_path, 0, Listener())
     assert (tmp_path / "plain" / "results.jsonl").read_bytes() == before
     assert read_json(tmp_path / "replay_ewc" / "results.json")["complete"]
 
 
 def test_there_is_no_demo_of_any_other_model(tmp_path):
     with pytest.raises(ConfigError, match=r"^demo: model.*Got 'mlp'"):
-        demo.run_demo(tmp_path, 0, lambda name: nullcontext(Listener()), "mlp")
+        demo.run_demo(tmp_path, 0, Listener(), "mlp")
 
 
 @pytest.mark.parametrize("model", demo.SETTINGS)

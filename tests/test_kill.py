@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from everlearn.meta import run_meta
-from everlearn.online import load_online_recipe, run_online
 from everlearn.runs import run
 from everlearn.state import checkpoints, load_state, named_files, read_json
 from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
@@ -61,10 +59,7 @@ def wanted(recipes, tmp_path_factory):
     """Return the folders of the uninterrupted runs."""
     folders = {name: tmp_path_factory.mktemp("whole") / name for name in recipes}
     for name, recipe in recipes.items():
-        if name == "online":
-            run_online(load_online_recipe(recipe), folders[name])
-        else:
-            (run_meta if name == "meta" else run)(recipe, folders[name])
+        run(recipe, folders[name])
     return folders
 
 

@@ -55,6 +55,7 @@ LANGUAGE_METHODS = {  # that need LoRA, or tokens
     "aflora_merge": ["aflora", "merge"],
     "progressive_prompts": ["progressive_prompts"],
     "inclora": ["inclora"],
+    "self_replay": [{"name": "self_replay", "n_texts": 7, "max_tokens": 6, "batch_size": 3}],
 }
 
 
@@ -64,6 +65,7 @@ def all_recipes(llama: Path, folder: Path) -> dict[str, dict]:
     for name, strategies in {**METHODS, **LANGUAGE_METHODS}.items():
         recipe = language_recipe(strategies, llama, folder, learner={**SGD, "batch_size": 3, "accumulation": 2})
         recipes[f"language_{name}"] = recipe
+    recipes["language_self_replay"]["evaluation"] = {"abilities": ["self"]}
     auto = {**SGD, "epochs": "auto", "learning_rate": "auto", "max_epochs": 12, "max_minutes": 100.0}
     recipes["auto"] = plain_recipe(["replay"], learner=auto)
     return recipes
@@ -97,6 +99,9 @@ def test_two_processes_equal_one(name, folders):
     ours, theirs = lines_of(two), lines_of(one)
     losses = [[line.pop("mean_loss", None) for line in lines] for lines in (ours, theirs)]
     assert [loss for loss in losses[0] if loss] == pytest.approx([loss for loss in losses[1] if loss], rel=1e-4)
+    abilities = [[line["value"] for line in lines if line["type"] == "ability"] for lines in (ours, theirs)]
+    assert abilities[0] == pytest.approx(abilities[1], rel=1e-3, abs=1e-6)
+    ours, theirs = ([line for line in lines if line["type"] != "ability"] for lines in (ours, theirs))
     assert ours[1:] == theirs[1:]
     assert len(ours) > 3
 

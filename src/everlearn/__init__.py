@@ -7,12 +7,12 @@ if TYPE_CHECKING:
     from everlearn.config import load_recipe
     from everlearn.learners.meta import MetaLearner
     from everlearn.registry import register
-    from everlearn.runs import run
+    from everlearn.runs import resume, run
     from everlearn.strategy import Strategy
     from everlearn.trainer import ContinualTrainer
     from everlearn.types import Stream, Task
 
-__all__ = ["ContinualTrainer", "MetaLearner", "Strategy", "Stream", "Task", "load_recipe", "register", "run"]
+__all__ = ["ContinualTrainer", "MetaLearner", "Strategy", "Stream", "Task", "load_recipe", "register", "resume", "run"]
 
 # each is imported when it is first asked for: the command line answers --help without waiting for torch
 _MODULES = {
@@ -23,6 +23,7 @@ _MODULES = {
     "Task": "everlearn.types",
     "load_recipe": "everlearn.config",
     "register": "everlearn.registry",
+    "resume": "everlearn.runs",
     "run": "everlearn.runs",
 }
 

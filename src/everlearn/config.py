@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import yaml
 
 from everlearn.errors import ConfigError, check_number, describe, nearest
+from everlearn.evaluation.probes import check_abilities
 from everlearn.models.load import ModelConfig
 from everlearn.registry import find
 from everlearn.strategy import Strategy, why_apart
@@ -26,13 +27,20 @@ SCHEDULE_KEYS = ("order", "shuffle", "rounds", "split_rounds", "per_task", "per_
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """future: score the tasks to come as well (forward transfer needs it); batch_size: rows scored at once."""
+    """What is scored, and how.
+
+    future: score the tasks to come as well (forward transfer needs it).
+    batch_size: rows scored at once.
+    abilities: what of the base model's is watched: self, arena, or files (docs/abilities.md).
+    """
 
     future: bool = False
     batch_size: int = 64
+    abilities: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_number("evaluation.batch_size", self.batch_size, low=1)
+        check_abilities("evaluation.abilities", self.abilities)
 
 
 @dataclass(frozen=True)
@@ -71,10 +79,7 @@ class Recipe:
     track: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.seed is not None and self.seeds:
-            raise ConfigError(describe("seeds", "stands beside seed", self.seeds, "Write one of the two"))
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ConfigError(describe("seeds", "repeat", self.seeds, "Give each seed once"))
+        check_seeds(self.seed, self.seeds)
         self.build_stream()
         self.build_learner()
         self.build_strategies()
@@ -104,21 +109,42 @@ class Recipe:
         return build_strategies(self.strategies)
 
 
+def check_seeds(seed: int | None, seeds: Sequence[int]) -> None:
+    """Raise ConfigError where both are given, or seeds repeat."""
+    if seed is not None and seeds:
+        raise ConfigError(describe("seeds", "stands beside seed", seeds, "Write one of the two"))
+    if len(set(seeds)) != len(seeds):
+        raise ConfigError(describe("seeds", "repeat", seeds, "Give each seed once"))
+
+
 def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe in a YAML file (or mapping), with `a.b=value` overrides; values are read as YAML.
 
     Raises:
         ConfigError: if the file can't be read, or anything in it is unknown, of the wrong type or out of range.
     """
-    return read_config(Recipe, source, overrides)
+    return read_config(Recipe, source, overrides, "supervised")
 
 
-def read_config(cls: type[T], source: str | Path | Mapping[str, Any], overrides: Sequence[str]) -> T:
-    """Return the dataclass `cls` as a YAML file (or mapping) and its overrides give it."""
+def read_config(cls: type[T], source: str | Path | Mapping[str, Any], overrides: Sequence[str], kind: str = "") -> T:
+    """Return the dataclass `cls` as a YAML file (or mapping) and its overrides give it.
+
+    Args:
+        kind: of run, which the content may name.
+    """
+    content = read_content(source, overrides)
+    named = content.pop("kind", kind) if kind else kind
+    if named != kind:
+        raise ConfigError(describe("kind", f"is not {kind}", named, "everlearn run takes recipes of every kind"))
+    return from_mapping(cls, content, "")
+
+
+def read_content(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the mapping in a YAML file, or a copy of the one that is given, with `a.b=value` overrides."""
     content = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read_yaml(Path(source))
     for override in overrides:
         apply_override(content, override)
-    return from_mapping(cls, content, "")
+    return content
 
 
 class _Loader(yaml.SafeLoader):

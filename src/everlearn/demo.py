@@ -1,7 +1,5 @@
 """The demo: a language model forgets, everlearn prevents it, joint training tells how good it could be."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +62,13 @@ RUNS: dict[str, dict[str, list[Any]]] = {
 }
 
 
-def run_demo(
-    out: Path, seed: int, listen: Callable[[str], AbstractContextManager[Listener]], model: str = "pocket"
-) -> dict[str, Path]:
+def run_demo(out: Path, seed: int, listener: Listener, model: str = "pocket") -> dict[str, Path]:
     """Run a model's runs below `out`, each in its folder, and write the report beside them.
 
     What a demo that was stopped has done already is kept.
 
     Args:
-        listen: name of a run -> its listener. model: pocket, or smollm2: a real model, without joint training.
+        model: pocket, or smollm2: a real model, without joint training.
 
     Returns:
         {name: run folder}.
@@ -85,8 +81,8 @@ def run_demo(
     for name, strategies in RUNS[model].items():
         recipe = {**SETTINGS[model], "strategies": strategies, "seed": seed}
         _check_same(folders[name], model, seed)
-        with listen(name) as listener:
-            run_or_resume(recipe, folders[name], listener=listener)
+        listener.part(name)
+        run_or_resume(recipe, folders[name], listener=listener)
     write_report(folders, out)
     return folders
 

@@ -1,12 +1,18 @@
 """Who is told how a run goes on."""
 
 import warnings
+from collections.abc import Sequence
 
 from everlearn.types import Episode, Score, Task
 
 
 class Listener:
     """Is told how a run goes on; the base only passes on notes. `everlearn.report.progress` draws bars."""
+
+    told: Sequence[str] = ()  # the notes that the user has seen
+
+    def part(self, name: str) -> None:
+        """One of several runs begins."""
 
     def encoding(self, task: Task, done: int, n_rows: int) -> None:
         """`done` of the rows that a task will be learned from were turned into tokens."""

@@ -75,6 +75,11 @@ class Recorder(JsonLines):
         line = {"type": "score", "seed": result.seed, "after": result.after, "trained": result.trained}
         self.append({**line, **asdict(result.score)})
 
+    def ability(self, result: TaskResult) -> None:
+        """Write how much of one of the base model's abilities is left."""
+        line = {"type": "ability", "seed": result.seed, "after": result.after, "trained": result.trained}
+        self.append({**line, **asdict(result.score)})
+
     def cost(self, seed: int, after: int, trained: str, cost: Cost) -> None:
         """Write what learning one task took."""
         self.append({"type": "cost", "seed": seed, "after": after, "trained": trained, **asdict(cost)})

@@ -21,12 +21,14 @@ PACKAGES = {
     "problem": "everlearn.streams.arena",
     "curriculum": "everlearn.streams.arena",
     "source": "everlearn.streams",  # of episodes, for learning online
+    "run": "everlearn.kinds",  # what one goes on with: kinds of run, and a home
 }
 PUZZLE = ("draw", "content", "problem")  # what a kind of problem has
 WANTED = {
     "verifier": "a function (completion, row) -> bool",
     "operation": "a function",
     "problem": f"a class with {', '.join(PUZZLE)}",
+    "run": "a class with learn and summarise, see everlearn.kind",
 }
 _entries: dict[str, dict[str, Any]] = {kind: {} for kind in PACKAGES}
 _imported: set[str] = set()
@@ -45,7 +47,7 @@ def register(kind: str, name: str) -> Callable[[T], T]:
         if holder is not None and (holder.__module__, holder.__qualname__) != (thing.__module__, thing.__qualname__):
             raise ConfigError(describe(f"{kind} {name!r}", "is already registered", holder, "Choose another name"))
         _entries[kind][name] = thing
-        if kind == "strategy":
+        if kind in ("strategy", "run"):
             thing.name = name
         return thing
 
@@ -87,6 +89,8 @@ def _can_be(kind: str, thing: Any) -> bool:
         return callable(thing)
     if kind == "problem":
         return isinstance(thing, type) and set(PUZZLE) <= set(dir(thing))
+    if kind == "run":
+        return isinstance(thing, type) and {"learn", "summarise"} <= set(dir(thing))
     return isinstance(thing, type) and is_dataclass(thing)
 
 

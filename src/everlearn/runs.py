@@ -1,5 +1,7 @@
-"""The loop over tasks: learn one, score all seen, record, save; and going on from where a run was stopped."""
+"""The frame of a run of any kind: its folder, seeds, saving, pauses, going on, results; and the plain kind of run, the
+loop over a stream's tasks: learn one, score all seen, record, save."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -7,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from rich.console import RenderableType
 
-from everlearn.config import Recipe, load_recipe, write_yaml
-from everlearn.errors import Paused, StateError, describe
+from everlearn.config import Recipe, read_content, write_yaml
+from everlearn.errors import ConfigError, StateError, describe
+from everlearn.evaluation.abilities import Abilities
 from everlearn.evaluation.score import metric_names
+from everlearn.kind import RECIPE, RESULTS, Folder, Learning, RunKind
 from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.listener import Listener
 from everlearn.models.load import load_model, with_dtype, with_template
 from everlearn.provenance import Provenance, read_begun
-from everlearn.record import Recorder, environment
-from everlearn.report.results import write_results
+from everlearn.record import JsonLines, Recorder, environment
+from everlearn.registry import find, names, register
 from everlearn.saving import Saving, pause_on_interrupt
 from everlearn.state import (
     beginning_in,
@@ -28,22 +34,23 @@ from everlearn.state import (
     read_json,
     save_state,
     write_file,
+    write_json,
 )
 from everlearn.streams.schedule import Schedule, apply_schedule, checked_stream
 from everlearn.types import Cost, Task, TaskResult
 from everlearn.way import Run
 
+PLAIN = "supervised"
+LOG = "results.jsonl"
+
 
 def run(
-    recipe: Recipe | str | Path | Mapping[str, Any],
-    out: str | Path,
-    overrides: Sequence[str] = (),
-    listener: Listener | None = None,
+    recipe: Any, out: str | Path, overrides: Sequence[str] = (), listener: Listener | None = None
 ) -> dict[str, Any]:
-    """Learn a recipe's stream, once a seed, and write results.jsonl and results.json into the new folder `out`.
+    """Do what a recipe of any kind says, once a seed, in the new folder `out`.
 
     Args:
-        recipe: a recipe, its YAML file, or its mapping.
+        recipe: a recipe, its YAML file, or its mapping; `kind:` names its kind, without one its keys tell.
         overrides: `a.b=value`, values read as YAML.
 
     Returns:
@@ -53,147 +60,304 @@ def run(
         ConfigError, StreamError, ModelError: before anything is trained. TrainingError: if the loss is not finite.
         Paused: after SIGINT, the state saved; `resume` goes on.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    kind, recipe = read_recipe(recipe, overrides)
     listener = listener or Listener()
+    if not issubclass(kind, RunKind):
+        return kind.run(recipe, Path(out), listener)
     model = with_dtype(with_template(recipe.model), recipe.device, listener.note)
-    recipe = replace(recipe, model=model)
-    out = Path(out)
-    with beginning_in(out):
-        return _go(recipe, out, listener)
+    with beginning_in(Path(out)):
+        return _go(kind(replace(recipe, model=model), Path(out), listener))
 
 
-def resume(out: str | Path, listener: Listener | None = None) -> dict[str, Any]:
-    """Go on with a run that was paused or killed, from its newest checkpoint, to the same end as if it never stopped.
+def resume(out: str | Path, listener: Listener | None = None) -> Any:
+    """Go on with what was paused or killed, from its newest checkpoint, to the same end as if it never stopped.
+
+    Returns:
+        The content of results.json; of a home or an advice, its report.
 
     Raises:
-        StateError: if there is no run, its state is damaged, or its rows or its model's files are others now.
+        StateError: if nothing was begun there, its state is damaged, or its rows or its model's files are others now.
     """
-    out = Path(out)
-    if not (out / "recipe.yaml").exists():
-        way_out = "Name the folder of a run; everlearn run starts a new one"
-        raise StateError(describe("resume", "there is no run in the folder", str(out), way_out))
-    if is_finished(out):
-        return read_json(out / "results.json")
-    return _go(load_recipe(out / "recipe.yaml"), out, listener or Listener())
+    kind = folder_kind(Path(out))
+    if not issubclass(kind, RunKind):
+        return kind.resume(Path(out), listener or Listener())
+    if is_finished(Path(out)):
+        return read_json(Path(out) / RESULTS)
+    recipe = kind.read(_without_kind(read_content(kind.recipe_file(Path(out)))))
+    return _go(kind(recipe, Path(out), listener or Listener()))
 
 
 def run_or_resume(
-    recipe: Recipe | str | Path | Mapping[str, Any],
-    out: str | Path,
-    overrides: Sequence[str] = (),
-    listener: Listener | None = None,
+    recipe: Any, out: str | Path, overrides: Sequence[str] = (), listener: Listener | None = None
 ) -> dict[str, Any]:
     """Go on with the run in the folder `out` if one was begun there, else `run` the recipe."""
-    if (Path(out) / "recipe.yaml").exists():
+    if any(kind.holds(Path(out)) for kind in folder_kinds()):
         return resume(out, listener)
     return run(recipe, out, overrides, listener)
 
 
 def is_finished(out: Path) -> bool:
     """Tell whether the folder holds a run that came to its end."""
-    return (out / "results.json").exists() and read_json(out / "results.json")["complete"]
+    return (out / RESULTS).exists() and read_json(out / RESULTS)["complete"]
 
 
-def _go(recipe: Recipe, out: Path, listener: Listener) -> dict[str, Any]:
-    track = tuple(recipe.track)
-    learner = recipe.build_learner()
-    accelerator = start_accelerator(
-        precision=learner.precision, device=recipe.device, processes=recipe.processes, track=track, folder=out
-    )
-    main = accelerator.is_main_process
-    recorder = Recorder(out / "results.jsonl", active=main)
-    tasks, schedules = open_schedules(recipe)
-    made_of = Provenance.of(tasks, recipe.model)
+def read_recipe(source: Any, overrides: Sequence[str] = ()) -> tuple[type[Folder], Any]:
+    """Return a recipe's kind, and the recipe read strictly.
+
+    Args:
+        source: a recipe, which is returned as it is; its YAML file; or its mapping.
+
+    Raises:
+        ConfigError: if the file can't be read, or anything in it is unknown, of the wrong type or out of range.
+    """
+    if not isinstance(source, Mapping | str | Path):
+        kind = next((kind for kind in folder_kinds() if kind.recipe_type is type(source)), None)
+        if kind is None:
+            way_out = "Give a recipe, its YAML file, or its mapping"
+            raise ConfigError(describe("recipe", "is none of a kind of run", type(source).__name__, way_out))
+        return kind, source
+    content = read_content(source, overrides)
+    named = content.get("kind")
+    kind = next(k for k in run_kinds() if k.is_of(content)) if named is None else find("run", named, "kind")
+    return kind, kind.read(_without_kind(content))
+
+
+def run_kinds() -> list[type[RunKind]]:
+    """Return the kinds of run; the plain one, which takes what no other does, is the last."""
+    kinds = [kind for kind in folder_kinds() if issubclass(kind, RunKind)]
+    return sorted(kinds, key=lambda kind: kind.name == PLAIN)
+
+
+def folder_kinds() -> list[type[Folder]]:
+    """Return the kinds of folder that one can go on with."""
+    return [find("run", name) for name in names("run")]
+
+
+def folder_kind(folder: Path) -> type[Folder]:
+    """Return what kind of folder this is.
+
+    Raises:
+        StateError: if nothing was begun there.
+    """
+    others = [kind for kind in folder_kinds() if not issubclass(kind, RunKind)]  # an advice holds a recipe as well
+    for kind in (*others, *run_kinds()):
+        if kind.holds(folder):
+            return kind
+    if (folder / RECIPE).is_file():
+        return find("run", read_content(folder / RECIPE).get("kind"), f"{folder / RECIPE}: kind")
+    way_out = "Name the folder of a run, an advice or a home; everlearn run starts a new one"
+    raise StateError(describe("folder", "there is no run in the folder", str(folder), way_out))
+
+
+def _without_kind(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key != "kind"}
+
+
+def _go(kind: RunKind) -> dict[str, Any]:
+    """Run what isn't done yet, and write the results."""
+    recipe, out = kind.recipe, kind.out
+    accelerator, context = _open(kind)
+    scaler = accelerator.scaler
+    scale = None if scaler is None else scaler.state_dict()
+    seeds, done = recipe.all_seeds(), 0 if context is None else context.get("seed_number", 0)
+    for number, seed in enumerate(seeds[done:], done):
+        if scaler is not None:  # of fp16: each seed begins as the first did
+            scaler.load_state_dict(scale)
+        saving = Saving(out, recipe.checkpoint, {"seed_number": number})
+        kind.keep_length(saving)
+        one = kind.start(seed, saving, accelerator)
+        with pause_on_interrupt(saving):
+            kind.learn(one, resumed=context is not None and number == done)
+        if accelerator.is_main_process:
+            keep_final(one, out, seed)
+        if number + 1 < len(seeds):
+            saving.pause_if_asked()
+    if recipe.track:
+        accelerator.end_training()
+    if not accelerator.is_main_process:
+        return {}
+    results = kind.summarise()
+    write_json(out / RESULTS, results)
+    return results
+
+
+def _open(kind: RunKind) -> tuple[Accelerator, dict[str, Any] | None]:
+    """Start the processes, look at the data, begin or go on in the folder; return the newest checkpoint's context, None
+    where there is no checkpoint."""  # fmt: skip
+    recipe, out = kind.recipe, kind.out
+    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if kind.one_process and n_processes > 1:
+        raise ConfigError(describe(kind.name, "learns in one process", n_processes, "Start it without torchrun"))
+    accelerator = start_accelerator(**kind.devices(), track=tuple(recipe.track), folder=out)
+    made_of = kind.open(accelerator)
     saved = checkpoints(out / "checkpoints")
+    context = load_state(saved[-1])[1].get("context", {}) if saved else None
     if saved:
-        made_of.check_same(read_begun(out / "results.jsonl"))
-    context = load_state(saved[-1])[1]["context"] if saved else {"seed_number": 0, "n_bytes": 0}
+        made_of.check_same(kind.begun())
     accelerator.wait_for_everyone()  # all have looked into the folder before the first one writes
-    if main:
+    if accelerator.is_main_process:
         clear_leftovers(out)
-    if not saved:
-        if main:
-            write_file(out / "recipe.yaml", write_yaml(asdict(recipe)).encode())
-            (out / "results.jsonl").unlink(missing_ok=True)
-        steps = {str(seed): [task.name for task in schedule.steps] for seed, schedule in schedules.items()}
-        recorder.header(asdict(recipe), environment(accelerator.device), steps, made_of.model)
+    kind.env = environment(accelerator.device)
+    kind.logs = {name: JsonLines(out / name, active=accelerator.is_main_process) for name in kind.log_names}
+    if context is None:
+        _begin(kind, made_of, accelerator.is_main_process)
     else:
-        recorder.cut(context["n_bytes"])
-    start_trackers(accelerator, out, {"recipe": write_yaml(asdict(recipe))}, track)
-    for number, (seed, schedule) in enumerate(schedules.items()):
-        if number < context["seed_number"]:
-            continue
-        tasks = list(schedule.stream)
-        one = Run(
-            model=load_model(recipe.model, tasks, seed),
-            learner=learner,
-            strategies=recipe.build_strategies(),
+        _cut(kind, context.get("n_bytes", {}))
+    start_trackers(accelerator, out, {"recipe": write_yaml(kind.write(recipe))}, tuple(recipe.track))
+    return accelerator, context
+
+
+def _begin(kind: RunKind, made_of: Provenance, main: bool) -> None:
+    """Write the recipe, and begin the logs."""
+    if main:
+        content = {"kind": kind.reference(), **kind.write(kind.recipe)}
+        write_file(kind.out / RECIPE, write_yaml(content).encode())
+        for name in kind.log_names:
+            write_file(kind.out / name, b"")
+        kind.begin(made_of)
+
+
+def _cut(kind: RunKind, n_bytes: int | Mapping[str, int]) -> None:
+    """Drop the lines that a resumed run writes again. A number alone is the length of the only log."""
+    for name, log in kind.logs.items():
+        log.cut(n_bytes if isinstance(n_bytes, int) else n_bytes[name])
+
+
+def keep_final(one: Learning, out: Path, seed: int) -> None:
+    """Keep a seed's final state, once: what export and a later comparison need."""
+    folder = out / "final" / f"seed-{seed}"
+    state = None if folder.exists() else one.state()
+    if state is None:
+        return
+    folder.parent.mkdir(exist_ok=True)
+    tensors: dict[str, torch.Tensor] = {}
+    values = pack(state, tensors, "run")
+    save_state(folder, tensors, values)
+
+
+@register("run", PLAIN)
+class Supervised(RunKind):
+    """Learn the tasks of a stream one after another from rows with right answers, scoring all seen after each."""
+
+    recipe_type = Recipe
+    log_names = (LOG,)
+    one_process = False
+
+    @classmethod
+    def tells(cls, content: Mapping[str, Any]) -> bool:
+        return True
+
+    @classmethod
+    def write(cls, recipe: Recipe) -> dict[str, Any]:
+        return asdict(recipe)
+
+    def devices(self) -> dict[str, Any]:
+        self.learner = self.recipe.build_learner()
+        return {**super().devices(), "precision": self.learner.precision, "processes": self.recipe.processes}
+
+    def open(self, accelerator: Accelerator) -> Provenance:
+        self.recorder = Recorder(self.out / LOG, active=accelerator.is_main_process)
+        tasks, self.schedules = open_schedules(self.recipe)
+        self.abilities = Abilities.read(self.recipe.evaluation.abilities, tasks)
+        self.made_of = Provenance.of(tasks, self.recipe.model)
+        return self.made_of
+
+    def begun(self) -> Provenance | None:
+        return read_begun(self.out / LOG)
+
+    def begin(self, made_of: Provenance) -> None:
+        steps = {str(seed): [task.name for task in schedule.steps] for seed, schedule in self.schedules.items()}
+        self.recorder.header(asdict(self.recipe), self.env, steps, made_of.model)
+
+    def start(self, seed: int, saving: Saving, accelerator: Accelerator) -> Run:
+        tasks = list(self.schedules[seed].stream)
+        return Run(
+            model=load_model(self.recipe.model, tasks, seed),
+            learner=self.learner,
+            strategies=self.recipe.build_strategies(),
             accelerator=accelerator,
             seed=seed,
             tasks={task.name: task for task in tasks},
-            saving=Saving(out, recipe.checkpoint, {"seed_number": number, "n_bytes": recorder.n_bytes()}),
-            eval_batch_size=recipe.evaluation.batch_size,
-            listener=listener,
+            saving=saving,
+            eval_batch_size=self.recipe.evaluation.batch_size,
+            listener=self.listener,
         )
-        if not saved and number == 0:
-            _tell_of_data(one, made_of, recorder)
-        with pause_on_interrupt(one.saving):
-            going_on = bool(saved) and number == context["seed_number"]
-            _learn_schedule(one, schedule, recipe, recorder, resumed=going_on)
-        _keep_final(one, out)
-        if one.saving.pause_requested and number + 1 < len(schedules):
-            raise Paused(str(out))
-    if track:
-        accelerator.end_training()
-    return write_results(out) if main else {}
 
+    def learn(self, one: Run, *, resumed: bool) -> None:
+        """Learn the steps of one seed's schedule, scoring after each; begin with what the newest checkpoint holds."""
+        schedule, saving, training, begin = self.schedules[one.seed], one.saving, None, 0
+        self.abilities.make_in(one, self.out / "abilities")
+        if resumed:
+            training = one.restore()
+            begin = one.position
+        elif saving.context["seed_number"] == 0:
+            self._tell_of_data(one)
+        if not resumed:
+            self._score_all(one, list(schedule.stream) if self.recipe.evaluation.future else [], -1, None)
+        for position in range(begin, len(schedule.steps)):
+            task = schedule.steps[position]
+            one.position = position
+            if not (resumed and position == begin and training is None):
+                cost = one.learn(task, training["learner"] if training else None)
+                saving.context["cost"] = asdict(cost)
+                training = None
+                one.checkpoint()
+                if one.processes.rank == 0:
+                    saved = [*checkpoints(self.out / "checkpoints"), *(self.out / "final").glob("seed-*")]
+                    clear_unnamed(one.memory, saved)
+            started = time.perf_counter()
+            seen = list(dict.fromkeys(step.name for step in schedule.steps[: position + 1]))
+            scored = [t for t in schedule.stream if self.recipe.evaluation.future or t.name in seen]
+            self._score_all(one, scored, position, task.name)
+            cost = replace(Cost(**saving.context["cost"]), eval_s=time.perf_counter() - started)
+            self.recorder.cost(one.seed, position, task.name, cost)
+            self.keep_length(saving)
 
-def _tell_of_data(one: Run, made_of: Provenance, recorder: Recorder) -> None:
-    """Tell the user what there is to know of a run's rows, and write down what they are."""
-    for record in made_of.data:
-        n_told = len(one.notes)
-        counts = one.inspect(one.tasks[record["task"]])
-        recorder.data({**record, "counts": counts, "notes": one.notes[n_told:]})
-    one.saving.context["n_bytes"] = recorder.n_bytes()
+    def summarise(self) -> dict[str, Any]:
+        from everlearn.report.records import read_run
+        from everlearn.report.results import build_results
 
+        return build_results(read_run(self.out))
 
-def _learn_schedule(one: Run, schedule: Schedule, recipe: Recipe, recorder: Recorder, *, resumed: bool) -> None:
-    """Learn the steps of one seed's schedule, scoring after each; begin with what the newest checkpoint holds."""
-    training, begin = None, 0
-    if resumed:
-        training = one.restore()
-        begin = one.position
-    elif recipe.evaluation.future:
-        _score_all(one, list(schedule.stream), -1, None, recorder)
-        one.saving.context["n_bytes"] = recorder.n_bytes()
-    for position in range(begin, len(schedule.steps)):
-        task = schedule.steps[position]
-        one.position = position
-        if not (resumed and position == begin and training is None):
-            cost = one.learn(task, training["learner"] if training else None)
-            one.saving.context["cost"] = asdict(cost)
-            training = None
-            one.checkpoint()
-            if one.processes.rank == 0:
-                saved = [*checkpoints(one.saving.folder / "checkpoints"), *(one.saving.folder / "final").glob("seed-*")]
-                clear_unnamed(one.memory, saved)
-        started = time.perf_counter()
-        seen = list(dict.fromkeys(step.name for step in schedule.steps[: position + 1]))
-        scored = [t for t in schedule.stream if recipe.evaluation.future or t.name in seen]
-        _score_all(one, scored, position, task.name, recorder)
-        cost = replace(Cost(**one.saving.context["cost"]), eval_s=time.perf_counter() - started)
-        recorder.cost(one.seed, position, task.name, cost)
-        one.saving.context["n_bytes"] = recorder.n_bytes()
+    @classmethod
+    def draw(cls, folders: Mapping[str, Path], out: Path) -> list[RenderableType]:
+        from everlearn.report.html import write_report
+        from everlearn.report.table import abilities_grid, compare_table, matrix_grid, to_rich
+        from everlearn.report.views import load_views
 
+        for folder in folders.values():
+            if not (folder / LOG).exists():
+                way_out = "Name folders of runs that have begun"
+                raise ConfigError(describe("compare", "there are no results in the folder", str(folder), way_out))
+        write_report(folders, out)
+        views = load_views(folders)
+        tables = [*(to_rich(matrix_grid(view)) for view in views), compare_table(folders)]
+        kept = abilities_grid(views)
+        tables += [] if kept is None else [to_rich(kept)]
+        return [*tables, f"\nReport: {out / 'report.html'}"]
 
-def _score_all(one: Run, tasks: list[Task], after: int, trained: str | None, recorder: Recorder) -> None:
-    for task in tasks:
-        if one.saving.pause_requested:
-            raise Paused(str(one.saving.folder))
-        score = one.score(task)
-        recorder.result(TaskResult(one.seed, after, trained, score))
-        if one.accelerator.trackers:
-            one.accelerator.log({f"score/{task.name}": score.value, "after": after}, step=one.n_logged)
+    def _tell_of_data(self, one: Run) -> None:
+        """Tell the user what there is to know of a run's rows, and write down what they are."""
+        for record in self.made_of.data:
+            n_told = len(one.notes)
+            counts = one.inspect(one.tasks[record["task"]])
+            self.recorder.data({**record, "counts": counts, "notes": one.notes[n_told:]})
+        self.keep_length(one.saving)
+
+    def _score_all(self, one: Run, tasks: list[Task], after: int, trained: str | None) -> None:
+        for task in tasks:
+            one.saving.pause_if_asked()
+            score = one.score(task)
+            self.recorder.result(TaskResult(one.seed, after, trained, score))
+            if one.accelerator.trackers:
+                one.accelerator.log({f"score/{task.name}": score.value, "after": after}, step=one.n_logged)
+        for score in self.abilities.measure(one):
+            one.saving.pause_if_asked()
+            self.recorder.ability(TaskResult(one.seed, after, trained, score))
+            if one.accelerator.trackers:
+                one.accelerator.log({f"ability/{score.task}": score.value, "after": after}, step=one.n_logged)
+        if after < 0:
+            self.keep_length(one.saving)
 
 
 def open_schedules(recipe: Recipe) -> tuple[list[Task], dict[int, Schedule]]:
@@ -216,14 +380,3 @@ def open_schedules(recipe: Recipe) -> tuple[list[Task], dict[int, Schedule]]:
     for task in tasks:
         metric_names(task)
     return tasks, schedules
-
-
-def _keep_final(one: Run, out: Path) -> None:
-    """Keep the seed's final state: what export and a later comparison need."""
-    folder = out / "final" / f"seed-{one.seed}"
-    if one.processes.rank != 0 or folder.exists():
-        return
-    folder.parent.mkdir(exist_ok=True)
-    tensors: dict[str, torch.Tensor] = {}
-    values = pack(one.state(), tensors, "run")
-    save_state(folder, tensors, values)

@@ -1,6 +1,6 @@
 """The protocol: how a method that resists forgetting takes part in learning.
 
-    for task in stream:                                    # runs.py
+    for task in stream:                                    # runs.py, way.py
         strategy.adapt_model(run, task)                    # structure: adapters, columns, heads. ALL strategies first
         strategy.begin_task(run, task)                     # snapshots
         mixture = strategy.train_data(mixture, run)        # what is trained on: replay mixes in, joint adds tasks

@@ -269,7 +269,7 @@ class Step:
     weights: how much each item counts in the batch's loss, mean 1 over the step [n_items]; None where all count alike.
     """
 
-    run: Any  # everlearn.runs.Run; named Any because types.py stands below runs.py
+    run: Any  # everlearn.way.Run; named Any because types.py stands below way.py
     task: Task
     params: dict[str, torch.nn.Parameter]  # the trainable ones
     index: int = 0  # optimizer steps done in this task

@@ -119,6 +119,12 @@ def test_the_rate_is_that_of_one_row_where_none_is_given(llama):
     assert learning_rate_for(run.model, 1) < learning_rate_for(run.model, 4)
 
 
+def test_where_steps_are_learned_the_rate_is_that_of_eight_rows(llama):
+    run = online_run(llama, learning_rate="auto", learn="steps", answer_after=False)
+    (episode,) = learn(run, [{**ROWS[0], "explanation": "0, 1"}])
+    assert episode.learning_rate == pytest.approx(learning_rate_for(run.model, 8), rel=0.05)
+
+
 class Told(Listener):
     """Keeps what the user is told."""
 
@@ -135,7 +141,7 @@ def test_what_was_chosen_is_told_where_it_was_left_open(llama):
     chosen.learner.tell_choices(chosen)
     rate, steps = chosen.listener.texts
     assert float(rate.removeprefix("Learning rate ").removesuffix(".")) == pytest.approx(
-        learning_rate_for(chosen.model, 1), rel=0.05
+        learning_rate_for(chosen.model, 8), rel=0.05
     )
     assert "learner.learn: answer" in steps
     given = replace(online_run(llama, learn="steps"), listener=Told())

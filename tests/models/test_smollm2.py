@@ -5,9 +5,13 @@ from hashlib import sha256
 import pytest
 import torch
 
+from everlearn.learners.devices import start_accelerator
+from everlearn.learners.sft import SupervisedLearner
+from everlearn.memory.own_texts import divergences_on, rows_of_texts, write_own_texts
 from everlearn.models.load import AdapterConfig, ModelConfig, load_model
 from everlearn.trainer import ContinualTrainer
 from everlearn.types import Task
+from everlearn.way import Run
 
 pytestmark = [pytest.mark.real_model, pytest.mark.xdist_group("real_model")]
 QUESTION = {"prompt": "What is the capital of France?", "completion": "The capital of France is Paris."}
@@ -32,6 +36,17 @@ def test_it_answers(model):
     with model.evaluating(), torch.no_grad():
         answer = model.network.generate(asked, max_new_tokens=16, do_sample=False)[0, asked.shape[1] :]
     assert model.objective.answer_of(answer.tolist()) == QUESTION["completion"]
+
+
+def test_it_asks_and_answers_itself(model):
+    run = Run(model, SupervisedLearner(), [], start_accelerator(device="cpu"))
+    texts, answers = write_own_texts(run, n_texts=2, max_tokens=8, top_k=8, batch_size=2, purpose=("test",))
+    for row in rows_of_texts(texts):
+        asked = model.tokenizer.decode(row["input_ids"][: row["n_asked"]])
+        assert asked.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
+        assert asked.endswith("<|im_end|>\n<|im_start|>assistant\n")
+        assert 1 <= len(row["input_ids"]) - row["n_asked"] <= 8
+    assert all(abs(total) < 1e-3 for total, _ in divergences_on(run, texts, answers, 2))
 
 
 def test_it_learns(smollm2):

@@ -69,7 +69,7 @@ def test_table_and_picture_show_all():
     names = ["plain", "meta", "meta - plain"]
     assert [row[0] for row in grid.rows] == [*names, *(f"loss: {name}" for name in names)]
     assert "2 seeds" in grid.note
-    axes, losses = draw_meta(summary).axes
+    axes, losses = draw_meta({"run": summary}).axes
     assert list(losses.get_lines()[0].get_ydata()) == [1.0, 1.0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["plain", "meta"]
     assert list(axes.get_lines()[1].get_ydata()) == [0.625, 0.625]
@@ -100,7 +100,7 @@ def test_losses_have_intervals_over_seeds_alone_and_what_blew_up_is_not_known():
     assert one_seed == {"mean": -1.0, "low": None, "high": None}
     summary = summarise_meta([lines[0], lines[1], lines[2], {**lines[3], "loss": None}])
     assert summary["loss"]["scores"]["meta"]["5"] == {"mean": None, "low": None, "high": None}
-    assert draw_meta(summary).axes[1].get_lines()[1].get_xdata().size == 0
+    assert draw_meta({"run": summary}).axes[1].get_lines()[1].get_xdata().size == 0
 
 
 def test_each_held_out_task_has_its_own_numbers():

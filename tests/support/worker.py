@@ -8,9 +8,7 @@ import torch
 
 from everlearn.errors import Paused
 from everlearn.listener import Listener
-from everlearn.meta import is_meta_run, resume_meta, run_meta
-from everlearn.online import is_online, load_online_recipe, resume_online, run_online
-from everlearn.runs import resume, run
+from everlearn.runs import run_or_resume
 from everlearn.types import Episode, Score, Task
 
 
@@ -43,22 +41,11 @@ class Teller(Listener):
 
 
 def work(recipe: dict[str, Any], out: Path, pipe: Connection) -> None:
-    """Run the recipe, of an online or a meta-learning run too, or go on where there is one; tell the end."""
+    """Run the recipe, of any kind, or go on where there is one; tell the end."""
     torch.set_num_threads(1)
     listener = Teller(pipe)
     try:
-        if is_meta_run(out):
-            resume_meta(out, listener)
-        elif is_online(out):
-            resume_online(out, listener)
-        elif (out / "recipe.yaml").exists():
-            resume(out, listener)
-        elif "source" in recipe:
-            run_online(load_online_recipe(recipe), out, listener)
-        elif "held_out" in recipe:
-            run_meta(recipe, out, listener=listener)
-        else:
-            run(recipe, out, listener=listener)
+        run_or_resume(recipe, out, listener=listener)
         pipe.send("done")
     except Paused:
         pipe.send("paused")

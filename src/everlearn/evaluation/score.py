@@ -210,6 +210,20 @@ def _token_log_likelihood(model: Model, task: Task, rows: Rows, share: _Share) -
     for row, (value, n) in zip(features.rows.tolist(), of_examples, strict=True):
         sums[row] += value
         counts[row] += n
+    return _per_token(sums, counts)
+
+
+def score_per_token(task: str, metric: str, sums: Sequence[float], counts: Sequence[int]) -> Score:
+    """Return a score that is a mean over tokens, of which each item has its sum and its count.
+
+    The outcome of an item is the mean over its own tokens; the interval is over items.
+    """
+    result = _per_token(sums, counts)
+    low, high = _interval(metric, result)
+    return Score(task, metric, result.value, low, high, len(sums), tuple(result.outcomes), {metric: result.value})
+
+
+def _per_token(sums: Sequence[float], counts: Sequence[int]) -> _Result:
     outcomes = [value / max(1, n) for value, n in zip(sums, counts, strict=True)]
     return _Result(sum(sums) / max(1, sum(counts)), outcomes, _ratios_without(sums, counts))
 

@@ -18,7 +18,10 @@ LEVEL = 0.95
 ROUNDING = 1e-12  # relative: a spread below it is one of floating-point numbers, not of scores
 TINY = np.finfo(float).tiny
 SHARE = (0.0, 1.0)
-RANGES = {"matthews": (-1.0, 1.0), "token_log_likelihood": (-math.inf, 0.0), "negative_mse": (-math.inf, 0.0)}
+RANGES = {
+    "matthews": (-1.0, 1.0),
+    **dict.fromkeys(("token_log_likelihood", "negative_kl", "negative_mse"), (-math.inf, 0.0)),
+}
 
 
 @dataclass(frozen=True)

@@ -198,3 +198,16 @@ def _word(verdict: Verdict) -> str:
     if verdict.undecided:
         return "refused: too few items to be sure" if verdict.refused else "passed, too few items to be sure"
     return "refused: lost too much" if verdict.refused else "passed"
+
+
+def report_lines(report: LearnReport, home: str, told: Sequence[str]) -> list[Table | str]:
+    """Return what a terminal shows of a learning: tables, then sentences but those that were `told` meanwhile."""
+    own = [report.gained]
+    if report.likelihood is not None and report.likelihood.metric != report.gained.metric:
+        own.append(report.likelihood)
+    tables = [changes_table("the task that was learned, before and after", own)]
+    if report.gate.verdicts:
+        tables.append(gate_table(report.gate))
+    notes = [note for note in report.notes if note not in told]
+    sentences = [*gate_sentences(report.gate), *change_notes([report.gained]), *notes]
+    return [*tables, *dict.fromkeys(sentences), outcome_sentence(report, home)]

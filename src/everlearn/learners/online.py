@@ -30,6 +30,7 @@ from everlearn.types import Episode, Mixture, Outputs, Row, Step, Task
 if TYPE_CHECKING:
     from everlearn.way import Run
 
+ROWS_IN_STEPS = 8  # so many rows with short answers have about the targets of one with its worked steps
 EASIEST, HARDEST, STEP_DOWN = 1, 5, 0.1  # the rate is multiplied by 1.0 at difficulty 1, by 0.6 from 5 on
 
 
@@ -74,7 +75,7 @@ class OnlineLearner:
 
     Args:
         learning_rate: of AdamW, constant; auto: by the model's kind and width, for one new row a step
-            (`everlearn.learners.rates`).
+            (`everlearn.learners.rates`); where worked steps are learned, for eight, for each has more targets.
         rate_by_difficulty: multiply it by 1.0 for problems of difficulty 1, falling to 0.6 at 5.
         updates: optimizer steps on each problem.
         answer_after: answer again after the step; without it an episode takes a third less time.
@@ -190,7 +191,8 @@ class OnlineLearner:
     def _rate(self, run: "Run") -> float:
         if self.learning_rate != "auto":
             return self.learning_rate
-        return float(f"{learning_rate_for(run.model, 1):.2g}")
+        n_rows = ROWS_IN_STEPS if run.model.objective.in_steps else 1
+        return float(f"{learning_rate_for(run.model, n_rows):.2g}")
 
     def _scale(self, row: Row) -> float:
         if not self.rate_by_difficulty:

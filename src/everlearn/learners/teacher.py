@@ -1,10 +1,12 @@
-"""A teacher that is the model itself with other weights."""
+"""A teacher that is the model itself: with other weights, or as it was before anything was added to it."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
+
+from everlearn.models.prompts import prompts_of
 
 if TYPE_CHECKING:
     from everlearn.way import Run
@@ -24,3 +26,26 @@ def as_teacher(run: "Run", weights: dict[str, torch.Tensor]) -> Iterator[None]:
         autocast = torch.autocast(device, torch.get_autocast_dtype(device), cache_enabled=False)
     with torch.no_grad(), run.model.evaluating(), run.model.adapters.using(weights), autocast:
         yield
+
+
+@contextmanager
+def as_base(run: "Run") -> Iterator[None]:
+    """Let the model answer as its base does, in evaluation mode and without gradients, until the block ends.
+
+    What is added to the base (LoRA, soft prompt, prefix) is left out; weights of the base's own that are trained
+    (adapter `full`) stay as they are. Of a peft model that was handed in, its own adapter is part of the base.
+    """
+    network, prompts = run.model.network, prompts_of(run.model.network)
+    added = {operation for operation, _ in run.model.adapters.log}
+    flags = [(p, p.requires_grad) for p in network.parameters()]
+    without = network.disable_adapter() if added & {"lora", "prefix"} else nullcontext()
+    try:
+        if prompts is not None:
+            prompts.left_out = True
+        with torch.no_grad(), run.model.evaluating(), without:
+            yield
+    finally:
+        if prompts is not None:
+            prompts.left_out = False
+        for parameter, flag in flags:  # peft trains all that is active once it is back
+            parameter.requires_grad_(flag)

@@ -278,7 +278,7 @@ class CausalObjective:
         others = iter(self._ids([row["text"] for _, row in placed if "input_ids" not in row]))
         for place, row in placed:
             for piece in [row["input_ids"]] if "input_ids" in row else self._pieces(next(others)):
-                yield place, list(piece), [(0, len(piece))]
+                yield place, list(piece), [(row.get("n_asked", 0), len(piece))]  # what was asked is no target
 
     def _pieces(self, ids: list[int]) -> list[list[int]]:
         """Cut a text into examples that together hold each of its tokens once as a target.

@@ -94,7 +94,7 @@ class LoraColumns(nn.Module):
         return (inputs[0] * gate,)
 
     def _add(self, layer: LoraLayer, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor | None:
-        if self.active == 0:
+        if self.active == 0 or layer.disable_adapters:
             return None
         columns = slice(0 if self.lateral else self.active - 1, self.active)
         downs, ups = list(self.down)[columns], list(self.up)[columns]

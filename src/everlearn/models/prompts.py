@@ -37,6 +37,7 @@ class Prompts(nn.Module):
         self.backbone = (network.base_model,)  # a tuple, so that torch doesn't see a module in itself
         self.names = list(inspect.signature(network.base_model.forward).parameters)
         self.n_put = 0  # vectors in the pass that is under way
+        self.left_out = False  # whether passes go without them
         network.base_model.add_module(MODULE, self)
         network.base_model.register_forward_pre_hook(self._put_in, with_kwargs=True)
         network.base_model.register_forward_hook(self._take_out)
@@ -66,7 +67,7 @@ class Prompts(nn.Module):
 
     def _put_in(self, backbone: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         inputs = {**dict(zip(self.names, args, strict=False)), **kwargs}
-        n, place, cache = self.n_vectors, self.place, inputs.get("past_key_values")
+        n, place, cache = 0 if self.left_out else self.n_vectors, self.place, inputs.get("past_key_values")
         going_on = cache is not None and cache.get_seq_length() > 0
         self.n_put = 0 if going_on else n
         if n == 0:

@@ -12,6 +12,7 @@ from everlearn.report.page import PAGE
 from everlearn.report.plots import Picture, write_plots
 from everlearn.report.table import (
     Grid,
+    abilities_grid,
     comparison_grid,
     cost_grid,
     markdown_text,
@@ -49,7 +50,9 @@ def html_page(views: Sequence[RunView], comparisons: Sequence[Comparison], pictu
     """Return the whole page as one string, pictures inside."""
     overall, by_task = comparison_grid(comparisons, overall=True), comparison_grid(comparisons, overall=False)
     matrices = "".join(table_section(matrix_grid(view)) for view in views)
-    body = [table_section(metrics_grid(views)), *(picture_section(picture) for picture in pictures)]
+    kept = abilities_grid(views)
+    body = [table_section(metrics_grid(views)), *([] if kept is None else [table_section(kept)])]
+    body += [picture_section(picture) for picture in pictures]
     if overall.rows:
         body.append(table_section(overall))
     if by_task.rows:
@@ -69,6 +72,8 @@ def markdown_page(views: Sequence[RunView], comparisons: Sequence[Comparison], p
         markdown_text(_lead(views)) + "\n",
         to_markdown(metrics_grid(views)),
     ]
+    kept = abilities_grid(views)
+    parts += [] if kept is None else [to_markdown(kept)]
     parts += [f"## {one.title}\n\n![{one.title}]({one.path.name})\n\n{one.caption}\n" for one in pictures]
     for overall in (True, False):
         grid = comparison_grid(comparisons, overall)

@@ -1,7 +1,11 @@
 """What meta-learning showed: the starts beside each other, as numbers with intervals and as a picture."""
 
+import html
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -16,9 +20,15 @@ from everlearn.evaluation.stats import (
     range_of,
     seeds_interval,
 )
-from everlearn.report.style import new_figure, run_style, tidy
+from everlearn.report.html import picture_section, table_section
+from everlearn.report.page import PAGE
+from everlearn.report.plots import Picture
+from everlearn.report.style import new_figure, run_style, save, tidy
 from everlearn.report.table import Grid
 from everlearn.report.text import estimate
+from everlearn.state import make_folder, write_file
+
+PICTURE = "meta.png"
 
 Line = Mapping[str, Any]
 Entry = dict[str, float | None]  # mean, low, high
@@ -60,20 +70,39 @@ def meta_grid(summary: Mapping[str, Any]) -> Grid:
     return Grid("Steps on a held-out task", ("start", *heads), tuple(rows), note)
 
 
-def draw_meta(summary: Mapping[str, Any]) -> Figure:
-    """Return score and loss against the number of gradient steps, a line for each start; bands are 95% intervals."""
-    figure = new_figure(9.6, 3.8)
-    panels = figure.subplots(1, 2)
-    for axes, part, label in (
-        (panels[0], summary, summary["metric"].replace("_", " ")),
-        (panels[1], summary["loss"], "loss of a target"),
-    ):
-        for position, (start, by_steps) in enumerate(part["scores"].items()):
-            _draw_start(axes, start, by_steps, run_style(position))
-        steps = [int(n) for n in next(iter(part["scores"].values()))]
-        axes.set(xlabel="gradient steps on a held-out task", ylabel=label, xticks=steps)
-        tidy(axes)
-    panels[0].legend(title="start", frameon=False)
+def write_meta_report(summaries: Mapping[str, Mapping[str, Any]], out: Path) -> None:
+    """Write `report.html` and its picture `meta.png` for one run, or several one under the other, {name: summary}."""
+    make_folder(out)
+    picture = Picture(out / PICTURE, "What a few steps do", "Bands are 95% intervals.")
+    save(draw_meta(summaries), picture.path)
+    grids = [
+        replace(grid, title=f"{grid.title}: {name}" if len(summaries) > 1 else grid.title)
+        for name, grid in ((name, meta_grid(one)) for name, one in summaries.items())
+    ]
+    title = "everlearn: learning to learn"
+    lead = f"What a few gradient steps on a held-out task do from each start. Runs: {', '.join(summaries)}."
+    body = "\n".join([picture_section(picture), *map(table_section, grids)])
+    page = Template(PAGE).substitute(title=title, lead=html.escape(lead), body=body)
+    write_file(out / "report.html", page.encode())
+
+
+def draw_meta(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Return score and loss against the number of gradient steps: a row of panels a run, a line for each start; bands
+    are 95% intervals."""  # fmt: skip
+    figure = new_figure(9.6, 3.8 * len(summaries))
+    rows = figure.subplots(len(summaries), 2, squeeze=False)
+    for panels, (name, summary) in zip(rows, summaries.items(), strict=True):
+        for axes, part, label in (
+            (panels[0], summary, summary["metric"].replace("_", " ")),
+            (panels[1], summary["loss"], "loss of a target"),
+        ):
+            for position, (start, by_steps) in enumerate(part["scores"].items()):
+                _draw_start(axes, start, by_steps, run_style(position))
+            steps = [int(n) for n in next(iter(part["scores"].values()))]
+            axes.set(xlabel="gradient steps on a held-out task", ylabel=label, xticks=steps)
+            tidy(axes)
+        panels[0].set_title(name if len(summaries) > 1 else "")
+        panels[0].legend(title="start", frameon=False)
     return figure
 
 

@@ -16,8 +16,7 @@ from everlearn.evaluation.stats import (
     seeds_interval,
     wilson_interval,
 )
-from everlearn.report.results import RESULTS, plain
-from everlearn.state import write_json
+from everlearn.report.results import plain
 
 EPISODES = "episodes.jsonl"
 EVALUATIONS = "evaluations.jsonl"
@@ -72,13 +71,6 @@ def read_online_run(folder: Path) -> OnlineRun:
         {seed: [line for line in episodes if line["seed"] == seed] for seed in begun},
         [line["seed"] for line in lines if line["type"] == "end"],
     )  # fmt: skip
-
-
-def write_online_results(folder: Path) -> dict[str, Any]:
-    """Write `results.json` of an online run and return its content (docs/online.md)."""
-    results = online_results(read_online_run(folder))
-    write_json(folder / RESULTS, results)
-    return results
 
 
 def online_results(run: OnlineRun) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from everlearn.report.plot_abilities import draw_abilities
 from everlearn.report.plot_capacity import draw_capacity, draw_task_scores
 from everlearn.report.plot_cost import draw_cost
 from everlearn.report.plot_curves import draw_mean_curve, draw_task_curves
@@ -43,6 +44,12 @@ _PICTURES: tuple[tuple[str, str, str, Callable[[Sequence[RunView]], Figure | Non
         "Each task, from when it was learned",
         "A falling line is forgetting. A dashed level is joint training at the end.",
         draw_task_curves,
+    ),
+    (
+        "abilities",
+        "Kept of before",
+        "What the base model could do before it learned. Bands, of up to three runs, are 95% intervals.",
+        draw_abilities,
     ),
     (
         "retention",

@@ -19,7 +19,8 @@ class ProgressBars(Listener):
 
     def __init__(self, console: Console, title: str = ""):
         self.console = console
-        self.title = f"[bold]{title}[/bold] " if title else ""
+        self.told: list[str] = []  # the notes that were shown
+        self.title = ""
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -36,6 +37,7 @@ class ProgressBars(Listener):
         self._started = 0.0
         self._scores: list[str] = []
         self._when = "at first"  # scores were taken that follow no training
+        self.part(title)
 
     def __enter__(self) -> "ProgressBars":
         self._bars.start()
@@ -46,6 +48,11 @@ class ProgressBars(Listener):
         self._drop()
         self._bars.stop()
         self._name, self._when = "", "now"
+
+    def part(self, name: str) -> None:
+        self._flush()
+        self._drop()
+        self._name, self.title = "", f"[bold]{name}[/bold] " if name else ""
 
     def encoding(self, task: Task, done: int, n_rows: int) -> None:
         if done < n_rows and not self._reads:
@@ -78,13 +85,14 @@ class ProgressBars(Listener):
             self._bars.update(self._bar, description=f"{self.title}scoring {task.name}")
 
     def scored(self, score: Score) -> None:
-        unit = " nats/token" if score.metric == "token_log_likelihood" else ""
+        unit = " nats/token" if score.metric in ("token_log_likelihood", "negative_kl") else ""
         self._scores.append(f"{score.task} {score.value:.2f}{unit}")
 
     def inform(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False)
 
     def note(self, text: str) -> None:
+        self.told.append(text)
         self.console.print(text, markup=False, highlight=False)
 
     def _flush(self) -> None:

@@ -29,7 +29,8 @@ class StepCost:
 class Run:
     """Everything that a run folder's log says. `schedule[seed]` names the task of each learning step, in order.
 
-    data: what each task's rows were; empty for runs that didn't write it down.
+    data: what each task's rows were; empty for runs that didn't write it down. abilities: of the base model; the name
+    of one stands where a score has its task.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Run:
     scores: tuple[TaskResult, ...]
     costs: tuple[StepCost, ...]
     data: tuple[Mapping[str, Any], ...] = ()
+    abilities: tuple[TaskResult, ...] = ()
 
 
 class _Line:
@@ -116,20 +118,21 @@ def read_run(folder: Path) -> Run:
     scores: dict[tuple[int, int, str], TaskResult] = {}
     costs: dict[tuple[int, int], StepCost] = {}
     data: dict[str, Mapping[str, Any]] = {}
+    abilities: dict[tuple[int, int, str], TaskResult] = {}
     for line in rest:
         kind = line.take("type", (str,))
         if kind == "data":
             data[line.take("task", (str,))] = {name: value for name, value in line.fields.items() if name != "type"}
             continue
         seed, after = _read_step(line, schedule)
-        if kind == "score":
+        if kind in ("score", "ability"):
             result = _read_score(line, seed, after)
-            scores[seed, after, result.score.task] = result
+            (scores if kind == "score" else abilities)[seed, after, result.score.task] = result
         elif kind == "cost":
             costs[seed, after] = _read_cost(line, seed, after)
         else:
-            raise line.error("unknown type (data, score, cost)", kind)
-    found = (tuple(one.values()) for one in (scores, costs, data))
+            raise line.error("unknown type (data, score, ability, cost)", kind)
+    found = (tuple(one.values()) for one in (scores, costs, data, abilities))
     return Run(Path(folder), recipe, env, schedule, *found)
 
 

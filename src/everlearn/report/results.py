@@ -1,13 +1,14 @@
 """From a run's log to `results.json`: the matrices, the stream metrics with their intervals, the cost, the summary."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from everlearn.evaluation.stats import Interval
+from everlearn.report.abilities import seed_entry, summary_entry
 from everlearn.report.matrix import NEVER, SeedMatrix, build_matrix
 from everlearn.report.records import SCHEMA, Run, StepCost, read_run
 from everlearn.report.summary import stream_metrics, summarise
@@ -40,10 +41,20 @@ def build_results(run: Run) -> dict[str, Any]:
             "recipe": run.recipe,
             "env": run.env,
             "data": list(run.data),
-            "seeds": [_seed_entry(matrix, found[matrix.seed], run.costs) for matrix in matrices],
+            "seeds": [
+                {**_seed_entry(matrix, found[matrix.seed], run.costs), **seed_entry(run, matrix.seed)}
+                for matrix in matrices
+            ],
             "summary": summarise(matrices, found),
+            **summary_entry(run, _used(matrices)),
         }
     )
+
+
+def _used(matrices: Sequence[SeedMatrix]) -> list[int]:
+    """Return the seeds that a summary is of: the complete ones if there are any."""
+    complete = [matrix.seed for matrix in matrices if matrix.complete]
+    return complete or [matrix.seed for matrix in matrices]
 
 
 def total_cost(costs: Iterable[StepCost]) -> dict[str, Any]:

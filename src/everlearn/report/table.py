@@ -8,6 +8,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
+from everlearn.report.abilities import Ability, abilities_of
 from everlearn.report.compare import Comparison
 from everlearn.report.text import (
     SIGNED,
@@ -78,6 +79,31 @@ def metrics_grid(views: Sequence[RunView]) -> Grid:
     heading = "Runs side by side" if len(views) > 1 else "The run in numbers"
     note = f"{_interval_note(views)} {measures_note(measures)}".strip()
     return Grid(heading, ("run", *columns), tuple(rows), note)
+
+
+def abilities_grid(views: Sequence[RunView]) -> Grid | None:
+    """Return runs × abilities of the base model: before, and after the last step; None where none was measured."""
+    found = {view.name: {one.name: one for one in abilities_of(view.run, view.seeds)} for view in views}
+    known = {name: one for abilities in found.values() for name, one in abilities.items()}
+    if not known:
+        return None
+    columns = [f"{name}: {one.short_title} (n={one.n})" for name, one in known.items()]
+    rows = [
+        (view.name, *(_kept(found[view.name][name]) if name in found[view.name] else "–" for name in known))
+        for view in views
+    ]
+    note = "Before the first step → after the last, with its 95% interval. The less a number moves, the more is kept."
+    if any(one.short_title == "KL" for one in known.values()):
+        note += " KL: how far the model is from the base on the base's own texts, nats a token."
+    return Grid("Kept of before", ("run", *columns), tuple(rows), note)
+
+
+def _kept(ability: Ability) -> str:
+    before, after = ability.shown[0], ability.last
+    numbers = " → ".join(number(None if one is None else one.value) for one in (before, after))
+    if after is None or np.isnan(after.low):
+        return numbers
+    return f"{numbers}\n[{number(after.low)}, {number(after.high)}]"
 
 
 def matrix_grid(view: RunView) -> Grid:

@@ -30,6 +30,11 @@ class RunView:
         return complete or tuple(matrix for matrix in self.matrices if matrix.last_step >= 0)
 
     @property
+    def seeds(self) -> list[int]:
+        """The numbers of the seeds to show."""
+        return [matrix.seed for matrix in self.started]
+
+    @property
     def measures(self) -> set[str]:
         """The metrics that fill the matrices: accuracy, token_log_likelihood, ..."""
         return {name for matrix in self.started for name in matrix.metric_names.values()}

@@ -1,5 +1,6 @@
 """The meta-learner from Python: learn how to learn from some tasks, then learn another in a few steps."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -71,6 +72,7 @@ class MetaLearner:
         named["adaptation_steps"] = adaptation_steps
         self.config: MetaConfig = from_mapping(MetaConfig, {**named, **(options or {})}, "learner")
         self.seed = seed
+        self.loss = math.nan  # of the last outer step
         self.n_steps = 0  # outer steps taken
         self._model_config = _model_config(model)
         self._accelerator = start_accelerator(device=device)
@@ -136,7 +138,8 @@ class MetaLearner:
                 seed_all(seed_for(self.seed, "outer step", step))  # dropout: the same after a resume
                 losses.append(self._take_step(source.at(step)))
                 self.n_steps = step + 1
-                self._listener.step(self.n_steps, losses[-1])
+                self.loss = losses[-1]
+                self._listener.step(self.n_steps, self.loss)
                 if after_step is not None:
                     after_step(self)
         return losses
