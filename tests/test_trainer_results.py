@@ -99,7 +99,6 @@ def test_the_pictures_and_the_page(tmp_path):
     assert results["complete"]
     assert results["recipe"]["strategies"][0]["name"] == "replay"
     assert results["summary"]["forgetting"]["mean"] == pytest.approx(trainer.metrics()["forgetting"].value)
-    assert trainer.plot(tmp_path / "pictures") == page  # again
     log = read_run(page.parent)
     assert sorted(log.scores, key=str) == sorted(trainer._log().scores, key=str)
     assert log.costs == trainer._log().costs

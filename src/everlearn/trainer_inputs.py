@@ -1,5 +1,6 @@
 """What a trainer is given, made into what the engine takes: a model, data loaders, who is told how it goes on."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,6 +59,5 @@ def task_behind(
 
 def listener_for(progress: bool | None) -> Listener:
     """Return what draws bars, or the plain listener, whose notes are warnings; None: bars in a terminal."""
-    console = Console()
-    shown = console.is_terminal if progress is None else progress
-    return ProgressBars(console) if shown else Listener()
+    shown = sys.stdout.isatty() if progress is None else progress
+    return ProgressBars(Console()) if shown else Listener()
