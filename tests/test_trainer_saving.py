@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from everlearn import ContinualTrainer
-from everlearn.errors import ConfigError, ModelError, StateError, StreamError
+from everlearn.errors import ConfigError, ModelError, StateError, StreamError, TrainingError
 from everlearn.seeds import generator_for
 from everlearn.strategies.l2 import L2
 from everlearn.strategy import learned
@@ -259,6 +259,23 @@ def test_a_crash_leaves_what_was_saved_before(saved, monkeypatch):
     assert len(list((folder / STATES).iterdir())) == 2
     assert len(list((folder / ROWS).iterdir())) == 2  # the items of a and b
     assert ContinualTrainer.load(folder, model=network()).run.learned == ["a", "b"]
+
+
+def test_a_trainer_whose_first_task_failed_has_nothing_to_save_or_say(tmp_path):
+    trainer = ContinualTrainer(
+        network(), learner={"epochs": 1, "learning_rate": 1e30, "clip": None, "optimizer": "sgd"}
+    )
+    with pytest.raises(TrainingError, match="the loss is not finite"):
+        trainer.train_task("a", **data(0))
+    for ask in (
+        lambda: trainer.save(tmp_path),
+        trainer.metrics,
+        trainer.evaluate_all_tasks,
+        lambda: trainer.predict([]),
+    ):
+        with pytest.raises(ConfigError, match=r"no task was learned to its end yet. Got \[\]. Call train_task again"):
+            ask()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_without_a_trainer_and_a_damaged_one(saved):

@@ -129,6 +129,14 @@ class ContinualTrainer:
             raise ConfigError(describe("ContinualTrainer", "no task was learned yet", None, "Call train_task first"))
         return self._run
 
+    @property
+    def _taught(self) -> Run:
+        """The run, once it has learned a task."""
+        if not self.run.learned:
+            what, way_out = "no task was learned to its end yet", "Call train_task again"
+            raise ConfigError(describe("ContinualTrainer", what, list(self.run.tasks), way_out))
+        return self.run
+
     def train_task(
         self,
         name: str | None = None,
@@ -155,9 +163,10 @@ class ContinualTrainer:
             train_loader: for plain modules: a DataLoader of batches (x, y) of tensors. Its batches are those that are
                 trained on, an epoch after another: its sampler, batch_size, drop_last and collate_fn hold (its workers
                 don't: see the learner's). Its sampler draws by the trainer's seed, or by its own generator. Its rows
-                must come out of collate_fn in their order. An IterableDataset is read once into memory. Strategies
-                that make a mixture of their own (joint, cumulative, gdumb) take its rows in an order of their own.
-            val_loader: what the task is measured on: the rows of one pass.
+                must come out of collate_fn in their order; they stay in the dataset until a batch, or a method, takes
+                them. An IterableDataset is read once into memory. Strategies that make a mixture of their own (joint,
+                cumulative, gdumb) take its rows in an order of their own.
+            val_loader: what the task is measured on: the rows of one pass, which are held in memory.
             num_epochs: instead of the learner's.
             options: how files are read: `load_task`'s options, such as {"columns": {"prompt": "question"}}. Of them
                 `allow_overlap` holds for loaders too: rows to train on may be evaluation items of this task or another.
@@ -255,7 +264,7 @@ class ContinualTrainer:
         Raises:
             ConfigError: if the task is unknown, or must be named. StreamError: if a row lacks what the task asks with.
         """
-        run = self.run
+        run = self._taught
         names = run.past_tasks()
         if task is None and len(names) > 1 and self._answers_differ():
             way_out = f"Pass task=...: {', '.join(names)}"
@@ -291,7 +300,7 @@ class ContinualTrainer:
         Raises:
             ConfigError: if no task was learned yet. StateError: if the folder can't be written.
         """
-        run, folder = self.run, Path(folder)
+        run, folder = self._taught, Path(folder)
         rereads = any(strategy.rereads for strategy in run.strategies)
         values = {
             "model": card_of_model(self._source, run.model),
@@ -368,7 +377,7 @@ class ContinualTrainer:
 
     def _measured_tasks(self) -> list[Task]:
         """Return the tasks learned that have evaluation rows."""
-        run = self.run
+        run = self._taught
         return [run.tasks[name] for name in run.past_tasks() if len(run.tasks[name].evaluation)]
 
     def _score(self, task: Task) -> Score:
@@ -388,7 +397,7 @@ class ContinualTrainer:
 
     def _log(self) -> Log:
         """Return what was measured as a run's log."""
-        run, source = self.run, self._source
+        run, source = self._taught, self._source
         settings = {
             "model": asdict(source.config if isinstance(source, Given) else source),
             "learner": asdict(self._learner),
