@@ -26,7 +26,7 @@ Listed = StrEnum("Listed", list(KINDS))
 
 
 def list_things(what: Annotated[Listed, typer.Argument()] = Listed.strategies) -> None:
-    """List what there is to choose from: strategies, streams, learners; problems and curricula; sources, detectors."""
+    """List what there is to choose from: strategies, streams, learners; problems and curricula; sources, detectors; kinds."""
     from everlearn.catalog import section, summary
     from everlearn.registry import find, names
 

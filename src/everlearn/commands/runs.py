@@ -35,8 +35,7 @@ def run(
     settings: Settings = None,
     seeds: Seeds = None,
 ) -> None:
-    """Do what a recipe says: learn a stream of tasks, or what else its kind is; write results and a report to a new
-    folder."""  # fmt: skip
+    """Do what a recipe of any kind says, such as learn a stream of tasks; results and report go to a new folder."""
     from everlearn.runs import read_recipe
 
     overrides = list(settings or [])
