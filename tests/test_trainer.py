@@ -94,8 +94,11 @@ def test_a_language_model_on_files(llama, tmp_path):
         ({"optimiser": {}}, r"config.optimiser: is unknown.*Did you mean 'optimizer'"),
         ({"optimizer": {"type": "adamm"}}, r"learner.optimizer: is unknown.*Did you mean 'adam"),
         ({"optimizer": {"lr": -1.0}}, r"learner.learning_rate: is out of range"),
-        ({"continual_strategy": {"ewcc": {}}}, r"strategies\[0\].name: is no strategy.*Did you mean 'ewc'"),
-        ({"continual_strategy": {"ewc": {"lamda": 1.0}}}, r"strategies\[0\].lamda: is unknown"),
+        ({"continual_strategy": {"ewcc": {}}}, r"config.continual_strategy.ewcc: is no strategy.*Did you mean 'ewc'"),
+        (
+            {"continual_strategy": {"ewc": {"lamda": 1.0}}},
+            r"config.continual_strategy.ewc.lamda: is unknown.*Did you mean 'lambda'",
+        ),
     ],
 )
 def test_wrong_options_are_named(config, message):

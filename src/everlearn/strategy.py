@@ -49,6 +49,7 @@ class Strategy:
     protects: ClassVar[bool] = False  # it only holds what earlier tasks answer: nothing to do where one isolates them
     keeps_weights: ClassVar[tuple[str, ...]] = ("anchor_",)  # learned {name: weights}; in others a new weight counts 0
     plans_steps: ClassVar[bool] = False  # reads `step.n_steps`, which must then be known from the start
+    rereads: ClassVar[bool] = False  # it learns from earlier tasks' training rows, all of which are kept for it
     wants_past_logits: ClassVar[bool] = False  # `step.outputs.past` holds what the heads of earlier tasks answer
     neutral: ClassVar[dict[str, Any] | None] = None  # fields at which the method equals plain training bit for bit
 

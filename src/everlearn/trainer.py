@@ -1,70 +1,59 @@
 """The engine from Python: teach a model one task after another, without a recipe or a stream known beforehand."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
-from rich.console import Console
-from rich.table import Table
+import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel
 
 from everlearn.config import build, build_strategies, from_mapping
-from everlearn.errors import ConfigError, EverlearnError, StreamError, describe, nearest
-from everlearn.evaluation.gain import NOTHING, WORSE, answer_likelihood, is_known, verdict_on
+from everlearn.errors import ConfigError, EverlearnError, StreamError, check_choice, describe, nearest
+from everlearn.evaluation.gain import answer_likelihood
+from everlearn.evaluation.predict import predict
 from everlearn.evaluation.score import metric_names
 from everlearn.learners.budget import AUTO
-from everlearn.learners.devices import start_accelerator
+from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.listener import Listener
-from everlearn.models.given import Given, check_options
+from everlearn.models.given import Given
 from everlearn.models.load import Model, ModelConfig, load_model, network_kind
+from everlearn.models.plain import is_plain
 from everlearn.models.targets import fit_task
-from everlearn.strategy import Strategy
+from everlearn.record import environment
+from everlearn.report.records import Run as Log
+from everlearn.spelling import learner_options, strategies_of
+from everlearn.state import make_folder
+from everlearn.strategy import Strategy, overriding
 from everlearn.streams.apart import Apart
 from everlearn.streams.labels import with_labels
-from everlearn.streams.loaders import read_loader
 from everlearn.streams.loading import TaskOptions, build_task
-from everlearn.types import Rows, Score, Task
+from everlearn.streams.sampled import let_go
+from everlearn.trainer_inputs import listener_for, model_source, task_behind
+from everlearn.trainer_results import Measured, TaskScores, TrainerMetrics, draw, metrics_of, told_of_gain
+from everlearn.trainer_saving import (
+    ROWS,
+    Collate,
+    card_of,
+    card_of_model,
+    card_of_strategy,
+    check_same_frozen,
+    config_of,
+    read_trainer,
+    sizes_of,
+    strategy_of,
+    task_of,
+    write_trainer,
+)
+from everlearn.types import Rows, Score, Task, TensorRows
 from everlearn.way import Run
 
-_OPTIMIZER_KEYS = {"type": "optimizer", "lr": "learning_rate"}  # in `config`: the usual name -> the learner's field
-_STRATEGY_KEYS = {"lambda": "strength"}
-
-
-@dataclass(frozen=True)
-class TaskScores(Mapping):
-    """Scores now, by task; and right after each task was learned, so that what was lost shows. Prints as a table."""
-
-    now: dict[str, Score]
-    learned: dict[str, Score]
-
-    def __getitem__(self, task: str) -> Score:
-        return self.now[task]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.now)
-
-    def __len__(self) -> int:
-        return len(self.now)
-
-    def average(self) -> float:
-        """Return the mean of the scores over tasks."""
-        return sum(score.value for score in self.now.values()) / len(self.now)
-
-    def __str__(self) -> str:
-        table = Table("task", "metric", "when learned", "now", "95% interval", "n")
-        for name, score in self.now.items():
-            interval = "–" if score.low is None else f"{score.low:.3f} to {score.high:.3f}"
-            cells = (score.metric, f"{self.learned[name].value:.3f}", f"{score.value:.3f}", interval, str(score.n))
-            table.add_row(name, *cells)
-        console = Console(width=100, color_system=None)
-        with console.capture() as capture:
-            console.print(table)
-        return capture.get().rstrip()
+SCORED = ("all", "task")  # after a task was learned
 
 
 class ContinualTrainer:
@@ -78,13 +67,20 @@ class ContinualTrainer:
         strategies: names, mappings with a name and options, or strategy objects.
         learner: options of the supervised learner, such as {"epochs": 5, "batch_size": 16}. Without epochs a task is
             learned for as many as its rows need.
-        config: the same in another spelling: {"optimizer": {"type": "adam", "lr": 0.001},
-            "continual_strategy": {"ewc": {"enabled": True, "lambda": 100.0}}, "training": {learner options}}.
+        config: the same in the usual spelling: {"optimizer": {"type": "adam", "lr": 0.001},
+            "continual_strategy": {"packnet": {"enabled": True, "prune_percentage": 0.75}, "lwf": {"alpha": 0.5}},
+            "training": {learner options}}. See `everlearn.spelling` for the names.
         tokenizer: of a loaded model; without one, that of the folder or hub id that it came from.
         model_options: of a loaded model, what a `ModelConfig` says beside how it is loaded: {"adapter": {"name":
             "full"}, "head": "shared", "max_length": 512}.
         seed: of adapters, heads and the order of rows.
         device: auto, cpu or cuda.
+        progress: whether bars are drawn; None: where stdout is a terminal. Without them, notes are warnings.
+        listener: is told how it goes on, in place of the bars.
+        evaluate_after: all, so that after each task all learned so far are scored, which fills the accuracy matrix: t
+            scorings after the t-th task. Or task: the new one alone; `evaluate_all_tasks` fills the newest row.
+        folder: where trackers, and strategies that keep rows on disk, write to.
+        track: tensorboard, wandb, mlflow.
 
     Raises:
         ConfigError: if an option is unknown or out of range.
@@ -101,19 +97,30 @@ class ContinualTrainer:
         model_options: Mapping[str, Any] | None = None,
         seed: int = 0,
         device: str = "auto",
+        progress: bool | None = None,
         listener: Listener | None = None,
+        evaluate_after: str = "all",
+        folder: str | Path | None = None,
+        track: str | Sequence[str] = (),
     ):
-        options = {"epochs": AUTO, **_learner_options(config or {}), **(learner or {})}
+        options = {"epochs": AUTO, **learner_options(config or {}), **(learner or {})}
         self._learner: SupervisedLearner = build("learner", {"name": "sft", **options}, "learner")
-        self._strategies = build_strategies([*strategies, *_strategies_of(config or {})])
-        self._model_config = _model_config(model, tokenizer, model_options)
+        self._strategies = build_strategies([*strategies, *strategies_of(config or {})])
+        self._source = model_source(model, tokenizer, model_options)
         self._model: Model | None = None
+        self._sizes: TensorRows | None = None  # of the rows that a plain module was built for
         self._seed = seed
         self._device = device
-        self._listener = listener or Listener()
+        check_choice("evaluate_after", evaluate_after, SCORED)
+        self._evaluate_after = evaluate_after
+        self._folder = None if folder is None else Path(folder)
+        self._track = (track,) if isinstance(track, str) else tuple(track)
+        if self._track and self._folder is None:
+            raise ConfigError(describe("track", "there is no folder to write to", self._track, "Pass folder=..."))
+        self._listener = listener or listener_for(progress)
         self._run: Run | None = None
         self._apart = Apart()
-        self._learned_scores: dict[str, Score] = {}
+        self._measured = Measured()
 
     @property
     def run(self) -> Run:
@@ -121,6 +128,14 @@ class ContinualTrainer:
         if self._run is None:
             raise ConfigError(describe("ContinualTrainer", "no task was learned yet", None, "Call train_task first"))
         return self._run
+
+    @property
+    def _taught(self) -> Run:
+        """The run, once it has learned a task."""
+        if not self.run.learned:
+            what, way_out = "no task was learned to its end yet", "Call train_task again"
+            raise ConfigError(describe("ContinualTrainer", what, list(self.run.tasks), way_out))
+        return self.run
 
     def train_task(
         self,
@@ -148,9 +163,10 @@ class ContinualTrainer:
             train_loader: for plain modules: a DataLoader of batches (x, y) of tensors. Its batches are those that are
                 trained on, an epoch after another: its sampler, batch_size, drop_last and collate_fn hold (its workers
                 don't: see the learner's). Its sampler draws by the trainer's seed, or by its own generator. Its rows
-                must come out of collate_fn in their order. An IterableDataset is read once into memory. Strategies
-                that make a mixture of their own (joint, cumulative, gdumb) take its rows in an order of their own.
-            val_loader: what the task is measured on: the rows of one pass.
+                must come out of collate_fn in their order; they stay in the dataset until a batch, or a method, takes
+                them. An IterableDataset is read once into memory. Strategies that make a mixture of their own (joint,
+                cumulative, gdumb) take its rows in an order of their own.
+            val_loader: what the task is measured on: the rows of one pass, which are held in memory.
             num_epochs: instead of the learner's.
             options: how files are read: `load_task`'s options, such as {"columns": {"prompt": "question"}}. Of them
                 `allow_overlap` holds for loaders too: rows to train on may be evaluation items of this task or another.
@@ -174,7 +190,8 @@ class ContinualTrainer:
         chosen: TaskOptions = from_mapping(TaskOptions, dict(options or {}), "options")
         chosen = replace(chosen, wants_validation=learner.uses_validation)
         if train_loader is not None:
-            task, batch_size = self._from_loaders(name, train_loader, val_loader, learner.most_epochs)
+            purpose = (self._seed, len(self._run.learned) if self._run is not None else 0)
+            task, batch_size = task_behind(name, train_loader, val_loader, learner.most_epochs, *purpose)
             task = replace(task, allow_overlap=chosen.allow_overlap)
         elif train is not None:
             task = build_task(name, train, evaluate, validation, chosen)
@@ -186,47 +203,212 @@ class ContinualTrainer:
         apart, shared = self._apart.with_task(task)
         task = self._fitted(replace(task, notes=(*task.notes, *shared)))
         run = self._prepare(_changed(learner, {} if batch_size is None else {"batch_size": batch_size}))
-        known = dict(run.tasks)
-        run.position = len(run.learned)
-        run.tasks[task.name] = task
-        try:
-            run.inspect(task)
-            before = answer_likelihood(run, task) if len(task.evaluation) else None
-            cost = run.learn(task)
-        except EverlearnError:
-            run.tasks, run.current = known, None
-            raise
-        self._apart = apart
-        if before is None:
-            return None
-        score = self._learned_scores[name] = run.score(task)
-        after = answer_likelihood(run, task)
-        verdict = verdict_on(before, after, before, after, known=name in known)
-        if verdict in (NOTHING, WORSE) and not is_known(score):
-            run.note(
-                f"Task {name!r}: nothing was learned. The log-likelihood of the right answers to its evaluation rows "
-                f"was {before.value:.3g} nats each, and is {after.value:.3g}, after {cost.n_epochs} epochs at learning "
-                f"rate {cost.learning_rate:g}. Try another rate, more epochs, or more rows."
-            )
+        with self._shown():
+            known = dict(run.tasks)
+            run.position = len(run.learned)
+            run.tasks[task.name] = task
+            try:
+                run.inspect(task)
+                before = answer_likelihood(run, task) if len(task.evaluation) else None
+                cost = run.learn(task)
+            except (EverlearnError, KeyboardInterrupt):
+                run.tasks, run.current = known, None
+                raise
+            self._apart = apart
+            task = run.tasks[task.name] = let_go(task, rows=not any(one.rereads for one in run.strategies))
+            self._measured.add_task(task, cost)
+            score = self._score_after(task)
+            if before is not None:
+                after = answer_likelihood(run, task)
+                told = told_of_gain(score, before, after, cost, known=name in known)
+                if told is not None:
+                    run.note(told)
         return score
+
+    def _score_after(self, task: Task) -> Score | None:
+        """Score what is to be scored after a task was learned; return its own score."""
+        started = time.perf_counter()
+        score = None
+        for one in self._measured_tasks():
+            if one is task:
+                score = self._measured.learned[task.name] = self._score(one)
+            elif self._evaluate_after == "all":
+                self._score(one)
+        cost = self._measured.costs[-1]
+        self._measured.costs[-1] = replace(cost, eval_s=time.perf_counter() - started)
+        return score
+
+    def evaluate(self, task: str) -> Score:
+        """Score the model as it is now on the evaluation items of one task learned."""
+        known = self._known(task, [one.name for one in self._measured_tasks()])
+        with self._shown():
+            return self._score(known)
 
     def evaluate_all_tasks(self) -> TaskScores:
         """Score the model as it is now on the evaluation items of every task learned."""
-        run = self.run
-        now = {name: run.score(run.tasks[name]) for name in self._learned_scores}
-        return TaskScores(now, dict(self._learned_scores))
+        with self._shown():
+            now = {task.name: self._score(task) for task in self._measured_tasks()}
+        return TaskScores(now, dict(self._measured.learned))
 
-    def _from_loaders(
-        self, name: str, train_loader: DataLoader, val_loader: DataLoader | None, n_epochs: int
-    ) -> tuple[Task, int | None]:
-        """Return the task behind data loaders, and their batch size where they have one."""
-        place = len(self._run.learned) if self._run is not None else 0
-        train, loader = read_loader("train_loader", train_loader, n_epochs, self._seed, place, name)
-        evaluation: Rows = train[:0]
-        if val_loader is not None:
-            evaluation, _ = read_loader("val_loader", val_loader, 1, self._seed, place, name)
-        batch_size = train_loader.batch_size if isinstance(train_loader, DataLoader) else None
-        return Task(name, "tensor", train, evaluation, loader=loader), batch_size
+    def predict(
+        self, rows: Any, task: str | None = None, *, max_new_tokens: int | None = None
+    ) -> list[Any] | torch.Tensor:
+        """Return the model's answers to rows: texts, label names, tags, or a plain module's outputs.
+
+        Args:
+            rows: without answers, as the task has them; see `everlearn.evaluation.predict`.
+            task: as which task they are answered; by default the last one learned, where tasks don't differ in their
+                head, mask or adapter.
+            max_new_tokens: of a text, at most.
+
+        Raises:
+            ConfigError: if the task is unknown, or must be named. StreamError: if a row lacks what the task asks with.
+        """
+        run = self._taught
+        names = run.past_tasks()
+        if task is None and len(names) > 1 and self._answers_differ():
+            way_out = f"Pass task=...: {', '.join(names)}"
+            raise ConfigError(
+                describe("predict", "each task answers with a head, mask or adapter of its own", None, way_out)
+            )
+        return predict(run, self._known(task or run.learned[-1], names), rows, max_new_tokens)
+
+    def metrics(self) -> TrainerMetrics:
+        """Return average accuracy, backward transfer, forgetting and learning accuracy, with 95% intervals.
+
+        They are over the tasks that have evaluation rows, up to the newest step after which all of these were scored.
+        """
+        return metrics_of(self._log())
+
+    def plot(self, folder: str | Path) -> Path:
+        """Write report.html and its pictures into a folder; return the path of the page.
+
+        The folder holds results.jsonl and results.json too, as a run's does: `everlearn compare` takes it.
+
+        Raises:
+            ConfigError: if the folder can't be made, or holds a run.
+        """
+        name = " + ".join(strategy.name for strategy in self._strategies) or "plain"
+        return draw(self._log(), name, Path(folder))
+
+    def save(self, folder: str | Path) -> None:
+        """Keep all that `load` needs to go on: weights, what strategies learned, each task's evaluation items, scores.
+
+        The folder may hold earlier states: the newest two stay, and a crash leaves the one before. What was trained on
+        is kept as hashes, and as rows where a strategy learns from them again (cumulative, what replay keeps).
+
+        Raises:
+            ConfigError: if no task was learned yet. StateError: if the folder can't be written.
+        """
+        run, folder = self._taught, Path(folder)
+        rereads = any(strategy.rereads for strategy in run.strategies)
+        values = {
+            "model": card_of_model(self._source, run.model),
+            "sizes": None if self._sizes is None else {"x": self._sizes.x, "y": self._sizes.y},
+            "learner": asdict(self._learner),
+            "strategies": [card_of_strategy(strategy) for strategy in self._strategies],
+            "seed": self._seed,
+            "evaluate_after": self._evaluate_after,
+            "run": run.state(),
+            "notes": list(run.notes),
+            "n_logged": run.n_logged,
+            "tasks": [card_of(task, folder, with_training=rereads) for task in run.tasks.values()],
+            "apart": self._apart.state(),
+            "measured": self._measured.state(),
+        }
+        write_trainer(folder, values, run.memory)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        model: str | nn.Module | None = None,
+        tokenizer: Any = None,
+        collate_fn: Collate | None = None,
+        device: str = "auto",
+        progress: bool | None = None,
+        listener: Listener | None = None,
+        track: str | Sequence[str] = (),
+    ) -> "ContinualTrainer":
+        """Return the trainer that was saved into a folder; it goes on as the one that was saved would, bit for bit.
+
+        Args:
+            model: where the trainer was given a module, one like it: of its shape, and with the weights that it had in
+                what is frozen. Else where the model lies now, by default where it did.
+            tokenizer: of a module, where the trainer was given one.
+            collate_fn: of the data loaders, where rows that differ in shape need it.
+            device, progress, listener, track: as for a new trainer; trackers write into the folder.
+
+        Raises:
+            StateError: if no trainer is there, or it is damaged. ModelError, ConfigError: if the model isn't the one.
+        """
+        folder = Path(folder)
+        saved = read_trainer(folder)
+        strategies = [strategy_of(card, number) for number, card in enumerate(saved["strategies"])]
+        trainer = cls(
+            strategies=strategies, learner=saved["learner"], seed=saved["seed"], device=device, progress=progress,
+            listener=listener, evaluate_after=saved["evaluate_after"], folder=folder, track=track,
+        )  # fmt: skip
+        trainer._source = config_of(saved["model"], model, tokenizer)
+        tasks = {card["name"]: task_of(card, folder, collate_fn) for card in saved["tasks"]}
+        if saved["sizes"] is not None:
+            trainer._sizes = TensorRows(**saved["sizes"])
+        sized = [replace(task, train=trainer._sizes or task.train) for task in tasks.values()]
+        trainer._model = load_model(trainer._source, sized, trainer._seed, device)
+        run = trainer._prepare(trainer._learner)
+        run.load_state(saved["run"])
+        check_same_frozen(saved["model"], run.model)
+        run.tasks, run.notes, run.n_logged = tasks, list(saved["notes"]), saved["n_logged"]
+        trainer._apart = Apart.from_state(saved["apart"], tasks)
+        trainer._measured = Measured.from_state(saved["measured"])
+        return trainer
+
+    def close(self) -> None:
+        """End the trackers, so that all is written; happens by itself when the trainer is no longer used."""
+        if self._run is not None and self._track:
+            self._end_tracking()
+
+    def _known(self, task: str, names: Sequence[str]) -> Task:
+        if task not in names:
+            way_out = f"{nearest(task, names)}Tasks: {', '.join(names)}"
+            raise ConfigError(describe("task", "was not learned, or has no evaluation rows", task, way_out))
+        return self.run.tasks[task]
+
+    def _measured_tasks(self) -> list[Task]:
+        """Return the tasks learned that have evaluation rows."""
+        run = self._taught
+        return [run.tasks[name] for name in run.past_tasks() if len(run.tasks[name].evaluation)]
+
+    def _score(self, task: Task) -> Score:
+        run = self.run
+        score = run.score(task)
+        self._measured.add_score(score)
+        if run.accelerator.trackers:
+            after = len(run.learned) - 1
+            run.accelerator.log({f"score/{task.name}": score.value, "after": after}, step=run.n_logged)
+        return score
+
+    def _answers_differ(self) -> bool:
+        """Tell whether it makes a difference as which task a row is answered."""
+        run = self.run
+        own_heads = run.model.kind in ("classify", "tag") and run.model.adapters.head_mode == "task"
+        return own_heads or bool(overriding(run.strategies, "before_eval"))
+
+    def _log(self) -> Log:
+        """Return what was measured as a run's log."""
+        run, source = self._taught, self._source
+        settings = {
+            "model": asdict(source.config if isinstance(source, Given) else source),
+            "learner": asdict(self._learner),
+            "strategies": [card_of_strategy(strategy) for strategy in self._strategies],
+            "seed": self._seed,
+        }
+        return self._measured.log(tuple(run.learned), self._seed, settings, environment(run.accelerator.device))
+
+    def _shown(self) -> AbstractContextManager[Any]:
+        """Return what draws the bars meanwhile."""
+        return self._listener if isinstance(self._listener, AbstractContextManager) else nullcontext()
 
     def _fitted(self, task: Task) -> Task:
         """Return the task as the model can learn it, which is loaded for the first one.
@@ -240,7 +422,9 @@ class ContinualTrainer:
             way_out = "Teach it to another ContinualTrainer, with a model of its own"
             raise StreamError(describe(f"task {task.name!r}", what, model.name, way_out))
         if model is None:
-            model = load_model(self._model_config, [task], self._seed, self._device)
+            model = load_model(self._source, [task], self._seed, self._device)
+            if isinstance(self._source, ModelConfig) and is_plain(self._source.name):
+                self._sizes = sizes_of(task.train)
         known = model.adapters.task_labels.get(task.name)
         if known is not None:
             task = with_labels(task, known)
@@ -251,9 +435,17 @@ class ContinualTrainer:
 
     def _prepare(self, learner: SupervisedLearner) -> Run:
         if self._run is None:
-            accelerator = start_accelerator(precision=learner.precision, device=self._device)
+            folder, track = self._folder, self._track
+            accelerator = start_accelerator(
+                precision=learner.precision, device=self._device, track=track, folder=folder
+            )
+            if track:
+                make_folder(folder)
+                start_trackers(accelerator, folder, {"seed": self._seed}, track)
+                self._end_tracking = weakref.finalize(self, accelerator.end_training)
             self._run = Run(
-                self._model, learner, self._strategies, accelerator, seed=self._seed, listener=self._listener
+                self._model, learner, self._strategies, accelerator, seed=self._seed, listener=self._listener,
+                memory=None if folder is None else folder / ROWS,
             )  # fmt: skip
         self._run.learner = learner
         return self._run
@@ -261,43 +453,3 @@ class ContinualTrainer:
 
 def _changed(learner: SupervisedLearner, changes: dict[str, Any]) -> SupervisedLearner:
     return SupervisedLearner(**{**{f.name: vars(learner)[f.name] for f in fields(learner)}, **changes})
-
-
-def _model_config(
-    model: str | nn.Module | ModelConfig | Mapping[str, Any], tokenizer: Any, options: Mapping[str, Any] | None
-) -> ModelConfig | Given:
-    if isinstance(model, nn.Module):
-        source = model.config.name_or_path if isinstance(model, PreTrainedModel | PeftModel) else ""
-        check_options(options or {})
-        named = {"name": source or type(model).__name__, **(options or {})}
-        return Given(model, tokenizer, from_mapping(ModelConfig, named, "model_options"))
-    for name, value in (("tokenizer", tokenizer), ("model_options", options)):
-        if value is not None:
-            way_out = "Leave it out: the model's own is loaded" if name == "tokenizer" else "Put them into model={...}"
-            raise ConfigError(describe(name, "is for a model that is loaded", type(value).__name__, way_out))
-    if isinstance(model, str):
-        return ModelConfig(model)
-    if isinstance(model, Mapping):
-        return from_mapping(ModelConfig, model, "model")
-    return model
-
-
-def _learner_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the learner's options out of `config`."""
-    sections = ("optimizer", "continual_strategy", "training")
-    for key in config:
-        if key not in sections:
-            way_out = f"{nearest(key, sections)}Keys: {', '.join(sections)}"
-            raise ConfigError(describe(f"config.{key}", "is unknown", key, way_out))
-    optimizer = config.get("optimizer", {})
-    return {**{_OPTIMIZER_KEYS.get(key, key): value for key, value in optimizer.items()}, **config.get("training", {})}
-
-
-def _strategies_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the strategies that `config` enables."""
-    entries = []
-    for name, options in config.get("continual_strategy", {}).items():
-        named = {_STRATEGY_KEYS.get(key, key): value for key, value in options.items() if key != "enabled"}
-        if options.get("enabled", True):
-            entries.append({"name": name, **named})
-    return entries

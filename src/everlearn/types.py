@@ -37,6 +37,10 @@ class TensorRows(Sequence):
             return TensorRows(self.x[index], self.y[index])
         return {"x": self.x[index], "y": self.y[index]}
 
+    def inputs(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return the inputs of the rows at `indices`, int64 [n], in that order."""
+        return self.x[indices]
+
     def select(self, indices: Sequence[int]) -> "TensorRows":
         """Return the rows at `indices`, in that order."""
         picked = torch.as_tensor(indices, dtype=torch.long)
@@ -50,16 +54,21 @@ class Loader:
     Attributes:
         samples: the sample of each row, read from the user's dataset whenever a batch takes it.
         collate: samples -> (x [n, ...], y [n, ...]), in their order.
-        epochs: the batches of each epoch, as row numbers: an int32 tensor for each batch.
+        epochs: of each epoch its batches' row numbers end to end [n], and how many each batch has [n_batches]; int32.
     """
 
     samples: Sequence[Any]
     collate: Callable[[list[Any]], tuple[torch.Tensor, torch.Tensor]]
-    epochs: Sequence[Sequence[torch.Tensor]]
+    epochs: Sequence[tuple[torch.Tensor, torch.Tensor]]
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Return the row numbers of an epoch's batches."""
-        return [rows.tolist() for rows in self.epochs[epoch % len(self.epochs)]]
+        rows, sizes = self.epochs[epoch % len(self.epochs)]
+        return [part.tolist() for part in rows.split(sizes.tolist())]
+
+    def n_batches(self, epoch: int) -> int:
+        """Return how many batches an epoch has."""
+        return len(self.epochs[epoch % len(self.epochs)][1])
 
 
 @dataclass(frozen=True)

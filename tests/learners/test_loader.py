@@ -244,8 +244,8 @@ def test_rows_on_disk_make_the_same_batches(tmp_path):
 
 def test_a_loader_s_batches_are_the_micro_batches_and_other_groups_follow_its_rows():
     task = tensor_task(0, labelled=False)
-    numbers = [torch.tensor(rows) for rows in ([3, 1, 4], [1], [5, 9])]
-    loader = Loader(TensorDataset(task.train.x, task.train.y), default_collate, [numbers])
+    epoch = (torch.tensor([3, 1, 4, 1, 5, 9]), torch.tensor([3, 1, 2]))
+    loader = Loader(TensorDataset(task.train.x, task.train.y), default_collate, [epoch])
     groups = (Group((Examples(task, task.train),), loader=loader), Group((Examples(task, task.train),), 0.5))
     encoded = EncodedMixture(Mixture(groups), TensorObjective(Adapters(nn.Linear(6, 2))))
     plan = BatchPlan(99, 2, False)

@@ -287,7 +287,7 @@ def fitting(plan: BatchPlan, learner: "SupervisedLearner", task: Task, encoded: 
 def n_epoch_steps(encoded: EncodedMixture, plan: BatchPlan, n_held: int = 0) -> int:
     """Return the number of optimizer steps in an epoch; of a data loader's the first."""
     if encoded.loader is not None:
-        return -(-len(encoded.loader.batches(0)) // plan.accumulation)
+        return -(-encoded.loader.n_batches(0) // plan.accumulation)
     return -(-(encoded.sizes[0] - n_held) // encoded.rows_of_step(plan)) if encoded.sizes[0] else 0
 
 

@@ -119,11 +119,12 @@ class EncodedMixture(Dataset):
         self.loader = next((group.loader for group in mixture.groups[:1]), None)
         self.by_row = frozenset(number for number, group in enumerate(mixture.groups) if group.by_row)
         told = _counted(mixture, told)
+        encoded = mixture.groups if self.loader is None else mixture.groups[1:]
         self.parts: list[list[Features]] = [
-            [_features(objective, part, told) for part in group.parts if len(part)] for group in mixture.groups
+            [_features(objective, part, told) for part in group.parts if len(part)] for group in encoded
         ]
         if self.loader is not None:
-            self.parts[0] = [LoaderFeatures(self.loader)]
+            self.parts.insert(0, [LoaderFeatures(self.loader)])
         self.sizes = [sum(len(features) for features in parts) for parts in self.parts]
         self._ends = [list(accumulate(len(features) for features in parts)) for parts in self.parts]
 
@@ -228,7 +229,7 @@ def n_task_steps(mixture: EncodedMixture, plan: BatchPlan, n_epochs: int, seed_p
     Cost: of batches by tokens about 1 second per million rows and epoch, for each epoch is cut to be counted.
     """
     if mixture.loader is not None:
-        return sum(-(-len(mixture.loader.batches(epoch)) // plan.accumulation) for epoch in range(n_epochs))
+        return sum(-(-mixture.loader.n_batches(epoch) // plan.accumulation) for epoch in range(n_epochs))
     if plan.tokens is not None:
         return sum(len(_steps_of_rows(mixture, plan, (*seed_parts, epoch))) for epoch in range(n_epochs))
     return -(-mixture.sizes[0] // (plan.size * plan.accumulation)) * n_epochs

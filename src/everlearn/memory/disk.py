@@ -93,7 +93,8 @@ def write_rows(rows: TensorRows | Iterable[Row], n_rows: int, folder: Path) -> d
         StateError: if the disk is full or the folder can't be written.
     """
     if isinstance(rows, TensorRows):
-        tensors = {"x": rows.x.contiguous(), "y": rows.y.contiguous()}
+        x, y = rows.x.contiguous(), rows.y.contiguous()
+        tensors = {"x": x, "y": y.clone() if y.data_ptr() == x.data_ptr() else y}  # of an autoencoder's rows, say
         name = save_named(folder, ".safetensors", lambda path: save_file(tensors, path))
     else:
         name = save_named(folder, ".arrow", lambda path: _write_arrow(rows, path))

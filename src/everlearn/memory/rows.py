@@ -82,7 +82,8 @@ def row_bytes(rows: Rows, indices: Sequence[int] | None = None) -> list[int]:
     """Return the bytes that each row (or each of those at `indices`) takes as stored: JSON in UTF-8, or tensors."""
     n = len(rows) if indices is None else len(indices)
     if isinstance(rows, TensorRows):
-        return [rows.x[0].nbytes + rows.y[0].nbytes] * n if n else []
+        one = rows[:1]
+        return [one.x.nbytes + one.y.nbytes] * n if n else []
     return [len(text_of(row).encode()) for row in (rows if indices is None else _at(rows, indices))]
 
 

@@ -20,17 +20,18 @@ Batch = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class TensorFeatures(Sequence):
-    """Encoded `TensorRows`: x [n, ...], y [n] as output columns, and the columns that may be answered [n_columns]."""
+    """Encoded `TensorRows`: their inputs, y [n] as output columns, and the columns that may be answered [n_columns]."""
 
-    x: torch.Tensor
+    rows: TensorRows
     y: torch.Tensor
     allowed: torch.Tensor | None
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.rows)
 
     def __getitem__(self, index):
-        return {"x": self.x[index], "y": self.y[index]}
+        picked = self.rows[index]
+        return {"x": picked.x if isinstance(index, slice) else picked["x"], "y": self.y[index]}
 
 
 @dataclass(frozen=True)
@@ -256,16 +257,15 @@ class TensorObjective:
     def encode(self, rows: Rows, task: Task, told: Callable[[int], None] | None = None) -> Features:
         if not isinstance(rows, TensorRows):
             return [Samples([(row["x"], row["y"])], task.loader.collate) for row in rows]
-        x, y = rows.x, rows.y
         labels = self.adapters.task_labels.get(task.name, ())
         if not labels:
-            return TensorFeatures(x, y, None)
+            return TensorFeatures(rows, rows.y, None)
         columns = torch.tensor([self.adapters.columns[label] for label in labels])
         allowed = None
         if self.adapters.head_mode == "task":
             allowed = torch.zeros(len(self.adapters.columns), dtype=torch.bool)
             allowed[columns] = True
-        return TensorFeatures(x, columns[y], allowed)
+        return TensorFeatures(rows, columns[rows.y], allowed)
 
     def encode_answers(self, rows: Rows, task: Task) -> Features:
         """Turn rows into features to score."""
@@ -275,7 +275,7 @@ class TensorObjective:
         if not isinstance(features, TensorFeatures):
             return [features[i] for i in indices]
         index = torch.as_tensor(indices)
-        picked = {"x": features.x[index], "y": features.y[index]}
+        picked = {"x": features.rows.inputs(index), "y": features.y[index]}
         if features.allowed is not None:
             picked["allowed"] = features.allowed.expand(len(index), -1)
         return [picked]

@@ -30,7 +30,7 @@ def build_plain(name: str, options: dict[str, Any], tasks: Sequence[Task], head:
     if not isinstance(tasks[0].train, TensorRows):
         way_out = "Give the module itself: model=..."
         raise ConfigError(describe("model.name", "inputs that differ in shape can't size a module", name, way_out))
-    sizes = {"n_inputs": tasks[0].train.x[0].numel(), "n_outputs": _n_outputs(tasks)}
+    sizes = {"n_inputs": tasks[0].train[:1].x[0].numel(), "n_outputs": _n_outputs(tasks)}
     parameters = inspect.signature(build).parameters
     arguments = {**{key: value for key, value in sizes.items() if key in parameters}, **options}
     unknown = sorted(set(arguments) - set(parameters))

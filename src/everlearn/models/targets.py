@@ -17,6 +17,7 @@ import torch
 from everlearn.errors import ModelError, StreamError, describe
 from everlearn.models.load import Model
 from everlearn.seeds import seeded
+from everlearn.streams.sampled import SampledRows
 from everlearn.types import Rows, Task, TensorRows
 
 
@@ -83,7 +84,7 @@ def fit_task(task: Task, model: Model) -> Task:
 def _inputs(task: Task) -> torch.Tensor:
     """Return the inputs of two training rows."""
     if isinstance(task.train, TensorRows):
-        return task.train.x[:2]
+        return task.train[:2].x
     return task.loader.collate([(row["x"], row["y"]) for row in task.train[:2]])[0]
 
 
@@ -128,16 +129,25 @@ def _is_one_hot(y: torch.Tensor) -> bool:
 
 
 def _fitted(rows: Rows, fit: Fit) -> Rows:
+    if isinstance(rows, SampledRows):
+        return rows.fitted(fit)
     return TensorRows(*fit(rows.x, rows.y)) if isinstance(rows, TensorRows) else rows
 
 
 def _check_finite(where: str, task: Task, rows: Rows) -> None:
-    xs = [rows.x] if isinstance(rows, TensorRows) else [row["x"] for row in rows if isinstance(row["x"], torch.Tensor)]
-    for what, tensors in (("inputs", xs), ("targets", [task.targets(rows)])):
-        n = sum(int((~tensor.isfinite()).sum()) for tensor in tensors)
+    counts = {"inputs": _n_not_finite(rows), "targets": int((~task.targets(rows).isfinite()).sum())}
+    for what, n in counts.items():
         if n:
             way_out = "Take these rows out, or fill the gaps"
             raise StreamError(describe(where, f"its {what} are not all finite", f"{n} NaN or infinite values", way_out))
+
+
+def _n_not_finite(rows: Rows) -> int:
+    """Return how many values of the inputs are NaN or infinite."""
+    if isinstance(rows, SampledRows):
+        return rows.n_not_finite
+    xs = [rows.x] if isinstance(rows, TensorRows) else [row["x"] for row in rows if isinstance(row["x"], torch.Tensor)]
+    return sum(int((~x.isfinite()).sum()) for x in xs)
 
 
 def _check_classes(where: str, y: torch.Tensor, output: torch.Size) -> None:

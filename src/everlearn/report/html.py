@@ -35,9 +35,12 @@ def write_report(runs: Mapping[str, Path], out: Path) -> None:
         ConfigError: if no run is named.
         StateError: if a run's log is missing or damaged; nothing is written then.
     """
-    views = load_views(runs)
+    write_pages(load_views(runs), Path(out))
+
+
+def write_pages(views: Sequence[RunView], out: Path) -> None:
+    """Write the report of runs that were read already; see `write_report`."""
     comparisons = paired_comparisons(views)
-    out = Path(out)
     make_folder(out)
     pictures = write_plots(views, out)
     (out / "report.html").write_text(html_page(views, comparisons, pictures), encoding="utf-8")

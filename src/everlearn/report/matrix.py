@@ -56,14 +56,15 @@ def build_matrix(run: Run, seed: int) -> SeedMatrix:
     """Collect one seed's scores.
 
     If no step is named after a scored task, each step taught all the tasks scored after it: that is how joint training,
-    one step over everything, appears.
+    one step over everything, appears. A task that has no evaluation items, by the log's data, is a step alone.
     """
     schedule = run.schedule[seed]
     scores = {(result.after, result.score.task): result.score for result in run.scores if result.seed == seed}
     scored = {step: [task for at, task in scores if at == step] for step in range(-1, len(schedule))}
     joint = not {task for _, task in scores} & set(schedule)
     together = {step for step in range(len(schedule)) if joint and scored[step]}
-    named = [name for step, name in enumerate(schedule) if step not in together]
+    unmeasured = {record["task"] for record in run.data if record.get("n", {}).get("evaluation") == 0}
+    named = [name for step, name in enumerate(schedule) if step not in together and name not in unmeasured]
     tasks = tuple(dict.fromkeys([*named, *(task for _, task in scores)]))
     learned_at = tuple(_first_step(task, schedule, scored, together) for task in tasks)
     values, low, high, n = (np.full((len(schedule), len(tasks)), np.nan) for _ in range(4))

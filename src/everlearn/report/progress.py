@@ -14,7 +14,8 @@ RECENT = 20  # episodes that an online run's accuracy and loss are shown over
 
 
 class ProgressBars(Listener):
-    """Draws a run on a console; use it as a context manager. Without a terminal it prints the lines only."""
+    """Draws a run on a console; use it as a context manager, again where the run goes on. Without a terminal it prints
+    the lines only."""  # fmt: skip
 
     def __init__(self, console: Console, title: str = ""):
         self.console = console
@@ -35,6 +36,7 @@ class ProgressBars(Listener):
         self._name = ""
         self._started = 0.0
         self._scores: list[str] = []
+        self._when = "at first"  # scores were taken that follow no training
         self.part(title)
 
     def __enter__(self) -> "ProgressBars":
@@ -43,7 +45,9 @@ class ProgressBars(Listener):
 
     def __exit__(self, *error: object) -> None:
         self._flush()
+        self._drop()
         self._bars.stop()
+        self._name, self._when = "", "now"
 
     def part(self, name: str) -> None:
         self._flush()
@@ -95,7 +99,7 @@ class ProgressBars(Listener):
         """Print the scores that followed the last training."""
         if self._scores:
             learned = (
-                f"learned {self._name} in {time.perf_counter() - self._started:.0f} s" if self._name else "at first"
+                f"learned {self._name} in {time.perf_counter() - self._started:.0f} s" if self._name else self._when
             )
             self.console.print(f"{self.title}{learned}: {', '.join(self._scores)}", highlight=False)
         self._scores = []

@@ -24,6 +24,7 @@ class Cumulative(Strategy):
     Source: Lomonaco & Maltoni 2017 (CORe50), arXiv 1705.03550, "cumulative". Reproduces: not applicable.
     """
 
+    rereads: ClassVar[bool] = True
     unsuited: ClassVar[dict[str, str]] = {"online": "it learns from whole tasks, and problems come one by one"}
     conflicts: ClassVar[dict[str, str]] = dict.fromkeys(("joint", "replay", "agem", "gem"), _REASON)
 

@@ -1,15 +1,19 @@
 """What is trained on and what is measured, kept apart by content over all tasks: of a stream, a trainer, a home."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy
 import torch
 
 from everlearn.errors import StreamError, describe
 from everlearn.streams.checking import digest_of, loose_digest_of
+from everlearn.streams.sampled import SampledRows, let_go
 from everlearn.types import Rows, Stream, Task, TensorRows
 
+_DIGESTS = ("trained", "items", "loose_trained", "loose_items")
 ALLOW = "or set allow_overlap: true, and take their scores for what they are"
 
 
@@ -29,6 +33,10 @@ class _Contents:
         exact = (frozenset(key for rows in role for key in digests_of(task, rows)) for role in roles)
         loose = (frozenset(key for rows in role for key in _loose_digests_of(task, rows)) for role in roles)
         return cls(task, *exact, *loose)
+
+    def state(self) -> dict[str, Any]:
+        """Return it as tensors, uint8 [n, 16], and the task's name."""
+        return {"task": self.task.name, **{name: _as_tensor(vars(self)[name]) for name in _DIGESTS}}
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,16 @@ class Apart:
         everyone = (*self.known, new)
         notes = _look(new, [(new, other) for other in everyone], "Take them out of the training rows")
         notes += _look(new, [(other, new) for other in self.known], "Take them out of the evaluation rows")
-        return Apart(everyone), notes
+        return Apart((*self.known, replace(new, task=let_go(task)))), notes
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return what was met, as tensors and JSON."""
+        return [contents.state() for contents in self.known]
+
+    @classmethod
+    def from_state(cls, state: list[Mapping[str, Any]], tasks: Mapping[str, Task]) -> "Apart":
+        """Return what `state` was taken of. tasks: by name; their rows may be gone, places can't be told then."""
+        return cls(tuple(_Contents(tasks[s["task"]], *(_as_digests(s[name]) for name in _DIGESTS)) for s in state))
 
 
 def keep_apart(stream: Stream, names: Collection[str]) -> Stream:
@@ -69,6 +86,9 @@ def keep_apart(stream: Stream, names: Collection[str]) -> Stream:
 
 def digests_of(task: Task, rows: Rows) -> Iterator[bytes]:
     """Yield for each row 16 bytes that are equal for rows of equal content: what is asked, or the bytes of a tensor."""
+    if isinstance(rows, SampledRows):
+        yield from rows.each_digest()
+        return
     if isinstance(rows, TensorRows):
         content, n_bytes = bytes_of(rows.x), rows.x.nbytes // max(1, len(rows))
         asked = (content[start : start + n_bytes] for start in range(0, len(content), n_bytes or 1))
@@ -77,8 +97,12 @@ def digests_of(task: Task, rows: Rows) -> Iterator[bytes]:
     else:
         yield from map(digest_of, rows)
         return
-    for one in asked:
-        yield hashlib.blake2b(one, digest_size=16).digest()
+    yield from map(digest_of_bytes, asked)
+
+
+def digest_of_bytes(content: bytes | memoryview) -> bytes:
+    """Return 16 bytes that are equal for equal content."""
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
@@ -122,11 +146,21 @@ def _look(new: _Contents, pairs: list[tuple[_Contents, _Contents]], way_out: str
 
 
 def _places(trained: Task, measured: Task, shared: frozenset[bytes]) -> str:
-    role, number, digest = next(
-        (role, number, digest)
-        for role, rows in (("training", trained.train), ("validation", trained.validation or ()))
-        for number, digest in enumerate(digests_of(trained, rows), start=1)
-        if digest in shared
-    )
-    item = list(digests_of(measured, measured.evaluation)).index(digest) + 1
-    return f"{role} row {number} of {trained.name!r} and evaluation item {item} of {measured.name!r}"
+    places: dict[bytes, str] = {}
+    for role, rows in (("training", trained.train), ("validation", trained.validation or ())):
+        for number, digest in enumerate(digests_of(trained, rows), start=1):
+            places.setdefault(digest, f"{role} row {number}")
+    digest = next((digest for digest in places if digest in shared), min(shared))
+    items = list(digests_of(measured, measured.evaluation))
+    item = f"evaluation item {items.index(digest) + 1}" if digest in items else "an evaluation item"
+    return f"{places.get(digest, 'a training row')} of {trained.name!r} and {item} of {measured.name!r}"
+
+
+def _as_tensor(digests: frozenset[bytes]) -> torch.Tensor:
+    content = numpy.frombuffer(b"".join(sorted(digests)), dtype=numpy.uint8).copy()
+    return torch.from_numpy(content).view(-1, 16)
+
+
+def _as_digests(tensor: torch.Tensor) -> frozenset[bytes]:
+    content = tensor.numpy().tobytes()
+    return frozenset(content[start : start + 16] for start in range(0, len(content), 16))

@@ -1,10 +1,11 @@
 """Tensors from the user's own data loaders: the rows that a loader draws, and the batches that it makes of them.
 
 All epochs' batches are drawn beforehand, by the loader's own sampler: the rows that come up in them are the task's,
-whichever sampler it is, and a step can be repeated.
+whichever sampler it is, and a step can be repeated. The rows themselves stay in the dataset.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -13,12 +14,16 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset,
 
 from everlearn.errors import StreamError, describe
 from everlearn.seeds import seed_for, seeded
+from everlearn.streams.apart import bytes_of, digest_of_bytes
+from everlearn.streams.sampled import SampledRows
 from everlearn.types import Loader, Rows, TensorRows
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-def read_loader(where: str, loader: Iterable[Any], n_epochs: int, *purpose: object) -> tuple[Rows, Loader]:
+def read_loader(
+    where: str, loader: Iterable[Any], n_epochs: int, *purpose: object, hold: bool = False
+) -> tuple[Rows, Loader]:
     """Return the rows that a data loader draws in some epochs, in the order of its dataset, and their batches.
 
     Samplers without a generator of their own draw by the seed of `purpose`. Whatever is no DataLoader over a map-style
@@ -26,11 +31,13 @@ def read_loader(where: str, loader: Iterable[Any], n_epochs: int, *purpose: obje
 
     Args:
         where: what the loader is called in errors.
+        hold: whether rows are held in memory, as evaluation items are, so that they stay the same.
 
     Raises:
         StreamError: if it gives no batches, or batches that are no pairs (x, y) of tensors.
 
-    Cost: each row is read once. 4 bytes a row and epoch for the batches.
+    Cost: each row is read once. Memory: 4 bytes a row and epoch for the batches, the targets, 16 bytes a row; the rows
+    themselves where they are held, differ in shape, or are read once.
     """
     with seeded(seed_for(*purpose, where)):
         if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
@@ -38,40 +45,83 @@ def read_loader(where: str, loader: Iterable[Any], n_epochs: int, *purpose: obje
         if loader.batch_sampler is None:
             way_out = "Give it a batch_size or a batch_sampler"
             raise StreamError(describe(where, "makes no batches", "batch_size=None", way_out))
-        drawn = [[_numbers(where, rows) for rows in loader.batch_sampler] for _ in range(n_epochs)]
-        every = [rows for epoch in drawn for rows in epoch]
-        if not every:
+        epochs = [_joined([_numbers(where, rows) for rows in loader.batch_sampler]) for _ in range(n_epochs)]
+        own = torch.cat([rows.unique() for rows, _ in epochs]).unique()
+        if not len(own):
             way_out = "Give it at least one batch; drop_last drops what is shorter than batch_size"
             raise StreamError(describe(where, "is empty", f"{len(loader.dataset)} rows", way_out))
-        own = torch.cat(every).unique()
-        epochs = [[torch.searchsorted(own, rows).int() for rows in epoch] for epoch in drawn]
+        epochs = [(torch.searchsorted(own, rows).int(), sizes) for rows, sizes in epochs]
         samples = Subset(loader.dataset, own.tolist())
-        return _rows(where, samples, loader.collate_fn), Loader(samples, loader.collate_fn, epochs)
+        return _rows(where, samples, loader.collate_fn, hold), Loader(samples, loader.collate_fn, epochs)
+
+
+def _joined(batches: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return an epoch's row numbers end to end, and how many each batch has."""
+    sizes = torch.tensor([len(rows) for rows in batches], dtype=torch.int32)
+    return torch.cat([torch.zeros(0, dtype=torch.int32), *batches]), sizes
 
 
 def _numbers(where: str, batch: Iterable[Any]) -> torch.Tensor:
     """Return the row numbers of a batch."""
     try:
-        return torch.tensor([int(row) for row in batch], dtype=torch.int64)
+        return torch.tensor([int(row) for row in batch], dtype=torch.int32)
     except (TypeError, ValueError) as error:
         way_out = "Let its sampler draw whole numbers, and its batch_sampler lists of them"
         raise StreamError(describe(where, "its sampler draws no row numbers", f"{error}", way_out)) from error
 
 
-def _rows(where: str, samples: Subset, collate: Callable[[list[Any]], Any]) -> Rows:
-    """Return the samples as tensors, or as they are where they differ in shape."""
+def _rows(where: str, samples: Subset, collate: Callable[[list[Any]], Any], hold: bool) -> Rows:
+    """Return the rows: tensors, in memory or where they are, or the samples, where these differ in shape."""
     data = samples.dataset
     if type(data) is TensorDataset and len(data.tensors) == 2 and collate is default_collate:
+        if not hold and samples.indices == list(range(len(data))):
+            return TensorRows(*data.tensors)  # the user's own
         return TensorRows(*(tensor[list(samples.indices)] for tensor in data.tensors))
+    read = Alone(where, collate)
+    first_x, first_y = read.pair(samples[0])
+    xs = first_x.new_empty((len(samples) if hold else 0, *first_x.shape))
+    ys = first_y.new_empty((len(samples), *first_y.shape))
+    digests, n_not_finite = bytearray(), 0
+    for i in range(len(samples)):
+        x, y = read.pair(samples[i])
+        if x.shape != first_x.shape or y.shape != first_y.shape:
+            return _samples(where, samples, read)
+        if (x.dtype, y.dtype) != (xs.dtype, ys.dtype):
+            types = sorted({f"{one.dtype}" for one in (x, y, xs, ys)})
+            raise StreamError(describe(where, "its rows differ in type", types, "Give the rows of a task one type"))
+        ys[i] = y
+        if hold:
+            xs[i] = x
+        else:
+            digests += digest_of_bytes(bytes_of(x))
+            n_not_finite += int((~x.isfinite()).sum())
+    return TensorRows(xs, ys) if hold else SampledRows(samples, read, xs, ys, bytes(digests), n_not_finite)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Reads one sample, through the loader's own collate_fn."""
+
+    where: str
+    collate: Callable[[list[Any]], Any]
+
+    def __call__(self, sample: Any) -> torch.Tensor:
+        """Return its input [...]."""
+        return self.pair(sample)[0]
+
+    def pair(self, sample: Any) -> Batch:
+        """Return its input and its target."""
+        x, y = _pair(self.where, self.collate([sample]))
+        return x[0], y[0]
+
+
+def _samples(where: str, samples: Subset, alone: Alone) -> Rows:
+    """Return the samples as they are, for a collate_fn to put into batches."""
     read = [samples[i] for i in range(len(samples))]
-    alone = [_pair(where, collate([sample])) for sample in read]
-    xs, ys = ([pair[i][0] for pair in alone] for i in (0, 1))
-    if len({y.shape for y in ys}) > 1:
-        shapes = sorted({tuple(y.shape) for y in ys})[:4]
+    shapes = sorted({tuple(alone.pair(sample)[1].shape) for sample in read})
+    if len(shapes) > 1:
         what = "the targets of its rows differ in shape"
-        raise StreamError(describe(where, what, shapes, "Give each row one target"))
-    if len({x.shape for x in xs}) == 1:
-        return TensorRows(torch.stack(xs), torch.stack(ys))
+        raise StreamError(describe(where, what, shapes[:4], "Give each row one target"))
     rows = [{"x": sample[0], "y": sample[1]} for sample in read if _is_plain_pair(sample)]
     if len(rows) < len(read):
         way_out = "Let the dataset give pairs (x, y) of tensors, lists, texts or numbers, or rows of one shape"
@@ -108,4 +158,4 @@ def _read_once(where: str, loader: Iterable[Any]) -> tuple[Rows, Loader]:
     rows = TensorRows(torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches]))
     ends = list(accumulate(len(x) for x, _ in batches))
     numbers = [torch.arange(end - len(x), end, dtype=torch.int32) for end, (x, _) in zip(ends, batches, strict=True)]
-    return rows, Loader(TensorDataset(rows.x, rows.y), default_collate, [numbers])
+    return rows, Loader(TensorDataset(rows.x, rows.y), default_collate, [_joined(numbers)])

@@ -7,6 +7,7 @@ import torch
 
 from everlearn.seeds import generator_for
 from everlearn.streams.rows import NestedRows, column_of
+from everlearn.streams.sampled import SampledRows
 from everlearn.types import Rows, Task, TensorRows
 
 
@@ -29,7 +30,8 @@ def select_rows(rows: Rows, indices: Sequence[int]) -> Rows:
 
 def draw_rows(rows: Rows, n: int | None, generator: torch.Generator) -> Rows:
     """Return at most `n` rows (null: all), drawn uniformly without replacement, in their order."""
-    return select_rows(rows, sorted(torch.randperm(len(rows), generator=generator)[:n].tolist()))
+    drawn = sorted(torch.randperm(len(rows), generator=generator)[:n].tolist())
+    return rows.subset(drawn) if isinstance(rows, SampledRows) else select_rows(rows, drawn)
 
 
 def subset(n_rows: int, n_wanted: int, groups: Sequence[Hashable] | None, *purpose: object) -> list[int]:

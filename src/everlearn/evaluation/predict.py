@@ -1,0 +1,136 @@
+"""What a model answers to rows without right answers: texts, labels, tags, or a plain module's outputs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from everlearn.errors import StreamError, describe
+from everlearn.evaluation.generate import generate_greedily
+from everlearn.learners.gradients import to_device
+from everlearn.learners.loader import row_batches
+from everlearn.seeds import seed_for, seeded
+from everlearn.types import Outputs, Row, Task, TensorRows
+
+if TYPE_CHECKING:
+    from everlearn.way import Run
+
+WRITTEN_ON = 64  # tokens that a text is gone on with, where nothing else is said
+_ASKS_BY = {"prompt": "prompt", "text": "text", "classify": "text", "tag": "tokens"}
+_WANTED = {
+    "prompt": "texts, {'prompt': text} or {'messages': [...]}",
+    "text": "texts or {'text': text}",
+    "classify": "texts or {'text': text}",
+    "tag": "lists of words or {'tokens': [...]}",
+}
+
+
+def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None) -> list[Any] | torch.Tensor:
+    """Return the model's answer to each row, as it answers a task now; nothing of its state changes.
+
+    Args:
+        task: whose head, mask or adapter answers.
+        rows: by the task's kind. prompt: texts, or rows {"prompt": ...} or {"messages": [...]}; an answer that a row
+            brings isn't looked at. text: texts to go on with, or rows {"text": ...}. classify: texts, or rows
+            {"text": ..., "text_pair": ...}. tag: lists of words, or rows {"tokens": [...]}. tensor: inputs [n, ...], a
+            list of them, or a DataLoader (of its batches the first part), read batch by batch.
+        max_new_tokens: of a text; by default what the task's own answers need, or 64 to go on with a text.
+
+    Returns:
+        prompt, text: the likeliest text, token by token, up to what ends an answer (with steps, what stands behind
+        them). classify: label names. tag: a label name for each word, None for words beyond the context. tensor:
+        outputs [n, ...] on the CPU.
+
+    Raises:
+        StreamError: if a row lacks what the task asks with.
+    """
+    if isinstance(rows, str | Mapping):
+        raise StreamError(describe("predict", "is given one row", rows, "Give a list of rows"))
+    with (
+        seeded(seed_for(run.seed, "predict", task.name)), run.ready_for(task), run.model.evaluating(),
+        torch.no_grad(), run.accelerator.autocast(),
+    ):  # fmt: skip
+        if task.kind == "tensor":
+            return _outputs(run, task, rows)
+        asked = [_asked(task, number, row) for number, row in enumerate(rows)]
+        if task.kind in ("prompt", "text"):
+            return _texts(run, task, asked, max_new_tokens)
+        names = _label_names(run, task)
+        guesses: list[list[str]] = [[] for _ in asked]
+        for indices, found in _answers(run, task, asked):
+            for owner, guess in zip(found.owners.tolist(), found.logits.argmax(-1).tolist(), strict=True):
+                guesses[indices[owner]].append(names[guess])
+    return [guess for (guess,) in guesses] if task.kind == "classify" else _of_words(run, task, asked, guesses)
+
+
+def _answers(run: "Run", task: Task, rows: Sequence[Any]) -> Iterator[tuple[list[int], Outputs]]:
+    """Yield (numbers of the rows, what the model puts out for them)."""
+    objective = run.model.objective
+    for indices, batch in row_batches(objective, rows, task, run.eval_batch_size) if len(rows) else ():
+        yield indices, objective.forward(run.model.network, to_device(batch, run.accelerator.device))
+
+
+def _asked(task: Task, number: int, row: Any) -> Row:
+    """Return a row as the objective takes it, with some answer, which isn't looked at."""
+    key = _ASKS_BY[task.kind]
+    if task.kind == "prompt" and ("messages" in row if isinstance(row, Mapping) else not isinstance(row, str)):
+        key = "messages"
+    row = row if isinstance(row, Mapping) else {key: row}
+    asks = row.get(key)
+    if not isinstance(asks, list | tuple if key in ("messages", "tokens") else str) or not len(asks):
+        where, way_out = f"predict: row {number}", f"Give {_WANTED[task.kind]}"
+        raise StreamError(describe(where, f"is no {task.kind} row, as task {task.name!r} has them", row, way_out))
+    if key == "messages":
+        before = asks[:-1] if asks[-1]["role"] == "assistant" else asks
+        return {**row, "messages": [*before, {"role": "assistant", "content": ""}]}
+    answer = {"prompt": {"completion": ""}, "text": {}, "classify": {"label": 0}, "tag": {"tags": [0] * len(asks)}}
+    return {**row, **answer[task.kind]}
+
+
+def _texts(run: "Run", task: Task, rows: list[Row], max_new_tokens: int | None) -> list[str]:
+    objective = run.model.objective
+    if task.kind == "text":
+        room = max_new_tokens or task.max_new_tokens or min(WRITTEN_ON, objective.max_length // 2)
+        prompts = objective.prompt_ids([row["text"] for row in rows], room, chat=False)
+    else:
+        room = max_new_tokens or objective.answer_room(task)
+        prompts = objective.questions(rows, room)
+    order = sorted(range(len(rows)), key=lambda i: len(prompts[i]))  # those of like length share a batch
+    answers: dict[int, str] = {}
+    for low in range(0, len(order), run.eval_batch_size):
+        chosen = order[low : low + run.eval_batch_size]
+        asked = [prompts[i] for i in chosen]
+        found = generate_greedily(run.model.network, objective, asked, room, run.accelerator.device)
+        answers |= dict(zip(chosen, map(objective.final_answer, found), strict=True))
+    return [answers[i] for i in range(len(rows))]
+
+
+def _label_names(run: "Run", task: Task) -> dict[int, str]:
+    """Return the label that each output stands for."""
+    adapters = run.model.adapters
+    if adapters.head_mode == "shared":
+        return {column: label for label, column in adapters.columns.items()}
+    return dict(enumerate(task.labels))
+
+
+def _of_words(run: "Run", task: Task, rows: list[Row], guesses: list[list[str]]) -> list[list[str | None]]:
+    features = run.model.objective.encode(rows, task)
+    read = [dict(zip(feature["read"], found, strict=True)) for feature, found in zip(features, guesses, strict=True)]
+    return [[own.get(word) for word in range(len(row["tokens"]))] for own, row in zip(read, rows, strict=True)]
+
+
+def _outputs(run: "Run", task: Task, rows: Any) -> torch.Tensor:
+    if isinstance(rows, DataLoader):
+        first = (batch[0] if isinstance(batch, list | tuple) else batch for batch in rows)
+        return torch.cat([_outputs(run, task, x) for x in first])
+    known = task.evaluation if len(task.evaluation) else task.train
+    if not isinstance(rows, torch.Tensor) and not isinstance(known, TensorRows):  # samples: a collate_fn puts them
+        target = known[0]["y"] if len(known) else 0  # into a batch, beside targets that aren't looked at
+        asked: Sequence[Any] = [{"x": x, "y": target} for x in rows]
+    else:
+        x = rows if isinstance(rows, torch.Tensor) else torch.stack(list(rows))
+        own = next((p.dtype for p in run.model.network.parameters() if p.is_floating_point()), x.dtype)
+        x = x.to(own) if x.is_floating_point() else x
+        asked = TensorRows(x, torch.zeros(len(x), dtype=torch.long))
+    return torch.cat([found.logits.cpu() for _, found in _answers(run, task, asked)])

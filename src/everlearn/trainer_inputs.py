@@ -1,0 +1,63 @@
+"""What a trainer is given, made into what the engine takes: a model, data loaders, who is told how it goes on."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from peft import PeftModel
+from rich.console import Console
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
+
+from everlearn.config import from_mapping
+from everlearn.errors import ConfigError, describe
+from everlearn.listener import Listener
+from everlearn.models.given import Given, check_options
+from everlearn.models.load import ModelConfig
+from everlearn.report.progress import ProgressBars
+from everlearn.streams.loaders import read_loader
+from everlearn.streams.sampled import none_of
+from everlearn.types import Rows, Task
+
+
+def model_source(
+    model: str | nn.Module | ModelConfig | Mapping[str, Any], tokenizer: Any, options: Mapping[str, Any] | None
+) -> ModelConfig | Given:
+    """Return what the model is loaded from, or the one that is.
+
+    Raises:
+        ConfigError: if `tokenizer` or `options` come with a model that isn't loaded yet, or an option is wrong.
+    """
+    if isinstance(model, nn.Module):
+        source = model.config.name_or_path if isinstance(model, PreTrainedModel | PeftModel) else ""
+        check_options(options or {})
+        named = {"name": source or type(model).__name__, **(options or {})}
+        return Given(model, tokenizer, from_mapping(ModelConfig, named, "model_options"))
+    for name, value in (("tokenizer", tokenizer), ("model_options", options)):
+        if value is not None:
+            way_out = "Leave it out: the model's own is loaded" if name == "tokenizer" else "Put them into model={...}"
+            raise ConfigError(describe(name, "is for a model that is loaded", type(value).__name__, way_out))
+    if isinstance(model, str):
+        return ModelConfig(model)
+    if isinstance(model, Mapping):
+        return from_mapping(ModelConfig, model, "model")
+    return model
+
+
+def task_behind(
+    name: str, train_loader: DataLoader, val_loader: DataLoader | None, n_epochs: int, *purpose: object
+) -> tuple[Task, int | None]:
+    """Return the task behind data loaders, and their batch size where they have one; see `read_loader`."""
+    train, loader = read_loader("train_loader", train_loader, n_epochs, *purpose, name)
+    evaluation: Rows = none_of(train)
+    if val_loader is not None:
+        evaluation, _ = read_loader("val_loader", val_loader, 1, *purpose, name, hold=True)
+    batch_size = train_loader.batch_size if isinstance(train_loader, DataLoader) else None
+    return Task(name, "tensor", train, evaluation, loader=loader), batch_size
+
+
+def listener_for(progress: bool | None) -> Listener:
+    """Return what draws bars, or the plain listener, whose notes are warnings; None: bars in a terminal."""
+    shown = sys.stdout.isatty() if progress is None else progress
+    return ProgressBars(Console()) if shown else Listener()

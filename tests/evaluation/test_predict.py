@@ -1,0 +1,105 @@
+"""Answers to rows without answers: as each kind of task has them, and equal to those that scoring judges."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, TensorDataset
+
+from everlearn import ContinualTrainer
+from everlearn.errors import ConfigError, StreamError
+
+pytestmark = pytest.mark.filterwarnings("ignore:Task .* nothing was learned", "ignore:task .*", "ignore:Task .*cut")
+LEARNER = {"epochs": 3, "batch_size": 4, "learning_rate": 3e-3}
+
+
+def moods(words: tuple[str, str], n: int = 12) -> list[dict]:
+    return [{"text": " ".join(["is"] * (i + 1) + [words[i % 2]]), "label": words[i % 2]} for i in range(n)]
+
+
+def test_texts_that_are_judged_are_those_predicted(llama):
+    rows = [{"prompt": f"{n}+1=", "completion": str(n + 1)} for n in range(24)]
+    trainer = ContinualTrainer(str(llama), learner={**LEARNER, "epochs": 8})
+    score = trainer.train_task("sums", rows[:18], rows[18:])
+    answers = trainer.predict([{"prompt": row["prompt"]} for row in rows[18:]])
+    assert answers == trainer.predict([row["prompt"] for row in rows[18:]])
+    hits = [float(a.strip() == row["completion"]) for a, row in zip(answers, rows[18:], strict=True)]
+    assert tuple(hits) == score.outcomes
+    assert all(len(a) <= 2 for a in trainer.predict(["1+1=", "2+1="], max_new_tokens=2))
+    with pytest.raises(StreamError, match=r"predict: is given one row. Got '1\+1='"):
+        trainer.predict("1+1=")
+    with pytest.raises(StreamError, match=r"predict: row 1: is no prompt row, as task 'sums' has them.*Give texts"):
+        trainer.predict(["1+1=", {"question": "2+1="}])
+    assert trainer.predict([]) == []
+
+
+def test_running_text_is_gone_on_with(llama):
+    trainer = ContinualTrainer(str(llama), learner={**LEARNER, "epochs": 1})
+    texts = [{"text": f"line {n} of a text that goes on"} for n in range(8)]
+    trainer.train_task("texts", texts[:6], texts[6:])
+    assert [len(answer) <= 6 for answer in trainer.predict(["line 3 of"], max_new_tokens=6)] == [True]
+    assert trainer.predict([texts[0]]) == trainer.predict([texts[0]["text"]])
+
+
+def test_labels_of_each_task_s_own_head(bert):
+    trainer = ContinualTrainer(str(bert), learner=LEARNER)
+    first, second = moods(("bad", "good")), moods(("dull", "bright"))
+    trainer.train_task("mood", first[:8], first[8:])
+    assert set(trainer.predict([row["text"] for row in first])) <= {"bad", "good"}
+    score = trainer.train_task("light", second[:8], second[8:])
+    with pytest.raises(ConfigError, match=r"each task answers with a head.*Pass task=...: mood, light"):
+        trainer.predict(["is is"])
+    labels = trainer.predict([{"text": row["text"]} for row in second[8:]], task="light")
+    assert [float(a == row["label"]) for a, row in zip(labels, second[8:], strict=True)] == list(score.outcomes)
+    assert set(trainer.predict(["is is good"], task="mood")) <= {"bad", "good"}
+    with pytest.raises(ConfigError, match=r"Got 'moot'. Did you mean 'mood'"):
+        trainer.predict(["is"], task="moot")
+
+
+def test_labels_of_a_shared_head(bert):
+    trainer = ContinualTrainer({"name": str(bert), "head": "shared"}, learner=LEARNER)
+    for name, words in (("mood", ("bad", "good")), ("light", ("dull", "bright"))):
+        trainer.train_task(name, moods(words)[:8], moods(words)[8:])
+    assert set(trainer.predict(["is is good", "is dull"])) <= {"bad", "good", "dull", "bright"}
+
+
+def test_a_tag_for_each_word_within_the_context(bert):
+    rows = [{"tokens": ["is", "Paris"] * (1 + n % 3), "tags": ["O", "B-LOC"] * (1 + n % 3)} for n in range(4)]
+    rows += [{"tokens": ["is"] * n + ["Rome"], "tags": ["O"] * n + ["B-LOC"]} for n in range(1, 5)]
+    trainer = ContinualTrainer({"name": str(bert), "max_length": 16}, learner=LEARNER)
+    trainer.train_task("places", rows[:3] + rows[4:7], [rows[7]])
+    short, long = trainer.predict([["is", "Paris"], {"tokens": ["is"] * 40}])
+    assert len(short) == 2
+    assert set(short) <= {"O", "B-LOC"}
+    assert len(long) == 40
+    assert long[0] in ("O", "B-LOC")
+    assert long[-1] is None
+
+
+def test_outputs_of_a_module_from_tensors_lists_and_loaders():
+    torch.manual_seed(0)
+    network = nn.Linear(4, 2)
+    x = torch.randn(40, 4)
+    data = TensorDataset(x, (x[:, 0] > 0).long())
+    trainer = ContinualTrainer(network, learner={"epochs": 1})
+    trainer.train_task("a", train_loader=DataLoader(data, batch_size=8))
+    expected = network(x).detach()
+    torch.testing.assert_close(trainer.predict(x), expected)
+    torch.testing.assert_close(trainer.predict(x.double()), expected)
+    torch.testing.assert_close(trainer.predict(list(x)), expected)
+    torch.testing.assert_close(trainer.predict(DataLoader(data, batch_size=7)), expected)
+    assert network.training
+
+
+def test_samples_go_through_the_task_s_collate_fn():
+    def pad(rows):
+        return pad_sequence([x for x, _ in rows], batch_first=True), torch.tensor([int(y) for _, y in rows])
+
+    network = nn.Sequential(
+        nn.Embedding(9, 4, padding_idx=0), nn.AdaptiveAvgPool2d((1, 4)), nn.Flatten(), nn.Linear(4, 2)
+    )
+    rows = [(torch.arange(1, 3 + n % 5), n % 2) for n in range(10)]
+    trainer = ContinualTrainer(network, learner={"epochs": 1})
+    trainer.train_task("a", train_loader=DataLoader(rows, 5, collate_fn=pad))
+    x, _ = pad(rows[:3])
+    torch.testing.assert_close(trainer.predict([x for x, _ in rows[:3]]), network(x).detach())
