@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from everlearn.config import load_recipe
+    from everlearn.learners.bridge import continual
     from everlearn.learners.meta import MetaLearner
     from everlearn.registry import register
     from everlearn.runs import resume, run
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
     from everlearn.trainer import ContinualTrainer
     from everlearn.types import Stream, Task
 
-__all__ = ["ContinualTrainer", "MetaLearner", "Strategy", "Stream", "Task", "load_recipe", "register", "resume", "run"]
+__all__ = [
+    "ContinualTrainer", "MetaLearner", "Strategy", "Stream", "Task", "continual", "load_recipe", "register", "resume",
+    "run",
+]  # fmt: skip
 
 # each is imported when it is first asked for: the command line answers --help without waiting for torch
 _MODULES = {
@@ -21,6 +25,7 @@ _MODULES = {
     "Strategy": "everlearn.strategy",
     "Stream": "everlearn.types",
     "Task": "everlearn.types",
+    "continual": "everlearn.learners.bridge",
     "load_recipe": "everlearn.config",
     "register": "everlearn.registry",
     "resume": "everlearn.runs",

@@ -33,6 +33,11 @@ HOOKS = (
     "adapt_model", "begin_task", "train_data", "penalty", "edit_grads", "after_step", "end_task", "before_eval",
 )  # fmt: skip
 
+# why a method can't stand in another library's trainer (`everlearn.learners.bridge`)
+ADDS_LAYERS = "it adds to the model, which a trainer's own checkpoints don't hold"
+MAKES_ROWS = "it makes rows to train on from those of a task, and a trainer brings its own"
+NEEDS_TARGETS = "it works on a loss that is a mean over right answers, which this trainer's is not"
+
 
 def learned(default_factory: Callable[[], Any]) -> Any:
     """Declare a field of learned state: no constructor argument, not in the repr, saved and restored by the base."""

@@ -12,7 +12,7 @@ from everlearn.memory.answers import AnswerTable, cut_answers, join_answers, rec
 from everlearn.memory.rows import Memory, join_rows, n_rows, parts, pick, rows_of
 from everlearn.models.objectives import answerable_first, losses_at
 from everlearn.seeds import generator_for
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import NEEDS_TARGETS, Strategy, learned
 from everlearn.streams.sampling import select_rows
 from everlearn.types import Group, Mixture, Step, Task
 
@@ -42,6 +42,7 @@ class DarkReplay(Strategy):
     answers_: dict = learned(dict)  # task name -> the answers to its rows in the memory
     n_seen_: int = learned(int)
 
+    unsuited: ClassVar[dict[str, str]] = dict.fromkeys(("preferences", "rollouts"), NEEDS_TARGETS)
     neutral: ClassVar[dict] = {"ratio": 0.0}
     conflicts: ClassVar[dict[str, str]] = {"joint": _REASON, "cumulative": _REASON}
 

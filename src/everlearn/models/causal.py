@@ -48,7 +48,45 @@ class TextExamples(Sequence):
         return {**self.rows[int(self.features.rows[index])], "text": text, "input_ids": ids}
 
 
-class CausalObjective:
+class NextToken:
+    """Predicts each token of a batch that is a target (`labels` [batch, sequence]) from those before it."""
+
+    before_forward: Callable[[Batch], None] | None = None  # is shown each batch: inputs alone hide the labels
+
+    def forward(self, network: nn.Module, batch: Batch, past: Sequence[str] = ()) -> Outputs:
+        if self.before_forward is not None:
+            self.before_forward(batch)
+        inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "rows")}
+        wanted = self.wanted(batch)
+        kept = positions_to_keep(network, wanted)
+        if kept is not None:
+            inputs["logits_to_keep"] = kept
+        return self.outputs(at_wanted(network(**inputs, use_cache=False).logits, wanted, kept), wanted, batch, past)
+
+    def outputs(self, logits: torch.Tensor, wanted: torch.Tensor, batch: Batch, past: Sequence[str] = ()) -> Outputs:
+        """Return logits [n_wanted, vocabulary] beside the targets that they are for. wanted: as `wanted` returns it."""
+        owners, places = wanted.nonzero(as_tuple=True)
+        targets = batch["labels"][owners, places + 1]
+        if "rows" in batch:  # several rows in a sequence
+            owners, order = batch["rows"][owners, places].sort(stable=True)
+            logits, targets = logits[order], targets[order]
+        return Outputs(logits, targets, owners, [logits] if past else [])
+
+    def wanted(self, batch: Batch) -> torch.Tensor:
+        """Return the positions whose next token is a target: bool [batch, sequence]."""
+        return F.pad(batch["labels"][:, 1:] != IGNORED, (0, 1))
+
+    def n_items(self, batch: Batch) -> int:
+        return int(self.items_of_rows(batch).sum())
+
+    def items_of_rows(self, batch: Batch) -> torch.Tensor:
+        if "rows" in batch:
+            owners = batch["rows"][batch["labels"] != IGNORED]
+            return torch.bincount(owners, minlength=int(batch["rows"].max()) + 1)
+        return (batch["labels"][:, 1:] != IGNORED).sum(1)
+
+
+class CausalObjective(NextToken):
     """Next-token prediction: the completion after a prompt, or every token of a text.
 
     Args:
@@ -73,7 +111,6 @@ class CausalObjective:
         ends = {*stop_ids, tokenizer.eos_token_id, self.format.end_id if self.format is not None else None}
         self.stop_ids = sorted(ends - {None})
         self.pad_id = padding_id(tokenizer)
-        self.before_forward: Callable[[Batch], None] | None = None  # is shown each batch: inputs alone hide the labels
         self._kept: WeakKeyDictionary[Any, dict[tuple[Any, ...], TokenFeatures]] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -194,35 +231,6 @@ class CausalObjective:
             mask = np.arange(lengths.max()) < lengths[:, None]
             batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
         return batch
-
-    def forward(self, network: nn.Module, batch: Batch, past: Sequence[str] = ()) -> Outputs:
-        if self.before_forward is not None:
-            self.before_forward(batch)
-        inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "rows")}
-        wanted = self.wanted(batch)
-        kept = positions_to_keep(network, wanted)
-        if kept is not None:
-            inputs["logits_to_keep"] = kept
-        logits = at_wanted(network(**inputs, use_cache=False).logits, wanted, kept)
-        owners, places = wanted.nonzero(as_tuple=True)
-        targets = batch["labels"][owners, places + 1]
-        if "rows" in batch:  # several rows in a sequence
-            owners, order = batch["rows"][owners, places].sort(stable=True)
-            logits, targets = logits[order], targets[order]
-        return Outputs(logits, targets, owners, [logits] if past else [])
-
-    def wanted(self, batch: Batch) -> torch.Tensor:
-        """Return the positions whose next token is a target: bool [batch, sequence]."""
-        return F.pad(batch["labels"][:, 1:] != IGNORED, (0, 1))
-
-    def n_items(self, batch: Batch) -> int:
-        return int(self.items_of_rows(batch).sum())
-
-    def items_of_rows(self, batch: Batch) -> torch.Tensor:
-        if "rows" in batch:
-            owners = batch["rows"][batch["labels"] != IGNORED]
-            return torch.bincount(owners, minlength=int(batch["rows"].max()) + 1)
-        return (batch["labels"][:, 1:] != IGNORED).sum(1)
 
     def end_of(self, ids: Sequence[int]) -> int:
         """Return the place of the first token that ends an answer, its length where there is none."""

@@ -11,7 +11,7 @@ from everlearn.models.adapters import Adapters
 from everlearn.models.lora import ScaledLinear, lora_layers
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import ADDS_LAYERS, Strategy, learned
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class AFLoRA(Strategy):
         **dict.fromkeys(("packnet", "pnn", "hat"), "both decide which matrices of the LoRA a task learns"),
     }
     unsuited: ClassVar[dict[str, str]] = {
+        "trainer": ADDS_LAYERS,
         "full": "there is no LoRA to freeze: all weights are trained",
         "prompt": NO_LAYERS,
     }

@@ -13,7 +13,7 @@ from everlearn.learners.loader import EncodedMixture
 from everlearn.memory.rows import Memory, add_by_reservoir, bound_reservoir, parts
 from everlearn.registry import register
 from everlearn.seeds import generator_for
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import NEEDS_TARGETS, Strategy, learned
 from everlearn.types import Group, Mixture, Step, Task
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class AGEM(Strategy):
     memory_: Memory = learned(dict)
     n_seen_: int = learned(int)
 
+    unsuited: ClassVar[dict[str, str]] = dict.fromkeys(("preferences", "rollouts"), NEEDS_TARGETS)
     protects: ClassVar[bool] = True
     neutral: ClassVar[dict] = {"capacity": 0}
 

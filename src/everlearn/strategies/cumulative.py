@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from everlearn.errors import ConfigError, describe
 from everlearn.registry import register
-from everlearn.strategy import Strategy
+from everlearn.strategy import MAKES_ROWS, Strategy
 from everlearn.types import Examples, Group, Mixture
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ class Cumulative(Strategy):
     """
 
     rereads: ClassVar[bool] = True
-    unsuited: ClassVar[dict[str, str]] = {"online": "it learns from whole tasks, and problems come one by one"}
+    unsuited: ClassVar[dict[str, str]] = {
+        "online": "it learns from whole tasks, and problems come one by one",
+        "trainer": MAKES_ROWS,
+    }
     conflicts: ClassVar[dict[str, str]] = dict.fromkeys(("joint", "replay", "agem", "gem"), _REASON)
 
     def train_data(self, mixture: Mixture, run: "Run") -> Mixture:

@@ -11,7 +11,7 @@ from everlearn.memory.rows import Memory, add_by_reservoir, bound_reservoir, par
 from everlearn.models.objectives import IGNORED
 from everlearn.registry import register
 from everlearn.seeds import generator_for
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import NEEDS_TARGETS, Strategy, learned
 from everlearn.types import Group, Mixture, Step, Task
 
 if TYPE_CHECKING:
@@ -86,7 +86,11 @@ class ERACE(Strategy):
     own_: torch.Tensor = learned(lambda: torch.zeros(0, dtype=torch.long))  # classes of the present task
     seen_: torch.Tensor = learned(lambda: torch.zeros(0, dtype=torch.long))  # classes of the tasks before
 
-    unsuited: ClassVar[dict[str, str]] = {"online": "it must know a task's answers beforehand"}
+    unsuited: ClassVar[dict[str, str]] = {
+        "online": "it must know a task's answers beforehand",
+        "preferences": NEEDS_TARGETS,
+        "rollouts": NEEDS_TARGETS,
+    }
     neutral: ClassVar[dict] = {"ratio": 0.0}
     conflicts: ClassVar[dict[str, str]] = {
         "joint": _REASON,

@@ -11,7 +11,7 @@ from everlearn.memory.keeping import new_rows
 from everlearn.memory.rows import Memory, join_rows, parts, pick, rows_of
 from everlearn.registry import register
 from everlearn.seeds import generator_for
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import MAKES_ROWS, Strategy, learned
 from everlearn.streams.sampling import groups_of
 from everlearn.types import Group, Mixture, Rows, Task
 
@@ -97,7 +97,10 @@ class GDumb(Strategy):
     initial_: dict = learned(dict)  # all that is trained, as it was before it was by gdumb
 
     keeps_weights: ClassVar[tuple[str, ...]] = ("initial_",)
-    unsuited: ClassVar[dict[str, str]] = {"online": "it learns from its memory alone, and new problems stay out"}
+    unsuited: ClassVar[dict[str, str]] = {
+        "online": "it learns from its memory alone, and new problems stay out",
+        "trainer": MAKES_ROWS,
+    }
     conflicts: ClassVar[dict[str, str]] = {
         "joint": _REASON,
         "cumulative": _REASON,

@@ -15,7 +15,7 @@ from everlearn.memory.selection import even_shares
 from everlearn.models.objectives import item_losses
 from everlearn.registry import register
 from everlearn.seeds import generator_for
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import NEEDS_TARGETS, Strategy, learned
 from everlearn.types import Group, Mixture, Step, Task
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class GEM(Strategy):
     memory_: Memory = learned(dict)
     n_seen_: dict[str, int] = learned(dict)  # rows of each task so far
 
+    unsuited: ClassVar[dict[str, str]] = dict.fromkeys(("preferences", "rollouts"), NEEDS_TARGETS)
     protects: ClassVar[bool] = True
     neutral: ClassVar[dict] = {"capacity": 0}
 

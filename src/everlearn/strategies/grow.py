@@ -13,7 +13,7 @@ from everlearn.models.objectives import item_losses, to_device
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import find, names, register
 from everlearn.seeds import generator_for, seed_for
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import ADDS_LAYERS, Strategy, learned
 from everlearn.streams.sampling import draw_rows
 from everlearn.types import Examples, Group, Mixture, Step, Task
 from everlearn.way import Run
@@ -95,6 +95,7 @@ class Grow(Strategy):
     added_bytes_: int = learned(int)
 
     unsuited: ClassVar[dict[str, str]] = {
+        "trainer": ADDS_LAYERS,
         "online": "it decides by a task's rows before the first step",
         **dict.fromkeys(("causal+full", "classify+full", "tag+full"), _NO_UNITS),
         "prompt": NO_LAYERS,

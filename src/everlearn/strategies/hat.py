@@ -11,7 +11,7 @@ from everlearn.models.gates import gated_layers, gates_of
 from everlearn.models.isolation import Held, freeze_shared, own_rows
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import ADDS_LAYERS, Strategy, learned
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class HAT(Strategy):
     plans_steps: ClassVar[bool] = True
     isolates: ClassVar[bool] = True
     unsuited: ClassVar[dict[str, str]] = {
+        "trainer": ADDS_LAYERS,
         "prompt": NO_LAYERS,
         "one_stream": "its gates are those of a task, and here all problems are one: set boundary: type",
         "shared_head": "later tasks add classes to the head that all tasks answer by",

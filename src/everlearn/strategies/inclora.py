@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from everlearn.models.lora import next_lora
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
-from everlearn.strategy import Strategy
+from everlearn.strategy import ADDS_LAYERS, Strategy
 from everlearn.types import Task
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class IncLoRA(Strategy):
     """
 
     unsuited: ClassVar[dict[str, str]] = {
+        "trainer": ADDS_LAYERS,
         "full": "there is no LoRA to begin anew: all weights are trained",
         "new_tokens": "peft trains new tokens' embeddings in one LoRA only; use a model that has the chat's marks",
         "prompt": NO_LAYERS,

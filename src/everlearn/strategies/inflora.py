@@ -15,7 +15,7 @@ from everlearn.models.objectives import to_device
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.seeds import generator_for
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import ADDS_LAYERS, Strategy, learned
 from everlearn.streams.sampling import draw_rows
 from everlearn.types import Task
 
@@ -102,6 +102,7 @@ class InfLoRA(Strategy):
         **dict.fromkeys(("packnet", "pnn", "hat", "separate"), _OWN),
     }
     unsuited: ClassVar[dict[str, str]] = {
+        "trainer": ADDS_LAYERS,
         "online": "it looks at a task's rows before the first step",
         "full": "there is no LoRA to begin anew: all weights are trained",
         "new_tokens": "peft trains new tokens' embeddings in one LoRA only; use a model that has the chat's marks",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from everlearn.errors import ConfigError, describe
 from everlearn.registry import register
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import MAKES_ROWS, Strategy, learned
 from everlearn.types import Examples, Group, Mixture, Task
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ class Joint(Strategy):
 
     trained_: list = learned(list)  # names of the tasks that the one training went over
 
-    unsuited: ClassVar[dict[str, str]] = {"online": "it learns from whole tasks, and problems come one by one"}
+    unsuited: ClassVar[dict[str, str]] = {
+        "online": "it learns from whole tasks, and problems come one by one",
+        "trainer": MAKES_ROWS,
+    }
     conflicts: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("cumulative", "replay", "gem", "agem", "gpm", "ogd", "lwf", "merge"), _REASON),
         **dict.fromkeys(("l2", "ewc", "si", "mas", "rwalk"), _REASON),

@@ -23,7 +23,7 @@ from everlearn.models.prompts import (
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.seeds import generator_for
-from everlearn.strategy import Strategy
+from everlearn.strategy import ADDS_LAYERS, Strategy
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ class L2P(Strategy):
         **dict.fromkeys(("packnet", "pnn", "hat", "separate", "frozen", "seq_star", "osf"), _NO_WEIGHTS),
     }
     unsuited: ClassVar[dict[str, str]] = {
+        "trainer": ADDS_LAYERS,
         "tensor": "soft prompts stand among the tokens of a language model",
         "prompt": NO_LAYERS,
         "packing": "its prompts stand before a sequence once, not before each of its rows",

@@ -68,8 +68,8 @@ class LwF(Strategy):
 
     def check_model(self, traits: Sequence[str]) -> None:
         super().check_model(traits)
-        if "online" in traits and self.cache_top_k is not None:
-            way_out = "Leave it out: the teacher then answers each problem as it comes"
+        if {"online", "trainer"} & set(traits) and self.cache_top_k is not None:
+            way_out = "Leave it out: the teacher then answers each row as it comes"
             raise ConfigError(describe("lwf.cache_top_k", "needs the rows beforehand", self.cache_top_k, way_out))
 
     def begin_task(self, run: "Run", task: Task) -> None:

@@ -9,7 +9,7 @@ from everlearn.errors import check_number
 from everlearn.models.lora import PAST, lora_layers, matrix_of, next_lora
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
-from everlearn.strategy import Strategy
+from everlearn.strategy import ADDS_LAYERS, Strategy
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class OLoRA(Strategy):
         **dict.fromkeys(("packnet", "pnn", "hat", "separate"), _OWN),
     }
     unsuited: ClassVar[dict[str, str]] = {
+        "trainer": ADDS_LAYERS,
         "full": "there is no LoRA to begin anew: all weights are trained",
         "new_tokens": "peft trains new tokens' embeddings in one LoRA only; use a model that has the chat's marks",
         "prompt": NO_LAYERS,

@@ -7,7 +7,7 @@ from everlearn.models.columns import activate
 from everlearn.models.isolation import freeze_shared
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import ADDS_LAYERS, Strategy, learned
 from everlearn.types import Task
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class PNN(Strategy):
 
     isolates: ClassVar[bool] = True
     unsuited: ClassVar[dict[str, str]] = {
+        "trainer": ADDS_LAYERS,
         "prompt": NO_LAYERS,
         "shared_head": "later tasks add classes to the head that all tasks answer by",
         "causal+full": _NO_LORA,

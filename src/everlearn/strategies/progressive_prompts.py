@@ -22,7 +22,7 @@ from everlearn.models.prompts import (
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.seeds import generator_for, seed_for
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import ADDS_LAYERS, Strategy, learned
 from everlearn.types import Task
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ class ProgressivePrompts(Strategy):
         **dict.fromkeys(("packnet", "pnn", "hat", "separate", "frozen", "seq_star", "osf"), _NO_WEIGHTS),
     }
     unsuited: ClassVar[dict[str, str]] = {
+        "trainer": ADDS_LAYERS,
         "prompt": NO_LAYERS,
         "packing": "its prompts stand before a sequence once, not before each of its rows",
         "soft_prompt": "there is room for one set of prompts; leave out model.adapter's",

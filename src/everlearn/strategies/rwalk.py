@@ -10,7 +10,7 @@ from everlearn.functional.path import Departure
 from everlearn.functional.quadratic import add_anchored_gradients, follow
 from everlearn.models.lora import NOT_BESIDE_NEW_LORAS
 from everlearn.registry import register
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import NEEDS_TARGETS, Strategy, learned
 from everlearn.types import Step, Task
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class RWalk(Strategy):
     saved_: dict = learned(dict)  # over the present interval
     start_: dict = learned(dict)  # weights when the present interval began
 
+    unsuited: ClassVar[dict[str, str]] = dict.fromkeys(("preferences", "rollouts"), NEEDS_TARGETS)
     protects: ClassVar[bool] = True
     conflicts: ClassVar[dict[str, str]] = NOT_BESIDE_NEW_LORAS
     neutral: ClassVar[dict] = {"strength": 0.0}

@@ -16,7 +16,7 @@ from everlearn.models.causal import CausalObjective
 from everlearn.models.objectives import IGNORED, Batch, losses_at, to_device
 from everlearn.registry import register
 from everlearn.seeds import generator_for
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import MAKES_ROWS, Strategy, learned
 from everlearn.types import Row, Step, Task
 
 if TYPE_CHECKING:
@@ -85,7 +85,12 @@ class SDFT(Strategy):
     teacher_: dict = learned(dict)  # the teacher's trainable weights, float32
 
     neutral: ClassVar[dict] = {"strength": 0.0}
-    unsuited: ClassVar[dict[str, str]] = {"classify": _UNSUITED, "tag": _UNSUITED, "tensor": _UNSUITED}
+    unsuited: ClassVar[dict[str, str]] = {
+        "classify": _UNSUITED,
+        "tag": _UNSUITED,
+        "tensor": _UNSUITED,
+        "trainer": MAKES_ROWS,
+    }
     conflicts: ClassVar[dict[str, str]] = {"joint": _OTHER_ROWS, "cumulative": _OTHER_ROWS, "gdumb": _OTHER_ROWS}
 
     def __post_init__(self) -> None:

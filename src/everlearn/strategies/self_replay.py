@@ -10,7 +10,7 @@ from everlearn.memory.answers import AnswerTable, cut_answers
 from everlearn.memory.own_texts import TASK, divergence_at, first_texts, rows_of_texts, write_own_texts
 from everlearn.models.objectives import losses_at
 from everlearn.registry import register
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import MAKES_ROWS, Strategy, learned
 from everlearn.types import Examples, Group, Mixture, Step, Task
 
 if TYPE_CHECKING:
@@ -60,7 +60,12 @@ class SelfReplay(Strategy):
     texts_: dict = learned(dict)  # the base's texts, see memory/own_texts.py
     answers_: dict = learned(dict)  # TASK's name -> what the base thought of their tokens
 
-    unsuited: ClassVar[dict[str, str]] = {"classify": _UNSUITED, "tag": _UNSUITED, "tensor": _UNSUITED}
+    unsuited: ClassVar[dict[str, str]] = {
+        "classify": _UNSUITED,
+        "tag": _UNSUITED,
+        "tensor": _UNSUITED,
+        "trainer": MAKES_ROWS,
+    }
     neutral: ClassVar[dict] = {"ratio": 0.0}
 
     def __post_init__(self) -> None:
