@@ -101,19 +101,15 @@ class Lesson:
         self._n_steps_summed += 1
 
     def with_old_rows(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Yield the data loader's batches, those of earlier rows put together with the rows mixed into them."""
-        if not self.mixes or self.kind == "rollouts":
-            yield from batches
-            return
-        objective = self.run.model.objective
-        for fetched in batches:
-            own = [(0, self.n_own + i) for i in range(len(fetched.rows))]
-            done, self.n_own = self.n_own, self.n_own + len(own)
-            drawn = [
-                next(self._old[each.group]) for each in self._mixed_in for _ in range(each.n_due(done, self.n_own))
-            ]
-            self._addresses.append(own + self.mixture.in_batch_order(drawn))
-            yield objective.collator(fetched.rows + (self.mixture.__getitems__(drawn) if drawn else []))
+        """Return the data loader's batches, those of fetched rows put together with the rows mixed into them."""
+        return map(self._mix, batches) if self.mixes and self.kind != "rollouts" else batches
+
+    def _mix(self, fetched: Fetched) -> Inputs:
+        own = [(0, self.n_own + i) for i in range(len(fetched.rows))]
+        done, self.n_own = self.n_own, self.n_own + len(own)
+        drawn = [next(self._old[each.group]) for each in self._mixed_in for _ in range(each.n_due(done, self.n_own))]
+        self._addresses.append(own + self.mixture.in_batch_order(drawn))
+        return self.run.model.objective.collator(fetched.rows + (self.mixture.__getitems__(drawn) if drawn else []))
 
     def with_old_prompts(self, rows: datasets.Dataset) -> datasets.Dataset:
         """Return the task's prompts with those of earlier tasks, `ratio` for each of its own, to be answered anew."""
