@@ -16,7 +16,7 @@ from everlearn.registry import names
 from everlearn.strategy import Strategy
 from support.runs import Bench
 from support.tasks import contrary_task, prompt_task
-from support.trainers import InOurOrder, copies, losses_of, make_model, make_trainer, options_for, rows_for
+from support.trainers import InOurOrder, copies, losses_of, make_model, make_trainer, options_for, quick, rows_for
 
 TASKS = (prompt_task(0), prompt_task(1))
 METHODS = {
@@ -29,6 +29,11 @@ METHODS = {
     "gem": {"name": "gem", "capacity": 8},
     "packnet": {"name": "packnet"},
 }
+
+
+@pytest.fixture(autouse=True)
+def no_sweeps(monkeypatch):
+    quick(monkeypatch)
 
 
 def learn(cls, model, tasks, folder, **options):
@@ -84,9 +89,11 @@ def test_it_learns_what_our_own_learner_learns(llama, tmp_path, options):
     assert_alike(copies(trainer.model), copies(run.model.network), rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("options", [
-    "none", {"name": "ewc", "strength": 0}, {"name": "replay", "capacity": 8, "ratio": 0}, {"name": "lwf", "strength": 0},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    ["none", {"name": "ewc", "strength": 0}, {"name": "replay", "capacity": 8, "ratio": 0}],
+    ids=("none", "ewc", "replay"),
+)
 def test_neutral_settings_are_the_plain_trainer_bit_for_bit(llama, tmp_path, options):
     continual, plain = make_model(llama), make_model(llama)
     ours = learn(everlearn.continual(Trainer, [options]), continual, TASKS, tmp_path, num_train_epochs=2)
@@ -108,7 +115,7 @@ def test_a_penalty_stands_once_in_the_logged_loss_and_never_in_the_evaluation(ll
     assert ours.evaluate(rows_for(TASKS[1]))["eval_loss"] == theirs.evaluate(rows_for(TASKS[1]))["eval_loss"]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["ewc", "lwf", "replay", "gem", "packnet"])
 def test_accumulation_makes_no_difference(llama, tmp_path, name):
     results = []
     for size, accumulation in ((2, 4), (8, 1)):
@@ -200,7 +207,7 @@ def test_gem_leaves_no_gradient_against_the_memory(llama, tmp_path):
     assert lowest["without"] < -0.01
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "ewc"])
+@pytest.mark.parametrize("name", ["si", "lwf", "replay", "packnet"])
 def test_it_resumes_exactly(llama, tmp_path, name):
     chosen = [dict(METHODS[name])]
     saves = {"save_strategy": "steps", "save_steps": 2, "num_train_epochs": 2}
@@ -276,7 +283,7 @@ def test_what_a_trainer_cannot_do_is_refused_in_one_sentence(llama, tmp_path):
     for rows in (Endless(), rows_for(TASKS[0]).to_iterable_dataset()):
         with pytest.raises(ConfigError, match="train_dataset: is a stream, whose rows can't be kept"):
             cls(model=make_model(llama), args=options_for(tmp_path, max_steps=2), train_dataset=rows)
-    with pytest.raises(ConfigError, match="lwf.cache_top_k: needs the rows beforehand"):
+    with pytest.raises(ConfigError, match=r"lwf\.cache_top_k: needs the rows beforehand"):
         make_trainer(
             everlearn.continual(Trainer, [{"name": "lwf", "cache_top_k": 4}]), make_model(llama), TASKS[0], tmp_path
         )
@@ -286,7 +293,7 @@ def test_what_a_trainer_cannot_do_is_refused_in_one_sentence(llama, tmp_path):
         everlearn.continual(cls, ["si"])
 
 
-def test_a_classifier_is_refused(bert, tmp_path, caplog):
+def test_a_classifier_is_refused(bert, tmp_path):
     model = AutoModelForSequenceClassification.from_pretrained(bert)
     with pytest.raises(EverlearnError, match="they need a causal model"):
         make_trainer(everlearn.continual(Trainer, ["ewc"]), model, TASKS[0], tmp_path)

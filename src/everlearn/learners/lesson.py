@@ -146,7 +146,7 @@ class Lesson:
         step.weights = None if weights is None else weights.to(owners.device)[owners]
         added = {}
         if step.weights is not None:
-            added["rows"] = ((step.weights - 1) * item_losses(step.outputs)).mean()
+            added["row_weights"] = ((step.weights - 1) * item_losses(step.outputs)).mean()
         for strategy in self._penalty:
             penalty = strategy.penalty(step)
             if penalty is not None:

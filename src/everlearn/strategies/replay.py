@@ -1,5 +1,6 @@
 """Experience replay: some rows of the past are trained on again beside the new ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,7 +17,7 @@ from everlearn.models.objectives import item_losses
 from everlearn.registry import register
 from everlearn.seeds import generator_for
 from everlearn.state import FILE
-from everlearn.strategy import Strategy, learned
+from everlearn.strategy import NEEDS_TARGETS, Strategy, learned
 from everlearn.streams.sampling import groups_of, select_rows
 from everlearn.types import Group, Mixture, Rows, Step, Task
 
@@ -107,6 +108,11 @@ class Replay(Strategy):
         check_number("replay.weight", self.weight, low=0)
         check_number("replay.batch_size", self.batch_size, low=1)
         self._groups = range(0)  # numbers of the mixture's groups that hold what is replayed
+
+    def check_model(self, traits: Sequence[str]) -> None:
+        super().check_model(traits)
+        if {"preferences", "rollouts"} & set(traits) and self.weight != 1:
+            raise ConfigError(describe("replay.weight", NEEDS_TARGETS, self.weight, "Leave it at 1; choose the ratio"))
 
     def begin_task(self, run: "Run", task: Task) -> None:
         if self.on_disk and run.memory is None:
