@@ -3,6 +3,7 @@ from dataclasses import dataclass
 import datasets
 import pytest
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn import functional as F
 from torch.utils.data import IterableDataset
 from transformers import AutoModelForSequenceClassification, Trainer
@@ -13,6 +14,7 @@ from everlearn.learners.gradients import reference_gradients
 from everlearn.memory.rows import rows_of
 from everlearn.models.load import AdapterConfig, ModelConfig
 from everlearn.registry import names
+from everlearn.strategies.gem import GEM
 from everlearn.strategy import Strategy
 from support.runs import Bench
 from support.tasks import contrary_task, prompt_task
@@ -192,19 +194,25 @@ class AgainstMemory(Strategy):
             self.cosines.append(F.cosine_similarity(*pair, dim=0).item())
 
 
+class Keeping(GEM):
+    """Keeps rows as gem does and does nothing with them."""
+
+    def edit_grads(self, step):
+        pass
+
+    def after_step(self, step):
+        pass
+
+
 def test_gem_leaves_no_gradient_against_the_memory(llama, tmp_path):
     tasks = (contrary_task(0), contrary_task(1))
     lowest = {}
-    for margin, capacity in (("with", 8), ("without", 8)):
-        gem = everlearn.strategies.gem.GEM(capacity=capacity, batch_size=8, protect="gradient")
-        if margin == "without":
-            gem.edit_grads = lambda step: None
-            gem.after_step = lambda step: None
+    for method in (GEM(capacity=8, batch_size=8, protect="gradient"), Keeping(capacity=8)):
         watching = AgainstMemory()
-        learn(everlearn.continual(Trainer, [gem, watching]), make_model(llama), tasks, tmp_path, num_train_epochs=3)
-        lowest[margin] = min(watching.cosines)
-    assert lowest["with"] > -1e-5
-    assert lowest["without"] < -0.01
+        learn(everlearn.continual(Trainer, [method, watching]), make_model(llama), tasks, tmp_path, num_train_epochs=3)
+        lowest[type(method)] = min(watching.cosines)
+    assert lowest[GEM] > -1e-5
+    assert lowest[Keeping] < -0.01
 
 
 @pytest.mark.parametrize("name", ["si", "lwf", "replay", "packnet"])
@@ -226,6 +234,38 @@ def test_it_resumes_exactly(llama, tmp_path, name):
     assert states[0]["learned"] == states[1]["learned"] == ["add_0", "add_1"]
     assert str(states[0]["strategies"]) == str(states[1]["strategies"])
     assert resumed.kept.weights_sha256 == whole.kept.weights_sha256
+
+
+def test_a_lora_resumes_exactly(llama, tmp_path):
+    chosen = [METHODS["ewc"], METHODS["replay"]]
+    saves = {"save_strategy": "steps", "save_steps": 2}
+    lora = get_peft_model(make_model(llama), LoraConfig(r=4, task_type="CAUSAL_LM", init_lora_weights=False))
+    first = learn(everlearn.continual(Trainer, chosen), lora, TASKS[:1], tmp_path / "first")
+    first.save_model(tmp_path / "one")
+    whole = learn(type(first), lora, TASKS[1:], tmp_path / "second", **saves)
+    for checkpoint in (2, 3):  # 3 is the last step
+        model = PeftModel.from_pretrained(make_model(llama), tmp_path / "one", is_trainable=True)
+        cls = everlearn.continual(Trainer, chosen, after=tmp_path / "one")
+        resumed = make_trainer(cls, model, TASKS[1], tmp_path / "second", **saves)
+        resumed.train(resume_from_checkpoint=str(tmp_path / "second" / f"checkpoint-{checkpoint}"))
+        assert_equal(copies(resumed.model), copies(whole.model))
+        assert str(resumed.kept.run.state()["strategies"]) == str(whole.kept.run.state()["strategies"])
+
+
+def test_in_bfloat16_a_teacher_begins_as_the_student(llama, tmp_path):
+    second = learn(everlearn.continual(Trainer, ["lwf"]), make_model(llama), TASKS, tmp_path, bf16=True)
+    penalties = losses_of(second, "loss/lwf")
+    assert penalties[0] == pytest.approx(0, abs=1e-6)
+    assert min(penalties[1:]) > 1e-3
+
+
+def test_a_task_may_come_again(llama, tmp_path):
+    cls = everlearn.continual(Trainer, [METHODS["replay"], METHODS["si"]])
+    trainer = learn(cls, make_model(llama), TASKS, tmp_path)
+    trainer.train()
+    learn(cls, trainer.model, TASKS[:1], tmp_path)
+    assert trainer.kept.run.learned == ["add_0", "add_1", "add_1", "add_0"]
+    assert set(trainer.kept.strategies[0].memory_) == {"add_0", "add_1"}
 
 
 def test_a_batch_holds_old_rows_beside_the_new_ones(llama, tmp_path):

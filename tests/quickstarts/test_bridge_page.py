@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-import everlearn
+from everlearn.learners.bridge import STATE
 from everlearn.registry import find, names
 from support.trainers import quick
 
@@ -17,7 +17,7 @@ def test_the_example_runs(llama, tmp_path, monkeypatch, capsys):
     names = {"FOLDER": str(llama)}
     exec(compile(code, "docs/bridge.md", "exec"), names)
     assert names["second"].kept.run.learned == ["sums", "words"]
-    assert (tmp_path / "model" / everlearn.learners.bridge.STATE).is_dir()
+    assert (tmp_path / "model" / STATE).is_dir()
     assert float(capsys.readouterr().out.strip().splitlines()[-1]) > 0
 
 
