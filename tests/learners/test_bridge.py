@@ -268,7 +268,8 @@ def test_a_task_may_come_again(llama, tmp_path):
     assert set(trainer.kept.strategies[0].memory_) == {"add_0", "add_1"}
 
 
-def test_a_batch_holds_old_rows_beside_the_new_ones(llama, tmp_path):
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_batch_holds_old_rows_beside_the_new_ones(llama, tmp_path, listed):
     sizes = []
 
     class Seeing(Trainer):
@@ -276,12 +277,11 @@ def test_a_batch_holds_old_rows_beside_the_new_ones(llama, tmp_path):
             sizes.append(len(inputs["input_ids"]))
             return super().compute_loss(model, inputs, *args, **options)
 
-    learn(
-        everlearn.continual(Seeing, [{"name": "replay", "capacity": 6, "ratio": 0.5}]),
-        make_model(llama),
-        TASKS,
-        tmp_path,
-    )
+    cls, model = everlearn.continual(Seeing, [{"name": "replay", "capacity": 6, "ratio": 0.5}]), make_model(llama)
+    for task in TASKS:
+        trainer = make_trainer(cls, model, task, tmp_path)
+        trainer.train_dataset = list(rows_for(task)) if listed else trainer.train_dataset
+        trainer.train()
     assert sizes == [4, 4, 4, 6, 6, 6]
 
 
@@ -292,12 +292,12 @@ def test_every_strategy_learns_or_is_refused_before_training(llama, tmp_path):
         try:
             model = make_model(llama)
             cls = everlearn.continual(Trainer, [options])
-            trainer = make_trainer(cls, model, TASKS[0], tmp_path)
+            trainer = make_trainer(cls, model, TASKS[0], tmp_path, max_steps=1)
         except EverlearnError as error:
             refused[name] = str(error)
             continue
         trainer.train()
-        learn(cls, model, TASKS[1:], tmp_path)
+        learn(cls, model, TASKS[1:], tmp_path, max_steps=1)
         learned.append(name)
     assert set(METHODS) | {"agem", "der", "ema", "er_ace", "gpm", "l2", "mas", "merge", "none", "ogd", "osf"} <= {
         *learned

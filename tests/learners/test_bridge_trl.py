@@ -3,6 +3,7 @@
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 
 import everlearn
 from everlearn.errors import ConfigError
@@ -25,7 +26,7 @@ def even(completions, **columns):
     return [sum(ord(letter) % 2 == 0 for letter in text) / max(1, len(text)) for text in completions]
 
 
-def make(kind, cls, model, number, folder, **changes):
+def make(kind, cls, model, number, folder, peft_config=None, **changes):
     """Return a TRL trainer of kind SFT, DPO or GRPO on the tiny task of a number."""
     prompts = [f"{'t' * (1 + n % 3)}{number} {n}=" for n in range(12)]
     columns = {
@@ -37,6 +38,8 @@ def make(kind, cls, model, number, folder, **changes):
     if kind == "GRPO":
         options |= {"num_generations": 2, "max_completion_length": 4, "beta": 0.0}
         more = {"reward_funcs": even}
+    if peft_config is not None:
+        more["peft_config"] = peft_config
     if "kept" in dir(cls):
         more["task"] = f"task_{number}"
     config = getattr(trl, f"{kind}Config")(output_dir=str(folder), **options)
@@ -140,6 +143,18 @@ def test_grpo_answers_old_prompts_anew_and_measures_on_its_own_answers(llama, tm
     assert all(any(label != -100 for label in row["labels"]) for row in seen[1])
 
 
+@pytest.mark.parametrize("name", ["ewc", "lwf", "replay"])
+def test_a_lora_of_trl_learns_task_after_task(llama, tmp_path, name):
+    options = {"capacity": 8} if name == "replay" else {}
+    cls = everlearn.continual(trl.SFTTrainer, [{"name": name, **options}])
+    lora = LoraConfig(r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"])
+    first = make("SFT", cls, make_model(llama), 0, tmp_path, peft_config=lora)
+    first.train()
+    make("SFT", cls, first.model, 1, tmp_path).train()
+    with pytest.raises(ConfigError, match="its trained weights are not those that task 'task_1' left"):
+        make("SFT", cls, make_model(llama), 2, tmp_path, peft_config=lora)
+
+
 @pytest.mark.parametrize("kind", ["SFT", "GRPO"])
 def test_it_resumes_exactly(llama, tmp_path, kind):
     chosen = [{"name": "replay", "capacity": 8}, "si", "lwf"]
@@ -165,6 +180,15 @@ def test_what_does_not_suit_a_trainer_is_refused(llama, tmp_path):
         make("SFT", everlearn.continual(trl.SFTTrainer, ["ewc"]), make_model(llama), 0, tmp_path, packing=True)
     with pytest.raises(ConfigError, match=r"continual: can't carry strategies\. Got 'RewardTrainer'"):
         everlearn.continual(trl.RewardTrainer, ["ewc"])
+    renamed = everlearn.continual(trl.GRPOTrainer, [{"name": "replay", "capacity": 8}])
+    model = learn("GRPO", renamed, make_model(llama), tmp_path, 1).model
+    second = make("GRPO", renamed, model, 1, tmp_path)
+    second.train_dataset = second.train_dataset.rename_column("number", "n")
+    with pytest.raises(ConfigError, match="train_dataset: old rows have other columns"):
+        second.train()
+    heavy = everlearn.continual(trl.GRPOTrainer, [{"name": "replay", "capacity": 8, "weight": 2.0}])
+    with pytest.raises(ConfigError, match=r"replay\.weight: it works on a loss"):
+        make("GRPO", heavy, model, 1, tmp_path)
     measured = everlearn.continual(trl.GRPOTrainer, [{"name": "replay", "capacity": 8, "selection": "loss"}])
     with pytest.raises(ConfigError, match="GRPOTrainer: what a method measures on rows needs answers"):
         learn("GRPO", measured, make_model(llama), tmp_path, 1)

@@ -112,11 +112,11 @@ class _Continual:
     kind: ClassVar[str]  # rows, preferences or rollouts
     gives_logits: ClassVar[bool]
     kept: ClassVar[Kept]
+    lesson: Lesson | None = None  # while a task is learned
+    _as_asked = False  # whether strategies have made the model ready for a task
 
     def __init__(self, *args: Any, task: str | None = None, **options: Any):
         super().__init__(*args, **options)
-        self.lesson: Lesson | None = None  # while a task is learned
-        self._as_asked = False
         _check(self)
         self._meet()
         run = self.kept.run
@@ -173,13 +173,11 @@ class _Continual:
         result = super().compute_loss(model, inputs, with_outputs, num_items_in_batch)
         loss, outputs = result if with_outputs else (result, None)
         if lesson.adds_to_loss:
-            n_items = lesson.n_items(batch)
-            share = n_items / num_items_in_batch if num_items_in_batch is not None else 1.0
-            if num_items_in_batch is None and self.loss_is_scaled_for_ga:
-                share = 1.0 / self.current_gradient_accumulation_steps
-            later = 1.0  # what `training_step` still multiplies the loss by
-            if num_items_in_batch is None and not self.loss_is_scaled_for_ga:
-                later = 1.0 / self.current_gradient_accumulation_steps
+            share, later = 1.0, 1.0 / self.current_gradient_accumulation_steps  # `training_step` divides the loss
+            if num_items_in_batch is not None:
+                share, later = lesson.n_items(batch) / num_items_in_batch, 1.0
+            elif self.loss_is_scaled_for_ga:
+                share, later = later, 1.0
             with self.accelerator.autocast():
                 added = lesson.added_to_loss(batch, outputs if lesson.takes_outputs else None, share, later)
             loss = loss if added is None else loss + added
@@ -201,7 +199,7 @@ class _Continual:
         own = self.data_collator, self.train_dataset
         try:
             if self.kind == "rollouts":
-                self.train_dataset = self.lesson.with_old_prompts(self.train_dataset)
+                self.train_dataset = self.lesson.with_old_prompts()
             else:
                 self.data_collator = Fetched
             return super().get_train_dataloader()

@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import torch
 
-from everlearn.errors import TrainingError, describe
+from everlearn.errors import ConfigError, TrainingError, describe
 from everlearn.learners.loader import EncodedMixture, endless_rows
 from everlearn.learners.weighing import row_weights
 from everlearn.models.collated import Inputs, rollout_rows
@@ -111,12 +111,22 @@ class Lesson:
         self._addresses.append(own + self.mixture.in_batch_order(drawn))
         return self.run.model.objective.collator(fetched.rows + (self.mixture.__getitems__(drawn) if drawn else []))
 
-    def with_old_prompts(self, rows: datasets.Dataset) -> datasets.Dataset:
-        """Return the task's prompts with those of earlier tasks, `ratio` for each of its own, to be answered anew."""
-        draws = (islice(self._draws(each.group), each.n_due(0, len(rows))) for each in self._mixed_in)
-        drawn = [address for some in draws for address in some]
-        old = datasets.Dataset.from_list(self.mixture.__getitems__(drawn), features=rows.features)
-        return datasets.concatenate_datasets([rows, old])
+    def with_old_prompts(self) -> Any:
+        """Return the task's prompts with those of earlier tasks, `ratio` for each of its own, to be answered anew.
+
+        Raises:
+            ConfigError: if these have other columns.
+        """
+        own = self.task.train
+        draws = (islice(self._draws(each.group), each.n_due(0, len(own))) for each in self._mixed_in)
+        old = self.mixture.__getitems__([address for drawn in draws for address in drawn])
+        others = [sorted(row) for row in old if set(row) != set(own[0])]
+        if others:
+            way_out = f"Give all tasks the same columns: {', '.join(sorted(own[0]))}"
+            raise ConfigError(describe("train_dataset", "old rows have other columns", others[0], way_out))
+        if not isinstance(own, datasets.Dataset):
+            return own + old
+        return datasets.concatenate_datasets([own, datasets.Dataset.from_list(old, features=own.features)])
 
     def weigh(self, batches: list[Inputs]) -> None:
         """Find how much each row of the step counts in its loss."""
