@@ -249,6 +249,11 @@ class Supervised(RunKind):
         return True
 
     @classmethod
+    def holds(cls, folder: Path) -> bool:
+        without_recipe = (folder / LOG).is_file() and not (folder / RECIPE).exists()  # as a trainer's plot leaves
+        return without_recipe or super().holds(folder)
+
+    @classmethod
     def write(cls, recipe: Recipe) -> dict[str, Any]:
         return asdict(recipe)
 

@@ -202,6 +202,17 @@ def test_it_is_shown_and_compared(kind, whole, tmp_path, capsys):
     assert "--out: is the folder of a run" in capsys.readouterr().err
 
 
+def test_a_log_without_a_recipe_is_compared_too(recipes, tmp_path, capsys):
+    run(recipes["supervised"], tmp_path / "run")
+    (tmp_path / "run" / "recipe.yaml").unlink()
+    assert main(["compare", str(tmp_path / "run"), "--out", str(tmp_path / "side")]) == 0
+    assert main(["resume", str(tmp_path / "run")]) == 0  # nothing is left to do
+    (tmp_path / "run" / "results.json").unlink()
+    capsys.readouterr()
+    assert main(["resume", str(tmp_path / "run")]) == 1
+    assert "recipe.yaml: can't be read" in capsys.readouterr().err
+
+
 def test_runs_of_two_kinds_and_unknown_kinds_are_refused(recipes, tmp_path, capsys):
     for name in ("supervised", "meta"):
         (tmp_path / name).mkdir()
