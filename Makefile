@@ -3,7 +3,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo real-model test lint docs bench golden clean
+.PHONY: demo real-model test test-fast lint docs bench golden clean
 
 .venv:  ## made once; delete it to install anew
 	$(PYTHON) -m venv .venv
@@ -22,6 +22,10 @@ real-model: | .venv  ## SmolLM2-135M-Instruct, for --model smollm2; without what
 
 test: .venv/dev  ## the test suite, on two processes
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not gpu and not network"
+
+FAST := functional report evaluation memory contract/test_class.py test_config.py test_registry.py test_errors.py test_strategy.py
+test-fast: .venv/dev  ## what takes about a minute of it, while one works
+	$(BIN)/pytest -q -n 2 -m "not slow and not gpu and not network and not real_data and not real_model" $(addprefix tests/,$(FAST))
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -47,31 +47,31 @@ HOURS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
 MINUTES = {0: "{hour} o'clock", 5: "five past {hour}", 10: "ten past {hour}", 15: "a quarter past {hour}",
            20: "twenty past {hour}", 30: "half past {hour}", 40: "twenty to {next}", 45: "a quarter to {next}",
            50: "ten to {next}", 55: "five to {next}"}  # fmt: skip
-KNOWLEDGE = {  # question -> what it is asked of, and the answer
-    "What is the capital of {}?": {
+KNOWLEDGE = {  # (question, how it is answered) -> what it is asked of, and what is right
+    ("What is the capital of {}?", "The capital of {} is {}."): {
         "France": "Paris", "England": "London", "Italy": "Rome", "Spain": "Madrid", "Germany": "Berlin",
         "Japan": "Tokyo", "China": "Beijing", "Russia": "Moscow", "Egypt": "Cairo", "Greece": "Athens",
         "Ireland": "Dublin", "Austria": "Vienna", "Canada": "Ottawa", "Portugal": "Lisbon", "Poland": "Warsaw",
         "Norway": "Oslo",
     },
-    "What is the opposite of {}?": {
+    ("What is the opposite of {}?", "The opposite of {} is {}."): {
         "hot": "cold", "big": "small", "up": "down", "happy": "sad", "fast": "slow", "light": "dark", "old": "young",
         "rich": "poor", "hard": "soft", "wet": "dry", "early": "late", "open": "closed", "strong": "weak",
         "near": "far", "full": "empty", "true": "false",
     },
-    "What colour is {}?": {
+    ("What colour is {}?", "The colour of {} is {}."): {
         "a banana": "yellow", "grass": "green", "snow": "white", "coal": "black", "the sky on a clear day": "blue",
         "blood": "red", "a carrot": "orange", "chocolate": "brown",
     },
-    "What is a young {} called?": {
+    ("What is a young {} called?", "A young {} is called a {}."): {
         "dog": "puppy", "cat": "kitten", "cow": "calf", "sheep": "lamb", "horse": "foal", "duck": "duckling",
         "bear": "cub", "frog": "tadpole",
     },
-    "Which day comes after {}?": {
+    ("Which day comes after {}?", "The day after {} is {}."): {
         "Monday": "Tuesday", "Tuesday": "Wednesday", "Wednesday": "Thursday", "Thursday": "Friday",
         "Friday": "Saturday", "Saturday": "Sunday", "Sunday": "Monday",
     },
-    "Where does a {} work?": {
+    ("Where does a {} work?", "A {} works {}."): {
         "teacher": "in a school", "nurse": "in a hospital", "cook": "in a kitchen", "farmer": "on a farm",
         "librarian": "in a library", "actor": "in a theatre", "sailor": "on a ship", "judge": "in a court",
     },
@@ -102,14 +102,16 @@ def times() -> Rows:
 
 
 def knowledge() -> Rows:
-    """Return the questions, each with its answer and three others to questions of the kind."""
+    """Return the questions, each with its answer and three that are right for others of the kind: whole sentences, as a
+    chat model gives them, so that learning to answer in one word doesn't count as knowledge."""
     rows = []
-    for question, answers in KNOWLEDGE.items():
+    for (question, sentence), answers in KNOWLEDGE.items():
         for thing, answer in answers.items():
             draw = random.Random(seed_for("abilities", question, thing))
             wrong = draw.sample(sorted(set(answers.values()) - {answer}), 3)
-            choices = [f" {choice}" for choice in draw.sample([answer, *wrong], 4)]
-            rows.append({"prompt": question.format(thing), "completion": f" {answer}", "choices": choices})
+            choices = [f" {sentence.format(thing, choice)}" for choice in draw.sample([answer, *wrong], 4)]
+            right = f" {sentence.format(thing, answer)}"
+            rows.append({"prompt": question.format(thing), "completion": right, "choices": choices})
     return rows
 
 

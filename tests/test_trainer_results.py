@@ -92,7 +92,7 @@ def test_the_pictures_and_the_page(tmp_path):
     trainer = trainer_of()
     page = trainer.plot(tmp_path / "pictures")
     text = page.read_text(encoding="utf-8")
-    assert "<table>" in text
+    assert "<table" in text
     assert text.count("data:image/png;base64,") >= 4
     assert {path.name for path in page.parent.glob("*.png")} >= {"matrices.png", "task_curves.png", "mean_curve.png"}
     results = json.loads((page.parent / "results.json").read_text())
@@ -131,3 +131,26 @@ def test_trackers_get_each_step_and_each_score(tmp_path):
     assert [one.value for one in events.Scalars("score/t0")] == pytest.approx(
         [trainer._measured.scores[step, "t0"].value for step in range(2)]
     )
+
+
+def test_a_report_shows_what_was_answered_unless_answers_are_not_kept(llama, tmp_path):
+    def taught(**options) -> ContinualTrainer:
+        trainer = ContinualTrainer(
+            str(llama), learner={"epochs": 10, "learning_rate": 0.02, "batch_size": 4}, **options
+        )
+        for name, word in (("a", "yes"), ("b", "no")):
+            rows = [{"prompt": f"{name}{n}?", "completion": word} for n in range(8)]
+            trainer.train_task(name, rows[:6], rows[6:])
+        return trainer
+
+    trainer = taught()
+    assert trainer._measured.learned["a"].answers == ("yes", "yes")
+    assert trainer.evaluate("a").value == 0
+    text = trainer.plot(tmp_path / "shown").read_text(encoding="utf-8")
+    assert "a7?" in text
+    trainer.save(tmp_path / "kept")
+    later = ContinualTrainer.load(tmp_path / "kept")
+    assert later._measured.scores == trainer._measured.scores
+    private = taught(keep_answers=False)
+    assert private._measured.learned["a"].answers == ()
+    assert "a7?" not in private.plot(tmp_path / "shown").read_text(encoding="utf-8")

@@ -79,6 +79,8 @@ class ContinualTrainer:
         listener: is told how it goes on, in place of the bars.
         evaluate_after: all, so that after each task all learned so far are scored, which fills the accuracy matrix: t
             scorings after the t-th task. Or task: the new one alone; `evaluate_all_tasks` fills the newest row.
+        keep_answers: whether scores hold what was answered to each item, and reports what was asked; for private data,
+            False.
         folder: where trackers, and strategies that keep rows on disk, write to.
         track: tensorboard, wandb, mlflow.
 
@@ -100,6 +102,7 @@ class ContinualTrainer:
         progress: bool | None = None,
         listener: Listener | None = None,
         evaluate_after: str = "all",
+        keep_answers: bool = True,
         folder: str | Path | None = None,
         track: str | Sequence[str] = (),
     ):
@@ -113,6 +116,7 @@ class ContinualTrainer:
         self._device = device
         check_choice("evaluate_after", evaluate_after, SCORED)
         self._evaluate_after = evaluate_after
+        self._keep_answers = keep_answers
         self._folder = None if folder is None else Path(folder)
         self._track = (track,) if isinstance(track, str) else tuple(track)
         if self._track and self._folder is None:
@@ -289,7 +293,8 @@ class ContinualTrainer:
             ConfigError: if the folder can't be made, or holds a run.
         """
         name = " + ".join(strategy.name for strategy in self._strategies) or "plain"
-        return draw(self._log(), name, Path(folder))
+        shown = self._measured_tasks() if self._keep_answers else []
+        return draw(self._log(), name, shown, Path(folder))
 
     def save(self, folder: str | Path) -> None:
         """Keep all that `load` needs to go on: weights, what strategies learned, each task's evaluation items, scores.
@@ -309,6 +314,7 @@ class ContinualTrainer:
             "strategies": [card_of_strategy(strategy) for strategy in self._strategies],
             "seed": self._seed,
             "evaluate_after": self._evaluate_after,
+            "keep_answers": self._keep_answers,
             "run": run.state(),
             "notes": list(run.notes),
             "n_logged": run.n_logged,
@@ -348,7 +354,8 @@ class ContinualTrainer:
         strategies = [strategy_of(card, number) for number, card in enumerate(saved["strategies"])]
         trainer = cls(
             strategies=strategies, learner=saved["learner"], seed=saved["seed"], device=device, progress=progress,
-            listener=listener, evaluate_after=saved["evaluate_after"], folder=folder, track=track,
+            listener=listener, evaluate_after=saved["evaluate_after"], keep_answers=saved["keep_answers"],
+            folder=folder, track=track,
         )  # fmt: skip
         trainer._source = config_of(saved["model"], model, tokenizer)
         tasks = {card["name"]: task_of(card, folder, collate_fn) for card in saved["tasks"]}
@@ -445,7 +452,7 @@ class ContinualTrainer:
                 self._end_tracking = weakref.finalize(self, accelerator.end_training)
             self._run = Run(
                 self._model, learner, self._strategies, accelerator, seed=self._seed, listener=self._listener,
-                memory=None if folder is None else folder / ROWS,
+                memory=None if folder is None else folder / ROWS, keep_answers=self._keep_answers,
             )  # fmt: skip
         self._run.learner = learner
         return self._run

@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from everlearn.errors import ConfigError, describe
 from everlearn.evaluation.gain import NOTHING, WORSE, is_known, verdict_on
 from everlearn.evaluation.stats import Interval
+from everlearn.report.items import keep_items
 from everlearn.report.matrix import SeedMatrix, build_matrix
 from everlearn.report.records import RESULTS_LOG, SCHEMA, StepCost
 from everlearn.report.records import Run as Log
@@ -149,8 +151,10 @@ def metrics_of(log: Log) -> TrainerMetrics:
     return TrainerMetrics({name: found[name] for name in METRICS})
 
 
-def draw(log: Log, name: str, out: Path) -> Path:
+def draw(log: Log, name: str, tasks: Iterable[Task], out: Path) -> Path:
     """Write a trainer's log into the folder `out` as a run's results, and their report; return its page.
+
+    tasks: those whose items and answers are shown.
 
     Raises:
         ConfigError: if the folder can't be made, or holds a run.
@@ -160,6 +164,9 @@ def draw(log: Log, name: str, out: Path) -> Path:
     if (out / "recipe.yaml").exists():
         raise ConfigError(describe("plot", "the folder holds a run", str(out), "Name another folder"))
     make_folder(out)
+    shutil.rmtree(out / "items", ignore_errors=True)
+    log, (seed,) = replace(log, folder=out), log.schedule
+    keep_items(out, seed, tasks)
     results = build_results(log)
     write_file(out / RESULTS_LOG, "".join(f"{json.dumps(line)}\n" for line in _lines(log)).encode())
     write_json(out / RESULTS, results)
@@ -189,7 +196,7 @@ def _packed(score: Score) -> dict[str, Any]:
 
 
 def _unpacked(state: Mapping[str, Any]) -> Score:
-    return Score(**{**state, "outcomes": tuple(state["outcomes"].tolist())})
+    return Score(**{**state, "outcomes": tuple(state["outcomes"].tolist()), "answers": tuple(state["answers"])})
 
 
 def _as_text(table: Table) -> str:

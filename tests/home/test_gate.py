@@ -10,9 +10,11 @@ from everlearn.evaluation.stats import items_needed, paired_difference
 from everlearn.home.gate import (
     Comparison,
     Gate,
+    GateReport,
     can_guard,
     compare_scores,
     judge,
+    judge_abilities,
     judge_all,
     report_from,
     report_values,
@@ -141,6 +143,38 @@ def test_report_survives_json() -> None:
     comparison = Comparison(score([1.0, 0.0]), score([0.0, 0.0]), 3, 2, stands_in=True)
     report = judge_all(Gate(0.1, "safe"), [comparison, Comparison(score([-1.5]), score([-1.6]), unguarded=True)], 2)
     assert report_from(json.loads(json.dumps(report_values(report), allow_nan=False))) == report
+
+
+@pytest.mark.parametrize(
+    ("loss", "gate", "lost_too_much"),
+    [
+        (0.30, Gate(), True),
+        (0.04, Gate(), False),
+        (0.04, Gate(abilities=0.01), True),
+        (0.06, Gate(rule="confident"), False),  # the interval holds the tolerance
+        (0.30, Gate(rule="confident"), True),
+        (0.04, Gate(rule="safe"), True),  # as it does here
+        (0.04, Gate(rule="safe", abilities=0.2), False),
+    ],
+)
+def test_a_lost_ability_is_a_warning_but_where_the_gate_is_safe(loss: float, gate: Gate, lost_too_much: bool) -> None:
+    base, left = [0.0] * 32, [-loss + 0.05 * (-1) ** i for i in range(32)]
+    pair = (score(one, "abilities/self", "negative_kl") for one in (base, left))
+    verdicts = judge_abilities(gate, [Comparison(*pair, version=0)])
+    assert verdicts[0].refused is lost_too_much
+    report = GateReport(gate.tolerance, gate.rule, (), verdicts, gate.abilities)
+    refuses = lost_too_much and gate.rule == "safe"
+    assert (report.refused, list(report.lost)) == (refuses, ["abilities/self"] if refuses else [])
+    assert report.warned == (["abilities/self"] if lost_too_much and not refuses else [])
+    assert report_from(json.loads(json.dumps(report_values(report), allow_nan=False))) == report
+
+
+def test_abilities_change_no_verdict_on_tasks() -> None:
+    before, after = {"a": score([1.0] * 20)}, {"a": score([1.0] * 16 + [0.0] * 4)}
+    alone = judge(Gate(), before, after)
+    assert judge(Gate(abilities=3.0), before, after).verdicts == alone.verdicts
+    values = {key: value for key, value in report_values(alone).items() if not key.startswith("abilities")}
+    assert report_from(values) == alone  # as it was kept before abilities were watched
 
 
 def test_report_from_before_there_were_several_comparisons_is_read() -> None:

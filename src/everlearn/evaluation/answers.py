@@ -80,7 +80,8 @@ def right_answer(task: Task, row: Row) -> str:
 def told(answer: str | None, outcome: float, limit: int) -> str:
     """Return an answer, a dash where it wasn't kept, and in a second line how right it is."""
     words = "–" if answer is None else readable(answer, limit) or "(nothing)"
-    return f"{words}\n{({1.0: 'right', 0.0: 'wrong'}).get(outcome, f'{outcome:.3g}')}"
+    how_right = {1.0: "right", 0.0: "wrong"}.get(outcome, f"{outcome:.3g}")
+    return f"{words}\n{how_right}"
 
 
 def kept_text(text: str) -> str:

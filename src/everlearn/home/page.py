@@ -40,7 +40,7 @@ def html_page(home: Home) -> str:
     tasks = f"Tasks learned: {', '.join(learned) or 'none'}."
     lead = f"{home.settings.model.name}; version {current} is current, the newest is {versions[-1].number}. {tasks}"
     body = [*_drift(home), *map(_gate, reversed(versions))]
-    body += [table_section(_grid(log_table(home.log(), current)))]
+    body += [texts_section(_grid(log_table(home.log(), current)))]
     settings = json.dumps(asdict(home.settings), indent=2, ensure_ascii=False)
     body.append(folded("Settings", f"<pre>{html.escape(settings)}</pre>"))
     return Template(PAGE).substitute(title=title, lead=html.escape(lead), body="\n".join(body))

@@ -26,7 +26,7 @@ def changes_table(title: str, changes: Sequence[Change], columns: Mapping[str, S
     for i, change in enumerate(changes):
         cells = [
             f"{change.task}\n(nats/token)" if change.metric in IN_NATS else change.task,
-            f"{change.before:.3f}\n{change.after:.3f}",
+            f"{change.before:z.3f}\n{change.after:z.3f}",
             f"{change.difference:+.3f}\n{_interval(change)}",
         ]
         cells += ["–" if change.p_value is None else f"{change.p_value:.2g}"]

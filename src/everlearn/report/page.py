@@ -27,6 +27,7 @@ th { font-weight: 600; min-width: 4.5rem; max-width: 16rem; overflow-wrap: anywh
 thead th { vertical-align: bottom; color: var(--soft); }
 th:first-child { text-align: left; min-width: 7.5rem; }
 tbody tr:nth-child(even) { background: var(--stripe); }
+table.texts th { text-align: left; }
 table.texts td { text-align: left; white-space: normal; min-width: 8rem; max-width: 24rem; overflow-wrap: anywhere;
   unicode-bidi: plaintext; }
 small { display: block; color: var(--soft); font-size: .8rem; }

@@ -86,7 +86,7 @@ class ProgressBars(Listener):
 
     def scored(self, score: Score) -> None:
         unit = " nats/token" if score.metric in ("token_log_likelihood", "negative_kl") else ""
-        self._scores.append(f"{score.task} {score.value:.2f}{unit}")
+        self._scores.append(f"{score.task} {score.value:z.2f}{unit}")
 
     def inform(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False)

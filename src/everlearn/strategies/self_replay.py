@@ -25,10 +25,10 @@ class SelfReplay(Strategy):
     """Mix texts that the base model wrote by itself into every batch, and hold what it thought of their tokens.
 
     mean over rows of: CE of a new row; strength * mean over its tokens of KL(base || model) of one of the base's texts.
-    The base is the model before it learned anything: that without its LoRA or soft prompt. It writes once, before the
-    first task, at temperature 1 and without a prompt: a chat model both the question and the answer, of which the
-    answer counts. What it thinks of each token is kept, cut to its likeliest classes and all others as one: the base
-    itself isn't asked again, so that a step has one forward pass, and all weights may be trained.
+    The base is the model before it learned anything, without its LoRA or soft prompt. It writes once, before the first
+    task, at temperature 1 and unasked: a chat model both the question and the answer, of which the answer counts. What
+    it thinks of each token is kept, cut to its likeliest classes and all others as one: the base isn't asked again, so
+    that a step has one forward pass, and all weights may be trained.
 
     Args:
         n_texts: texts that the base writes; where it is lowered, the last ones are let go.
