@@ -36,12 +36,14 @@ def run(
     seeds: Seeds = None,
 ) -> None:
     """Do what a recipe of any kind says, such as learn a stream of tasks; results and report go to a new folder."""
+    from everlearn.config import read_content
     from everlearn.runs import read_recipe
 
-    overrides = list(settings or [])
+    content = read_content(recipe, settings or [])
     if seeds is not None:
-        overrides += ["seed=null", f"seeds={list(range(seeds))}"]
-    run_and_show(*read_recipe(recipe, overrides), out)
+        content.pop("seed", None)
+        content["seeds"] = list(range(seeds))
+    run_and_show(*read_recipe(content), out)
 
 
 def resume(

@@ -10,7 +10,7 @@ from typing import Any
 
 from everlearn.config import Recipe, load_recipe, write_yaml
 from everlearn.errors import ConfigError, Paused, describe
-from everlearn.kinds.advice.candidates import JOINT, PLAIN, Candidate, choose_candidates, traits_of
+from everlearn.kinds.advice.candidates import JOINT, PLAIN, Candidate, choose_candidates, completed, traits_of
 from everlearn.kinds.advice.sizing import Sizes, Timing, Volume, budget_text
 from everlearn.kinds.advice.trials import (
     SPENT_SHARE,
@@ -45,7 +45,7 @@ def advise(
     A folder in which this was begun is gone on with: trials keep the sizes they have, finished ones are not run again.
 
     Args:
-        content: a recipe's content (see `content_of`).
+        content: a recipe's content; without a model or a learner, those of `completed`.
         budget_s: how long all of this may take, by the wall clock; a new one each time.
         strategies: names to try, such as `replay+ewc`; None: those that suit the model.
         listener: is told the plan, and of each trial.
@@ -55,6 +55,7 @@ def advise(
         StateError: if the folder's trials were made of other rows, or another model.
     """
     deadline, listener = time.monotonic() + budget_s, listener or Listener()
+    content = completed(content)
     recipe = load_recipe(content)
     seed = recipe.all_seeds()[0]
     made_of, schedule = _schedule(recipe)
@@ -154,7 +155,7 @@ def _open_plan(
         old, new = (one.get(part, one["content"].get(part)) for one in (before, plan))
         if old != new:
             raise ConfigError(describe("--out", f"the folder holds trials with another {part}", new, way_out))
-    made_of.check_same(Provenance(**before["made_of"]) if "made_of" in before else None)
+    made_of.check_same(Provenance.read(before["made_of"], str(out / PLAN)) if "made_of" in before else None)
     for name, entries in plan["methods"].items():
         if before["methods"].get(name, entries) != entries:
             what = f"the folder holds a trial of {name} with other options"
