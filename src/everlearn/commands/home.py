@@ -143,7 +143,9 @@ def diff(
     console.print(diff_table(found))
     for note in change_notes(found.changes):
         console.print(note, markup=False, highlight=False)
-    if items:
+    if items and not found.flips:
+        console.print("No item's score differs.", highlight=False)
+    elif items:
         lost_first = sorted(found.flips, key=lambda flip: not flip.lost)
         console.print(flips_table(lost_first[:items]))
         if len(lost_first) > items:
