@@ -133,6 +133,8 @@ def test_mistakes_are_one_sentence(llama: Path, files: dict[str, str], tmp_path:
     home = tmp_path / "home"
     assert "there is no home" in failure(learn(home, files, "colours"), StateError)
     assert "Did you mean 'lora'" in failure(invoke("init", home, "--model", llama, "--adapter", "lara"), ConfigError)
+    both = failure(invoke("init", home, "--model", llama, "--abilities", "none", "--abilities", "self"), ConfigError)
+    assert "--abilities: names none beside others" in both
     assert invoke("init", home, "--model", llama).exit_code == 0
     assert "Did you mean 'point'" in failure(learn(home, files, "colours", "--gate-rule", "piont"), ConfigError)
     message = failure(learn(home, files, "colours", "--set", "model.name=x"), ConfigError)
