@@ -17,6 +17,7 @@ from everlearn.types import Cost, TaskResult
 
 SCHEMA = 1
 _PACKAGES = ("everlearn", "torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "numpy")
+_WAY_OUT = "Restore the file, or begin anew in another folder"
 
 
 class JsonLines:
@@ -32,19 +33,14 @@ class JsonLines:
 
     def check_holds(self, n_bytes: int) -> None:
         """Raise StateError if the file is shorter than it was."""
-        if self.n_bytes() < n_bytes:
-            what, way_out = (
-                "is shorter than when the run was saved",
-                "Restore the file, or begin anew in another folder",
-            )
-            raise StateError(describe(str(self.path), what, self.n_bytes(), way_out))
+        if self.active and self.n_bytes() < n_bytes:
+            what = "is shorter than when the run was saved"
+            raise StateError(describe(str(self.path), what, self.n_bytes(), _WAY_OUT))
 
     def cut(self, n_bytes: int) -> None:
         """Drop what was written after the file was `n_bytes` long."""
-        if not self.active:
-            return
         self.check_holds(n_bytes)
-        if not self.path.exists():
+        if not self.active or not self.path.exists():
             return
         with open(self.path, "r+b") as file:
             file.truncate(n_bytes)
@@ -74,8 +70,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             if not isinstance(lines[-1], dict):
                 raise ValueError(f"line {number} is no object")
     except (OSError, ValueError) as error:
-        way_out = "Restore the file, or begin anew in another folder"
-        raise StateError(describe(str(path), f"can't be read ({error})", str(path.parent), way_out)) from error
+        raise StateError(describe(str(path), f"can't be read ({error})", str(path.parent), _WAY_OUT)) from error
     return lines
 
 
