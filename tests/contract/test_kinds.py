@@ -236,6 +236,8 @@ def test_it_is_shown_and_compared(kind, whole, tmp_path, capsys):
     assert "<h1" in (tmp_path / "side" / "report.html").read_text()
     assert list((tmp_path / "side").glob("*.png"))
     capsys.readouterr()
+    assert main(["compare", str(whole), f"{whole}/", "--out", str(tmp_path / "side")]) == 1
+    assert "compare: a folder is named twice" in capsys.readouterr().err
     assert main(["compare", str(whole), "--out", str(whole)]) == 1
     assert "--out: is the folder of a run" in capsys.readouterr().err
 

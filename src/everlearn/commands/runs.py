@@ -69,6 +69,8 @@ def compare(
     if out.is_dir() and any(kind.holds(out) for kind in folder_kinds()):
         raise ConfigError(describe("--out", "is the folder of a run", str(out), "Name another for the comparison"))
     kinds = {run: folder_kind(run) for run in runs}
+    if len(kinds) < len(runs):
+        raise ConfigError(describe("compare", "a folder is named twice", list(map(str, runs)), "Name each once"))
     if len(set(kinds.values())) > 1:
         found = {str(run): kind.name for run, kind in kinds.items()}
         raise ConfigError(describe("compare", "the runs are not of one kind", found, "Compare those of one kind"))

@@ -76,6 +76,10 @@ def test_stopped_gone_on_with_and_extended(tmp_path, capsys):
         advise(changed, out, budget_s=600, strategies=["lwf"], listener=third)
     assert main(["resume", str(out)]) == 0  # done already: only shown again
     assert "Recommended" in capsys.readouterr().out
+    for damaged in ("", "[]", "{}"):
+        (out / "advise.json").write_text(damaged)
+        with pytest.raises(StateError, match=r"advise\.json: "):
+            go_on(out)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from everlearn.config import Recipe, load_recipe, write_yaml
-from everlearn.errors import ConfigError, Paused, describe
+from everlearn.errors import ConfigError, Paused, StateError, describe
 from everlearn.kinds.advice.candidates import JOINT, PLAIN, Candidate, choose_candidates, completed, traits_of
 from everlearn.kinds.advice.sizing import Sizes, Timing, Volume, budget_text
 from everlearn.kinds.advice.trials import (
@@ -106,7 +106,7 @@ def is_advice(folder: Path) -> bool:
 
 def go_on(out: Path, listener: Listener | None = None) -> Advice:
     """Go on with an advice that was stopped, with what it was begun with; the budget starts anew."""
-    plan = read_json(out / PLAN)
+    plan = _read_plan(out)
     return advise(plan["content"], out, budget_s=plan["budget_s"], strategies=plan["strategies"], listener=listener)
 
 
@@ -150,7 +150,7 @@ def _open_plan(
         if out.exists() and any(entry.name != TIMING for entry in out.iterdir()):
             raise ConfigError(describe("--out", "the folder is not empty", str(out), way_out))
         return plan
-    before = read_json(out / PLAN)
+    before = _read_plan(out)
     for part in ("seed", "tasks", *sorted({*plan["content"], *before["content"]} - {"strategies"})):
         old, new = (one.get(part, one["content"].get(part)) for one in (before, plan))
         if old != new:
@@ -161,6 +161,14 @@ def _open_plan(
             what = f"the folder holds a trial of {name} with other options"
             raise ConfigError(describe("--out", what, entries, way_out))
     return {**before, "content": plan["content"], "methods": {**before["methods"], **plan["methods"]}}
+
+
+def _read_plan(out: Path) -> dict[str, Any]:
+    plan, parts = read_json(out / PLAN), {"content", "methods", "sizes", "timing", "budget_s", "strategies"}
+    if not isinstance(plan, dict) or not parts <= plan.keys():
+        way_out = "Restore it from a copy, or begin anew in another folder"
+        raise StateError(describe(str(out / PLAN), "is not what an advice writes", plan, way_out))
+    return plan
 
 
 def _write_recipe(content: Mapping[str, Any], seed: int, chosen: Candidate, advice: Advice, path: Path) -> None:
