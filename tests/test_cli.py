@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 import everlearn
+from everlearn import registry
 from everlearn.cli import main
 
 PUBLIC = (
@@ -127,3 +128,12 @@ def test_public_names_are_there():
     assert all(getattr(everlearn, name) is vars(sys.modules[f"everlearn.{home}"])[name] for name, home in PUBLIC)
     with pytest.raises(AttributeError, match="no_such_name"):
         everlearn.no_such_name  # noqa: B018
+
+
+def test_ctrl_c_is_answered(monkeypatch, capsys):
+    def interrupted(kind):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(registry, "names", interrupted)
+    assert main(["ls", "kinds"]) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"

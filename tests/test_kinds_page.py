@@ -57,6 +57,9 @@ def test_it_is_run_paused_gone_on_with_and_compared(recipe, tmp_path, capsys):
     scores = [json.loads((tmp_path / name / "results.json").read_text())["scores"] for name in ("whole", "run")]
     assert scores[0] == scores[1]
     assert [score["seed"] for score in scores[0]] == [0, 0, 1, 1]
+    assert main(["run", str(path), "--out", str(tmp_path / "three"), "--seeds", "3"]) == 0
+    scores = json.loads((tmp_path / "three" / "results.json").read_text())["scores"]
+    assert [score["seed"] for score in scores] == [0, 0, 1, 1, 2, 2]
     assert sorted(entry.name for entry in (tmp_path / "run" / "final").iterdir()) == ["seed-0", "seed-1"]
     capsys.readouterr()
     assert main(["compare", str(tmp_path / "whole"), str(tmp_path / "run"), "--out", str(tmp_path / "side")]) == 0

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from everlearn.errors import StateError
-from everlearn.record import SCHEMA, Recorder, environment
+from everlearn.record import SCHEMA, Recorder, environment, read_lines
 from everlearn.types import Cost, Score, TaskResult
 
 
@@ -41,6 +41,21 @@ def test_what_was_written_later_is_cut(recorder):
     assert recorder.path.read_bytes() == first
     with pytest.raises(StateError, match="shorter than when the run was saved"):
         recorder.cut(n + 1)
+
+
+def test_lines_are_read_back_whatever_they_hold(recorder):
+    odd = [{"answer": "a\u2028b\x85c\x1cd\ne"}, {"n": 1}]
+    for line in odd:
+        recorder.append(line)
+    with recorder.path.open("a") as file:
+        file.write('{"cut": ')
+    assert read_lines(recorder.path) == odd
+    recorder.path.write_text('{"n": 1}\n[]\n')
+    with pytest.raises(StateError, match=r"results\.jsonl: can't be read \(line 2 is no object\)"):
+        read_lines(recorder.path)
+    recorder.path.unlink()
+    with pytest.raises(StateError, match="No such file"):
+        read_lines(recorder.path)
 
 
 def test_an_inactive_one_writes_nothing(tmp_path):

@@ -112,8 +112,23 @@ def test_nothing_to_train_on_and_wrong_batches():
         trainer.train_task("empty")
     with pytest.raises(StreamError, match=r"no pair \(x, y\)"):
         trainer.train_task("wrong", train_loader=DataLoader(torch.zeros(4, 8), batch_size=2))
+    train, held_out = loaders(0)
+    for given in ({"train": [{"text": "a"}]}, {"evaluate": [{"text": "a"}]}, {"validation": "rows.jsonl"}):
+        with pytest.raises(StreamError, match="is given both data loaders and rows"):
+            trainer.train_task("both", train_loader=train, **given)
+    with pytest.raises(StreamError, match="is given both data loaders and rows"):
+        trainer.train_task("both", [{"text": "a"}], val_loader=held_out)
+    with pytest.raises(ConfigError, match=r"learner\.epochs: has the wrong type\. Got 1\.5"):
+        trainer.train_task("half", train_loader=train, num_epochs=1.5)
     with pytest.raises(ConfigError, match="no task was learned yet"):
         trainer.evaluate_all_tasks()
+
+
+def test_what_is_no_model_is_named(llama):
+    for given in (5, None, []):
+        with pytest.raises(ConfigError, match="model: must be a mapping"):
+            ContinualTrainer(given)
+    assert ContinualTrainer(llama).train_task("a", sums(0, 4), sums(4, 2), num_epochs=1) is not None
 
 
 def test_without_a_val_loader_there_is_no_score():

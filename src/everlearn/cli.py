@@ -46,7 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; no error shows a stack trace."""
     command = typer.main.get_command(app)
     try:
-        return command.main(args=arguments, prog_name="everlearn", standalone_mode=False) or 0
+        code = command.main(args=arguments, prog_name="everlearn", standalone_mode=False) or 0
+        if code == PAUSED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+        return code
     except UsageError as error:
         error.show()
         return 1

@@ -135,8 +135,8 @@ def read_config(cls: type[T], source: str | Path | Mapping[str, Any], overrides:
         kind: of run, which the content may name.
     """
     content = read_content(source, overrides)
-    named = content.pop("kind", kind) if kind else kind
-    if named != kind:
+    named = content.pop("kind", None) if kind else None
+    if named not in (None, kind):
         raise ConfigError(describe("kind", f"is not {kind}", named, "everlearn run takes recipes of every kind"))
     return from_mapping(cls, content, "")
 

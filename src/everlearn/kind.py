@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from accelerate import Accelerator
 
 from everlearn.config import CheckpointConfig, from_mapping, read_yaml
-from everlearn.errors import ConfigError, describe
+from everlearn.errors import ConfigError, StateError, describe
 from everlearn.listener import Listener
 from everlearn.models.load import ModelConfig
 from everlearn.provenance import Provenance
@@ -96,6 +96,19 @@ class Folder:
         return 0
 
 
+def read_results(folder: Path) -> dict[str, Any]:
+    """Return the content of a run's results.json.
+
+    Raises:
+        StateError: if it is damaged.
+    """
+    path, way_out = folder / RESULTS, f"Delete it, then: everlearn resume {folder}"
+    content = read_json(path, way_out)
+    if not isinstance(content, dict) or "complete" not in content:
+        raise StateError(describe(str(path), "is not what a run writes", content, way_out))
+    return content
+
+
 class RunRecipe(Protocol):
     """What the frame reads of a recipe."""
 
@@ -154,7 +167,8 @@ class RunKind(Folder):
     @classmethod
     def is_of(cls, content: Mapping[str, Any]) -> bool:
         """Tell whether a recipe's content is of this kind: it says so, or names none and tells by its keys."""
-        return content.get("kind") == cls.reference() or ("kind" not in content and cls.tells(content))
+        named = content.get("kind")
+        return named == cls.reference() or (named is None and cls.tells(content))
 
     def devices(self) -> dict[str, Any]:
         """Return what `start_accelerator` is asked for beside folder and trackers."""
@@ -167,7 +181,7 @@ class RunKind(Folder):
     def begun(self) -> Provenance | None:
         """Return what the run was made of when it began; None where it wasn't written down."""
         path = self.out / MADE_OF
-        return Provenance(**read_json(path)) if path.exists() else None
+        return Provenance.read(read_json(path), str(path)) if path.exists() else None
 
     def begin(self, made_of: Provenance) -> None:
         """Write what the run is made of, and the first lines of the logs. Only the first process calls it."""

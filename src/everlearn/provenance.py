@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from everlearn.errors import StateError, describe
 from everlearn.models.load import ModelConfig
 from everlearn.models.origin import differing_files, origin_of
+from everlearn.record import read_lines
 from everlearn.streams.apart import bytes_of
 from everlearn.types import Rows, Task, TensorRows
 
@@ -32,6 +34,18 @@ class Provenance:
         Cost: reads a local model once, and hashes every row.
         """
         return cls(tuple(data_record(task) for task in tasks), origin_of(model))
+
+    @classmethod
+    def read(cls, content: Any, where: str) -> "Provenance":
+        """Return what `asdict` made JSON of.
+
+        Raises:
+            StateError: if it is something else.
+        """
+        if not isinstance(content, Mapping) or set(content) != {"data", "model"}:
+            way_out = "Restore it from a copy, or begin anew in another folder"
+            raise StateError(describe(where, "doesn't say what was begun with", content, way_out))
+        return cls(tuple(content["data"]), content["model"])
 
     def check_same(self, begun: "Provenance | None") -> None:
         """Do nothing if this is what a run began with, or if that isn't known (None).
@@ -84,19 +98,14 @@ def rows_sha256(rows: Rows) -> str:
 
 
 def read_begun(log: Path) -> Provenance | None:
-    """Return what the first lines of a results.jsonl say that its run is made of; None where they don't."""
-    header: dict[str, Any] | None = None
-    records = []
-    with open(log, encoding="utf-8") as file:
-        for text in file:
-            line = json.loads(text) if text.endswith("\n") else {}
-            if header is None:
-                header = line
-            elif line.get("type") == "data":
-                records.append(line)
-            else:
-                break
-    return None if header is None or "model" not in header else Provenance(tuple(records), header["model"])
+    """Return what the first lines of a results.jsonl say that its run is made of; None where they don't.
+
+    Raises:
+        StateError: if it is damaged.
+    """
+    header, *lines = read_lines(log) or [{}]
+    records = tuple(takewhile(lambda line: line.get("type") == "data", lines))
+    return Provenance(records, header["model"]) if "model" in header else None
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

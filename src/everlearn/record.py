@@ -17,6 +17,7 @@ from everlearn.types import Cost, TaskResult
 
 SCHEMA = 1
 _PACKAGES = ("everlearn", "torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "numpy")
+_WAY_OUT = "Restore the file, or begin anew in another folder"
 
 
 class JsonLines:
@@ -30,16 +31,16 @@ class JsonLines:
         """Return how long the file is."""
         return self.path.stat().st_size if self.path.exists() else 0
 
+    def check_holds(self, n_bytes: int) -> None:
+        """Raise StateError if the file is shorter than it was."""
+        if self.active and self.n_bytes() < n_bytes:
+            what = "is shorter than when the run was saved"
+            raise StateError(describe(str(self.path), what, self.n_bytes(), _WAY_OUT))
+
     def cut(self, n_bytes: int) -> None:
-        """Drop what was written after the file was `n_bytes` long: a resumed run writes it again."""
-        if not self.active:
-            return
-        if self.n_bytes() < n_bytes:
-            way_out = "Restore the file, or start the run anew in another folder"
-            raise StateError(
-                describe(str(self.path), "is shorter than when the run was saved", self.n_bytes(), way_out)
-            )
-        if not self.path.exists():
+        """Drop what was written after the file was `n_bytes` long."""
+        self.check_holds(n_bytes)
+        if not self.active or not self.path.exists():
             return
         with open(self.path, "r+b") as file:
             file.truncate(n_bytes)
@@ -54,6 +55,23 @@ class JsonLines:
             file.flush()
             if sync:
                 os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a log; without the last one where a kill cut it off.
+
+    Raises:
+        StateError: if the file is missing, or a line is no JSON object.
+    """
+    lines = []
+    try:
+        for number, text in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
+            lines.append(json.loads(text))
+            if not isinstance(lines[-1], dict):
+                raise ValueError(f"line {number} is no object")
+    except (OSError, ValueError) as error:
+        raise StateError(describe(str(path), f"can't be read ({error})", str(path.parent), _WAY_OUT)) from error
+    return lines
 
 
 class Recorder(JsonLines):

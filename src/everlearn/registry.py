@@ -68,18 +68,18 @@ def find(kind: str, name: str, where: str = "") -> Any:
         ConfigError: if there is no such name; the message gives the nearest one.
     """
     where = where or kind
-    if ":" in str(name):
+    if isinstance(name, str) and ":" in name:
         module_name, _, attribute = name.partition(":")
         try:
             thing = vars(importlib.import_module(module_name))[attribute]
-        except (ImportError, KeyError, ValueError) as error:
+        except (ImportError, KeyError, ValueError, TypeError) as error:  # TypeError: of a name that begins with a dot
             way_out = "Write package.module:Class of something importable"
             raise ConfigError(describe(where, f"can't be imported ({error})", name, way_out)) from error
         if not _can_be(kind, thing):
             raise ConfigError(describe(where, f"can't be a {kind}", name, f"Name {WANTED.get(kind, 'a dataclass')}"))
         return thing
     known = names(kind)
-    if name not in _entries[kind]:
+    if not isinstance(name, str) or name not in _entries[kind]:
         raise ConfigError(describe(where, f"is no {kind}", name, f"{nearest(name, known)}Known: {', '.join(known)}"))
     return _entries[kind][name]
 

@@ -16,7 +16,7 @@ from everlearn.config import Recipe, read_content, write_yaml
 from everlearn.errors import ConfigError, StateError, describe
 from everlearn.evaluation.abilities import Abilities
 from everlearn.evaluation.score import metric_names
-from everlearn.kind import RECIPE, RESULTS, Folder, Learning, RunKind
+from everlearn.kind import RECIPE, RESULTS, Folder, Learning, RunKind, read_results
 from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.listener import Listener
 from everlearn.models.load import load_model, with_dtype, with_template
@@ -32,7 +32,6 @@ from everlearn.state import (
     clear_unnamed,
     load_state,
     pack,
-    read_json,
     save_state,
     write_file,
     write_json,
@@ -83,7 +82,7 @@ def resume(out: str | Path, listener: Listener | None = None) -> Any:
     if not issubclass(kind, RunKind):
         return kind.resume(Path(out), listener or Listener())
     if is_finished(Path(out)):
-        return read_json(Path(out) / RESULTS)
+        return read_results(Path(out))
     recipe = kind.read(_without_kind(read_content(kind.recipe_file(Path(out)))))
     return _go(kind(recipe, Path(out), listener or Listener()))
 
@@ -99,7 +98,7 @@ def run_or_resume(
 
 def is_finished(out: Path) -> bool:
     """Tell whether the folder holds a run that came to its end."""
-    return (out / RESULTS).exists() and read_json(out / RESULTS)["complete"]
+    return (out / RESULTS).exists() and read_results(out)["complete"]
 
 
 def read_recipe(source: Any, overrides: Sequence[str] = ()) -> tuple[type[Folder], Any]:
@@ -119,7 +118,7 @@ def read_recipe(source: Any, overrides: Sequence[str] = ()) -> tuple[type[Folder
         return kind, source
     content = read_content(source, overrides)
     named = content.get("kind")
-    kind = next(k for k in run_kinds() if k.is_of(content)) if named is None else find("run", named, "kind")
+    kind = next(k for k in run_kinds() if k.tells(content)) if named is None else find("run", named, "kind")
     return kind, kind.read(_without_kind(content))
 
 
@@ -191,19 +190,22 @@ def _open(kind: RunKind) -> tuple[Accelerator, dict[str, Any] | None]:
         raise ConfigError(describe(kind.name, "learns in one process", n_processes, "Start it without torchrun"))
     accelerator = start_accelerator(**kind.devices(), track=tuple(recipe.track), folder=out)
     made_of = kind.open(accelerator)
+    kind.logs = {name: JsonLines(out / name, active=accelerator.is_main_process) for name in kind.log_names}
     saved = checkpoints(out / "checkpoints")
     context = load_state(saved[-1])[1].get("context", {}) if saved else None
+    lengths = [] if context is None else _lengths(kind, context.get("n_bytes", {}))
+    for log, n_bytes in lengths:
+        log.check_holds(n_bytes)
     if saved:
         made_of.check_same(kind.begun())
     accelerator.wait_for_everyone()  # all have looked into the folder before the first one writes
     if accelerator.is_main_process:
         clear_leftovers(out)
     kind.env = environment(accelerator.device)
-    kind.logs = {name: JsonLines(out / name, active=accelerator.is_main_process) for name in kind.log_names}
     if context is None:
         _begin(kind, made_of, accelerator.is_main_process)
-    else:
-        _cut(kind, context.get("n_bytes", {}))
+    for log, n_bytes in lengths:
+        log.cut(n_bytes)  # a resumed run writes the lines after that again
     start_trackers(accelerator, out, {"recipe": write_yaml(kind.write(recipe))}, tuple(recipe.track))
     return accelerator, context
 
@@ -218,10 +220,9 @@ def _begin(kind: RunKind, made_of: Provenance, main: bool) -> None:
         kind.begin(made_of)
 
 
-def _cut(kind: RunKind, n_bytes: int | Mapping[str, int]) -> None:
-    """Drop the lines that a resumed run writes again. A number alone is the length of the only log."""
-    for name, log in kind.logs.items():
-        log.cut(n_bytes if isinstance(n_bytes, int) else n_bytes[name])
+def _lengths(kind: RunKind, n_bytes: int | Mapping[str, int]) -> list[tuple[JsonLines, int]]:
+    """Return each log, and how long it was when the run was saved. A number alone is the length of the only log."""
+    return [(log, n_bytes if isinstance(n_bytes, int) else n_bytes[name]) for name, log in kind.logs.items()]
 
 
 def keep_final(one: Learning, out: Path, seed: int) -> None:
@@ -230,7 +231,6 @@ def keep_final(one: Learning, out: Path, seed: int) -> None:
     state = None if folder.exists() else one.state()
     if state is None:
         return
-    folder.parent.mkdir(exist_ok=True)
     tensors: dict[str, torch.Tensor] = {}
     values = pack(state, tensors, "run")
     save_state(folder, tensors, values)

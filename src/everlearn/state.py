@@ -49,7 +49,7 @@ def write_json(path: Path, value: Any) -> None:
     write_file(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, way_out: str = "Restore the file from a copy, or start a new folder") -> Any:
     """Return the JSON value in `path`.
 
     Raises:
@@ -58,7 +58,6 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        way_out = "Restore the file from a copy, or start a new folder"
         raise StateError(describe(str(path), f"can't be read ({error})", path.name, way_out)) from error
 
 
@@ -129,7 +128,7 @@ def load_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """
     folder = Path(folder)
     way_out = f"Delete {folder} to go on from the state before it, if there is one"
-    content = read_json(folder / VALUES)
+    content = read_json(folder / VALUES, way_out)
     try:
         found = file_sha256(folder / TENSORS)
         if not isinstance(content, dict) or found != content.get("sha256"):
@@ -143,7 +142,6 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, torch.Tensor], values: M
     """Write the next numbered checkpoint below `folder`, then delete all but the newest two."""
     present = checkpoints(folder)
     number = int(present[-1].name) + 1 if present else 0
-    folder.mkdir(parents=True, exist_ok=True)
     save_state(folder / f"{number:06d}", tensors, values)
     for old in present[: 1 - KEPT_CHECKPOINTS]:
         shutil.rmtree(old)

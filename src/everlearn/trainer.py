@@ -4,7 +4,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ class ContinualTrainer:
 
     def __init__(
         self,
-        model: str | nn.Module | ModelConfig | Mapping[str, Any] = "pocket",
+        model: str | Path | nn.Module | ModelConfig | Mapping[str, Any] = "pocket",
         strategies: Sequence[str | Mapping[str, Any] | Strategy] = (),
         learner: Mapping[str, Any] | None = None,
         *,
@@ -193,6 +193,11 @@ class ContinualTrainer:
         learner = _changed(self._learner, {} if num_epochs is None else {"epochs": num_epochs})
         chosen: TaskOptions = from_mapping(TaskOptions, dict(options or {}), "options")
         chosen = replace(chosen, wants_validation=learner.uses_validation)
+        rows = {"train": train, "evaluate": evaluate, "validation": validation}
+        beside = [role for role, value in rows.items() if value is not None]
+        if beside and (train_loader is not None or val_loader is not None):
+            what, way_out = "is given both data loaders and rows", "Give loaders of tensors, or rows of text"
+            raise StreamError(describe(f"train_task {name!r}", what, beside, way_out))
         if train_loader is not None:
             purpose = (self._seed, len(self._run.learned) if self._run is not None else 0)
             task, batch_size = task_behind(name, train_loader, val_loader, learner.most_epochs, *purpose)
@@ -459,4 +464,4 @@ class ContinualTrainer:
 
 
 def _changed(learner: SupervisedLearner, changes: dict[str, Any]) -> SupervisedLearner:
-    return SupervisedLearner(**{**{f.name: vars(learner)[f.name] for f in fields(learner)}, **changes})
+    return build("learner", {"name": "sft", **asdict(learner), **changes}, "learner")

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
@@ -22,7 +23,9 @@ from everlearn.types import Rows, Task
 
 
 def model_source(
-    model: str | nn.Module | ModelConfig | Mapping[str, Any], tokenizer: Any, options: Mapping[str, Any] | None
+    model: str | Path | nn.Module | ModelConfig | Mapping[str, Any],
+    tokenizer: Any,
+    options: Mapping[str, Any] | None,
 ) -> ModelConfig | Given:
     """Return what the model is loaded from, or the one that is.
 
@@ -38,11 +41,11 @@ def model_source(
         if value is not None:
             way_out = "Leave it out: the model's own is loaded" if name == "tokenizer" else "Put them into model={...}"
             raise ConfigError(describe(name, "is for a model that is loaded", type(value).__name__, way_out))
-    if isinstance(model, str):
-        return ModelConfig(model)
-    if isinstance(model, Mapping):
-        return from_mapping(ModelConfig, model, "model")
-    return model
+    if isinstance(model, ModelConfig):
+        return model
+    if isinstance(model, str | Path):
+        return ModelConfig(str(model))
+    return from_mapping(ModelConfig, model, "model")
 
 
 def task_behind(

@@ -81,6 +81,8 @@ def test_a_home_from_first_to_last_command(bert: Path, files: dict[str, str], tm
     flips = Home.open(home).diff(1, 3).flips
     assert all(head in shown.output for head in ("question", "right answer", "before", "after"))
     assert (f"{len(flips) - 2} more items differ." in shown.output) == (len(flips) > 2)
+    same = invoke("diff", home, 1, 1, "--items", 2)
+    assert "No item's score differs." in same.output
     drawn = invoke("report", home)
     assert (drawn.exit_code, drawn.output.strip()) == (0, f"Report: {home / 'report.html'}")
     assert "everlearn: home" in (home / "report.html").read_text()
@@ -131,6 +133,8 @@ def test_mistakes_are_one_sentence(llama: Path, files: dict[str, str], tmp_path:
     home = tmp_path / "home"
     assert "there is no home" in failure(learn(home, files, "colours"), StateError)
     assert "Did you mean 'lora'" in failure(invoke("init", home, "--model", llama, "--adapter", "lara"), ConfigError)
+    both = failure(invoke("init", home, "--model", llama, "--abilities", "none", "--abilities", "self"), ConfigError)
+    assert "--abilities: names none beside others" in both
     assert invoke("init", home, "--model", llama).exit_code == 0
     assert "Did you mean 'point'" in failure(learn(home, files, "colours", "--gate-rule", "piont"), ConfigError)
     message = failure(learn(home, files, "colours", "--set", "model.name=x"), ConfigError)

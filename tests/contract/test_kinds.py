@@ -2,6 +2,8 @@
 
 import errno
 import json
+import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -183,6 +185,42 @@ def test_several_processes_are_refused_where_one_learns(kind, recipes, tmp_path,
         run(recipes[kind], tmp_path / "run")
 
 
+def test_a_recipe_may_leave_the_kind_open_or_name_none_that_is(kind, recipes, tmp_path, capsys):
+    assert read_recipe({**recipes[kind], "kind": None})[0].name == kind
+    for named in (5, True, ["meta"], {"a": 1}, "", ":", "../a:B", "os:path"):
+        with pytest.raises(ConfigError, match=r"^kind: "):
+            read_recipe({**recipes[kind], "kind": named})
+
+
+def test_damaged_files_are_named(kind, recipes, whole, tmp_path):
+    with pytest.raises(Paused):
+        run(recipes[kind], tmp_path / "run", listener=Interrupting(9))
+    newest = checkpoints(tmp_path / "run" / "checkpoints")[-1].relative_to(tmp_path / "run")
+    logs = folder_kind(whole).log_names or ("made_of.json",)
+    damaged = [(name, content) for name in logs for content in (b"", b"\xff\xfe\n" * 9000)]
+    damaged += [(name, content) for name in logs for content in (b"[]\n" * 9000,)]
+    damaged += [("results.json", content) for content in (b"", b"{}", b"[]", b"null", b'{"complete": tr')]
+    damaged += [(newest / "values.json", content) for content in (b"", b"[]", b'{"sha256": ')]
+    damaged += [("recipe.yaml", content) for content in (b"", b"- 1", b"\xff", b"a: b: c")]
+    for number, (name, content) in enumerate(damaged):
+        folder = tmp_path / f"damaged-{number}"
+        shutil.copytree(tmp_path / "run", folder)
+        (folder / name).write_bytes(content)
+        with pytest.raises((StateError, ConfigError), match=re.escape(str(folder / name).removesuffix("values.json"))):
+            resume(folder)
+
+
+def test_results_that_were_lost_are_written_anew(whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / "results.json").write_text("")
+    with pytest.raises(StateError, match=r"results\.json: can't be read .* Delete it, then: everlearn resume"):
+        resume(folder)
+    (folder / "results.json").unlink()
+    resume(folder)
+    check_same(folder, whole)
+
+
 def test_trackers_are_told(kind, recipes, tmp_path):
     run({**recipes[kind], "track": ["tensorboard"], "seeds": [3]}, tmp_path / "run")
     events = EventAccumulator(str(next((tmp_path / "run").rglob("events.out.tfevents*")).parent)).Reload()
@@ -198,6 +236,8 @@ def test_it_is_shown_and_compared(kind, whole, tmp_path, capsys):
     assert "<h1" in (tmp_path / "side" / "report.html").read_text()
     assert list((tmp_path / "side").glob("*.png"))
     capsys.readouterr()
+    assert main(["compare", str(whole), f"{whole}/", "--out", str(tmp_path / "side")]) == 1
+    assert "compare: a folder is named twice" in capsys.readouterr().err
     assert main(["compare", str(whole), "--out", str(whole)]) == 1
     assert "--out: is the folder of a run" in capsys.readouterr().err
 

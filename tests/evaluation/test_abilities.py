@@ -60,6 +60,16 @@ def test_what_cannot_be_read_or_measured_is_refused(tmp_path):
     assert Abilities.read([], [tensor_task(0)]).names == ()
 
 
+def test_what_of_a_file_does_not_fit_the_model_is_told(llama, bert, tmp_path):
+    (tmp_path / "long.jsonl").write_text(json.dumps({"prompt": "a" * 200, "completion": "b"}) + "\n")
+    one = make_bench("causal_lora", llama, bert).run(epochs=1)
+    with pytest.warns(UserWarning, match="lose"):
+        Abilities.read([str(tmp_path / "long.jsonl")]).make(one)
+    told = " ".join(one.notes)
+    assert "long.jsonl': 1 of 1 evaluation rows are longer than 64 tokens" in told
+    assert "long.jsonl': 1 of 1 questions lose their start" in told
+
+
 def test_self_is_minus_the_divergence_from_the_base(small, llama, bert):
     bench = make_bench("causal_lora", llama, bert)
     one, abilities = bench.run(epochs=1), Abilities.read(["self"], bench.tasks)

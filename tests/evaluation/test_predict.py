@@ -26,7 +26,7 @@ def test_texts_that_are_judged_are_those_predicted(llama):
     hits = [float(a.strip() == row["completion"]) for a, row in zip(answers, rows[18:], strict=True)]
     assert tuple(hits) == score.outcomes
     assert all(len(a) <= 2 for a in trainer.predict(["1+1=", "2+1="], max_new_tokens=2))
-    with pytest.raises(StreamError, match=r"predict: is given one row. Got '1\+1='"):
+    with pytest.raises(StreamError, match=r"predict: is given no list of rows. Got '1\+1='"):
         trainer.predict("1+1=")
     with pytest.raises(StreamError, match=r"predict: row 1: is no prompt row, as task 'sums' has them.*Give texts"):
         trainer.predict(["1+1=", {"question": "2+1="}])
@@ -88,7 +88,34 @@ def test_outputs_of_a_module_from_tensors_lists_and_loaders():
     torch.testing.assert_close(trainer.predict(x.double()), expected)
     torch.testing.assert_close(trainer.predict(list(x)), expected)
     torch.testing.assert_close(trainer.predict(DataLoader(data, batch_size=7)), expected)
+    torch.testing.assert_close(trainer.predict(list(x.numpy())), expected)
+    torch.testing.assert_close(trainer.predict(x.tolist()), expected)
     assert network.training
+
+
+def test_rows_that_a_module_can_t_take_are_refused():
+    trainer = ContinualTrainer(nn.Sequential(nn.Linear(4, 2)), learner={"epochs": 1})
+    x = torch.randn(8, 4)
+    loader = DataLoader(TensorDataset(x, (x[:, 0] > 0).long()), batch_size=4)
+    trainer.train_task("a", train_loader=loader)
+    for rows, message in {
+        "width": (x[:, :3], "predict: the model can't take its inputs"),
+        "ints": (torch.ones(2, 4, dtype=torch.long), "predict: the model can't take its inputs"),
+        "none": (x[:0], "predict: is given no row"),
+        "no list": ([], "predict: is given no row"),
+        "no batch": (DataLoader([]), "predict: is given no row"),
+        "texts": (["hi"], "predict: its rows make no tensor"),
+        "ragged": ([[1.0] * 4, [1.0] * 3], "predict: its rows make no tensor"),
+        "mixed": ([x[0], None], "predict: its rows make no tensor"),
+        "pairs": ([(x[0], 1)], "predict: its rows make no tensor"),
+        "dataset": (loader.dataset, "predict: is given no list of rows"),
+        "nothing": (None, "predict: is given no list of rows"),
+        "number": (5, "predict: is given no list of rows"),
+    }.values():
+        with pytest.raises(StreamError, match=message):
+            trainer.predict(rows)
+    with pytest.raises(ConfigError, match="max_new_tokens: is out of range"):
+        trainer.predict(x, max_new_tokens=0)
 
 
 def test_samples_go_through_the_task_s_collate_fn():

@@ -77,6 +77,7 @@ def test_gate_says_against_which_version_and_by_which_metric() -> None:
     learned = LearnReport(4, "new", "refused", score((1.0,), "new"), CHANGE, judged, {})
     wanted = "did not pass the gate on old against version 3 (current) and version 1 (the best before); the current"
     assert wanted in outcome_sentence(learned, "h")
+    assert "See it: everlearn diff h 3 4;" in outcome_sentence(learned, "h")
     safe = judge_all(Gate(rule="safe"), [Comparison(high, high, 3)], 1)
     assert gate_sentences(safe)[0].endswith("that no more than 0.02 is lost in truth isn't sure.")
 

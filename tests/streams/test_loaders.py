@@ -119,6 +119,12 @@ def test_what_has_no_length_is_read_once():
         (DataLoader(X, batch_size=2), r"a batch is no pair \(x, y\)"),
         (DataLoader(DATA, batch_size=2, collate_fn=lambda rows: (rows, rows)), "a batch is no pair of tensors"),
         ([], "is empty"),
+        (5, "is no data loader. Got 'int'"),
+        (DATA, "is no data loader. Got 'TensorDataset'"),
+        ([(X[0], torch.tensor(0))], "a batch has no target for each input"),
+        ([(X[:2], X[:3, 0])], "a batch has no target for each input"),
+        (DataLoader(DATA, batch_size=2, sampler=[0, 99]), "its sampler draws rows that the dataset doesn't have"),
+        (DataLoader(DATA, batch_size=2, sampler=[0, -1]), "its sampler draws rows that the dataset doesn't have"),
         ([(X[:2], X[:2, 0]), (X[:2, :1], X[:2, 0])], "is read once, and its batches differ in shape"),
     ],
 )

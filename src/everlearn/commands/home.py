@@ -44,8 +44,8 @@ def init(
 
     content = _recipe(recipe)
     chosen = {"model.name": model, "model.head": head, "model.dtype": dtype, "seed": seed}
-    chosen |= {"evaluation.answers": answers, "evaluation.abilities": _listed(abilities)}
-    chosen |= {"model.adapter.name": adapter, "model.adapter.rank": rank, "strategies": _listed(strategy)}
+    chosen |= {"evaluation.answers": answers, "evaluation.abilities": _listed("--abilities", abilities)}
+    chosen |= {"model.adapter.name": adapter, "model.adapter.rank": rank, "strategies": _listed("--strategy", strategy)}
     made = Home.create(home, settings=settings_from(_with(content, chosen, settings)))
     console.print(
         f"Home {home}: {made.settings.model.name} in {made.settings.model.dtype}, version 0.",
@@ -89,7 +89,7 @@ def learn(
     with bars() as listener:
         report = Home.open(home, listener).learn(
             task, train, evaluate,
-            validation=validation, options=extra.get("task"), strategies=_listed(strategy),
+            validation=validation, options=extra.get("task"), strategies=_listed("--strategy", strategy),
             learner=extra.get("learner"), seed=seed, gate=Gate(gate, gate_rule, gate_abilities), force=force,
             checkpoint=checkpoint, discard_pending=discard_pending,
         )  # fmt: skip
@@ -143,7 +143,9 @@ def diff(
     console.print(diff_table(found))
     for note in change_notes(found.changes):
         console.print(note, markup=False, highlight=False)
-    if items:
+    if items and not found.flips:
+        console.print("No item's score differs.", highlight=False)
+    elif items:
         lost_first = sorted(found.flips, key=lambda flip: not flip.lost)
         console.print(flips_table(lost_first[:items]))
         if len(lost_first) > items:
@@ -239,10 +241,14 @@ def _only(content: dict[str, Any], sections: tuple[str, ...]) -> None:
             raise ConfigError(describe(f"--set {key}", "can't be set for one learning", key, way_out))
 
 
-def _listed(names: list[str] | None) -> list[str] | None:
+def _listed(option: str, names: list[str] | None) -> list[str] | None:
+    """Return what an option names, empty where that is `none`; None where it wasn't given."""
     if names is None:
         return None
-    return [name.strip() for entry in names for name in entry.split(",") if name.strip() and name.strip() != "none"]
+    listed = [name.strip() for entry in names for name in entry.split(",") if name.strip()]
+    if "none" in listed and len(listed) > 1:
+        raise ConfigError(describe(option, "names none beside others", listed, "Write none alone, or leave it out"))
+    return [name for name in listed if name != "none"]
 
 
 def _columns(pairs: list[str] | None) -> dict[str, str] | None:

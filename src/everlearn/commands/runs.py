@@ -36,12 +36,14 @@ def run(
     seeds: Seeds = None,
 ) -> None:
     """Do what a recipe of any kind says, such as learn a stream of tasks; results and report go to a new folder."""
+    from everlearn.config import read_content
     from everlearn.runs import read_recipe
 
-    overrides = list(settings or [])
+    content = read_content(recipe, settings or [])
     if seeds is not None:
-        overrides += ["seed=null", f"seeds={list(range(seeds))}"]
-    run_and_show(*read_recipe(recipe, overrides), out)
+        content.pop("seed", None)
+        content["seeds"] = list(range(seeds))
+    run_and_show(*read_recipe(content), out)
 
 
 def resume(
@@ -67,6 +69,8 @@ def compare(
     if out.is_dir() and any(kind.holds(out) for kind in folder_kinds()):
         raise ConfigError(describe("--out", "is the folder of a run", str(out), "Name another for the comparison"))
     kinds = {run: folder_kind(run) for run in runs}
+    if len(kinds) < len(runs):
+        raise ConfigError(describe("compare", "a folder is named twice", list(map(str, runs)), "Name each once"))
     if len(set(kinds.values())) > 1:
         found = {str(run): kind.name for run, kind in kinds.items()}
         raise ConfigError(describe("compare", "the runs are not of one kind", found, "Compare those of one kind"))

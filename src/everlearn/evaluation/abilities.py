@@ -78,10 +78,12 @@ class Abilities:
         """Let the base model write its texts, and choose the arena's types by what it solves.
 
         The base is the model without what learning added to it; where the weights themselves are trained (adapter
-        full), it is the model as it is now.
+        full), it is the model as it is now. What of the files doesn't fit the model is told.
 
         Cost: see `write_own_texts`; for the arena, answers to N_TRIED problems of each of its types.
         """
+        for task in self.tasks.values():
+            run.inspect(task)
         if SELF in self.names:
             self.texts, self.answers = write_own_texts(
                 run, n_texts=N_TEXTS, max_tokens=MAX_TOKENS, top_k=TOP_K, batch_size=BATCH_SIZE, purpose=("abilities",)

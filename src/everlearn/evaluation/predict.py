@@ -1,15 +1,16 @@
 """What a model answers to rows without right answers: texts, labels, tags, or a plain module's outputs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from everlearn.errors import StreamError, describe
+from everlearn.errors import StreamError, check_number, describe
 from everlearn.evaluation.generate import generate_greedily
 from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
+from everlearn.models.targets import output_of
 from everlearn.seeds import seed_for, seeded
 from everlearn.types import Outputs, Row, Task, TensorRows
 
@@ -34,7 +35,7 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
         rows: by the task's kind. prompt: texts, or rows {"prompt": ...} or {"messages": [...]}; an answer that a row
             brings isn't looked at. text: texts to go on with, or rows {"text": ...}. classify: texts, or rows
             {"text": ..., "text_pair": ...}. tag: lists of words, or rows {"tokens": [...]}. tensor: inputs [n, ...], a
-            list of them, or a DataLoader (of its batches the first part), read batch by batch.
+            list of them (or arrays), or a DataLoader (of its batches the first part), read batch by batch.
         max_new_tokens: of a text; by default what the task's own answers need, or 64 to go on with a text.
 
     Returns:
@@ -43,10 +44,13 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
         outputs [n, ...] on the CPU.
 
     Raises:
-        StreamError: if a row lacks what the task asks with.
+        StreamError: if a row lacks what the task asks with, or the module can't take an input.
+        ConfigError: if `max_new_tokens` is below 1.
     """
-    if isinstance(rows, str | Mapping):
-        raise StreamError(describe("predict", "is given one row", rows, "Give a list of rows"))
+    if isinstance(rows, str | Mapping) or not isinstance(rows, Iterable):
+        raise StreamError(describe("predict", "is given no list of rows", rows, "Give a list, of one row or more"))
+    if max_new_tokens is not None:
+        check_number("max_new_tokens", max_new_tokens, low=1)
     with (
         seeded(seed_for(run.seed, "predict", task.name)), run.ready_for(task), run.model.evaluating(),
         torch.no_grad(), run.accelerator.autocast(),
@@ -122,15 +126,28 @@ def _of_words(run: "Run", task: Task, rows: list[Row], guesses: list[list[str]])
 
 def _outputs(run: "Run", task: Task, rows: Any) -> torch.Tensor:
     if isinstance(rows, DataLoader):
-        first = (batch[0] if isinstance(batch, list | tuple) else batch for batch in rows)
-        return torch.cat([_outputs(run, task, x) for x in first])
+        first = [_outputs(run, task, batch[0] if isinstance(batch, list | tuple) else batch) for batch in rows]
+        return torch.cat(first) if first else _outputs(run, task, [])
+    rows = rows if isinstance(rows, torch.Tensor) else list(rows)
+    if not len(rows):
+        raise StreamError(describe("predict", "is given no row", rows, "Give one or more"))
     known = task.evaluation if len(task.evaluation) else task.train
     if not isinstance(rows, torch.Tensor) and not isinstance(known, TensorRows):  # samples: a collate_fn puts them
         target = known[0]["y"] if len(known) else 0  # into a batch, beside targets that aren't looked at
         asked: Sequence[Any] = [{"x": x, "y": target} for x in rows]
     else:
-        x = rows if isinstance(rows, torch.Tensor) else torch.stack(list(rows))
+        x = rows if isinstance(rows, torch.Tensor) else _stacked(rows)
         own = next((p.dtype for p in run.model.network.parameters() if p.is_floating_point()), x.dtype)
         x = x.to(own) if x.is_floating_point() else x
+        output_of("predict", run.model, x[:2])
         asked = TensorRows(x, torch.zeros(len(x), dtype=torch.long))
     return torch.cat([found.logits.cpu() for _, found in _answers(run, task, asked)])
+
+
+def _stacked(rows: Sequence[Any]) -> torch.Tensor:
+    """Return inputs [n, ...] of tensors, arrays or lists of numbers."""
+    try:
+        return torch.stack([torch.as_tensor(row) for row in rows])
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason, way_out = str(error).strip().splitlines()[0], "Give tensors of one shape, or one tensor [n, ...]"
+        raise StreamError(describe("predict", f"its rows make no tensor ({reason})", rows[0], way_out)) from error

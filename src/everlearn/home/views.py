@@ -97,7 +97,9 @@ def outcome_sentence(report: LearnReport, home: str) -> str:
             f"Refused: {what}; the current version stays. {_what_to_change(report)}; or take it all the same: --force."
         )
     if report.status == "refused":
-        more = f"See it: everlearn diff {home} CURRENT {report.version}; take it all the same: learn with --force"
+        better = [verdict.version for verdicts in report.gate.lost.values() for verdict in verdicts]
+        command = f"log {home}" if better[0] is None else f"diff {home} {better[0]} {report.version}"
+        more = f"See it: everlearn {command}; take it all the same: learn with --force"
         return f"Refused: version {report.version} did not pass the gate on {lost}; the current version stays. {more}."
     if report.status == "forced":
         return f"Version {report.version} is current by force, though it did not pass the gate on {lost}."

@@ -61,7 +61,7 @@ def fit_task(task: Task, model: Model) -> Task:
     x = _inputs(task)
     own = next((p.dtype for p in model.network.parameters() if p.is_floating_point()), x.dtype)
     dtype = own if x.is_floating_point() and x.dtype != own else None
-    output = _output(where, model, x if dtype is None else x.to(dtype)).shape[1:]
+    output = output_of(where, model, x if dtype is None else x.to(dtype)).shape[1:]
     fits = {name: Fit(_meaning(f"{where}: {name}", task.targets(rows), output), dtype) for name, rows in parts.items()}
     if len({fit.targets == "as_is" for fit in fits.values()}) > 1:
         way_out = "Give both whole numbers for classes, or both real numbers"
@@ -88,15 +88,19 @@ def _inputs(task: Task) -> torch.Tensor:
     return task.loader.collate([(row["x"], row["y"]) for row in task.train[:2]])[0]
 
 
-def _output(where: str, model: Model, x: torch.Tensor) -> torch.Tensor:
-    """Return what the module puts out for some inputs; nothing of its state changes."""
+def output_of(where: str, model: Model, x: torch.Tensor) -> torch.Tensor:
+    """Return what the module puts out for some inputs; nothing of its state changes.
+
+    Raises:
+        StreamError: if it can't take them. ModelError: if its output is no tensor [batch, ...].
+    """
     device = next((p.device for p in model.network.parameters()), x.device)
     try:
         with torch.no_grad(), model.evaluating(), seeded(0):
             output = model.network(x.to(device))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         reason = str(error).strip().splitlines()[0]
-        way_out = "Give the data loader inputs that model(x) takes"
+        way_out = "Give it inputs that model(x) takes"
         raise StreamError(describe(where, f"the model can't take its inputs ({reason})", _seen(x), way_out)) from error
     if not isinstance(output, torch.Tensor) or output.ndim < 1 or len(output) != len(x):
         way_out = "Let forward(x) return a tensor of one line a row: class scores, or predictions"

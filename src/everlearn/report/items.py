@@ -18,7 +18,7 @@ from everlearn.evaluation.answers import (
 from everlearn.report.matrix import NEVER, SeedMatrix
 from everlearn.report.table import Grid
 from everlearn.report.views import RunView
-from everlearn.state import read_json, write_json
+from everlearn.state import make_folder, read_json, write_json
 from everlearn.types import Task
 
 MOST_SHOWN = 10  # items of a task that were lost, and as many that were gained
@@ -33,7 +33,7 @@ def keep_items(run_folder: Path, seed: int, tasks: Iterable[Task]) -> None:
     path = _items_file(run_folder, seed)
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     items = {
         task.name: [[kept_text(question_of(row)), kept_text(right_answer(task, row))] for row in task.evaluation]
         for task in tasks

@@ -1,7 +1,6 @@
 """From an online run's log to its `results.json`: accuracy before, at the end and at its peak, by type, as a curve."""
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from everlearn.evaluation.stats import (
     seeds_interval,
     wilson_interval,
 )
+from everlearn.record import read_lines
 from everlearn.report.results import plain
 
 EPISODES = "episodes.jsonl"
@@ -53,7 +53,7 @@ def read_online_run(folder: Path) -> OnlineRun:
         StateError: if it is missing or damaged.
     """
     folder = Path(folder)
-    found = _read(folder / EVALUATIONS)
+    found = read_lines(folder / EVALUATIONS)
     if not found:
         raise StateError(describe(str(folder / EVALUATIONS), "is empty", "", "Start the run again"))
     header, *lines = found
@@ -65,7 +65,7 @@ def read_online_run(folder: Path) -> OnlineRun:
         {seed: [line for line in lines if (line["type"], line["seed"]) == (kind, seed)] for seed in seeds}
         for kind in ("evaluation", "task")
     )
-    episodes = _read(folder / EPISODES)
+    episodes = read_lines(folder / EPISODES)
     begun = {seed: found for seed, found in evaluations.items() if found}
     return OnlineRun(
         folder, recipe, header["env"], header["items"], begun, tasks,
@@ -247,11 +247,3 @@ def _combined_curve(curves: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[
         {"episode": points[0]["episode"], **_combined(points), "n_seeds": len(points)}
         for points in zip(*curves, strict=False)
     ]
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        way_out = "Go on with the run: everlearn resume; or name the folder of an online run"
-        raise StateError(describe(str(path), f"can't be read ({error})", str(path.parent), way_out)) from error

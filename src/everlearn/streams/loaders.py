@@ -4,7 +4,7 @@ All epochs' batches are drawn beforehand, by the loader's own sampler: the rows 
 whichever sampler it is, and a step can be repeated. The rows themselves stay in the dataset.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -50,6 +50,10 @@ def read_loader(
         if not len(own):
             way_out = "Give it at least one batch; drop_last drops what is shorter than batch_size"
             raise StreamError(describe(where, "is empty", f"{len(loader.dataset)} rows", way_out))
+        if isinstance(loader.dataset, Sized) and not 0 <= own[0] <= own[-1] < len(loader.dataset):
+            way_out = f"Let it draw numbers from 0 to {len(loader.dataset) - 1}"
+            what = "its sampler draws rows that the dataset doesn't have"
+            raise StreamError(describe(where, what, [int(own[0]), int(own[-1])], way_out))
         epochs = [(torch.searchsorted(own, rows).int(), sizes) for rows, sizes in epochs]
         samples = Subset(loader.dataset, own.tolist())
         return _rows(where, samples, loader.collate_fn, hold), Loader(samples, loader.collate_fn, epochs)
@@ -143,11 +147,18 @@ def _pair(where: str, batch: Any) -> Batch:
     if not all(isinstance(part, torch.Tensor) for part in batch):
         kinds = tuple(type(part).__name__ for part in batch)
         raise StreamError(describe(where, "a batch is no pair of tensors", kinds, "Let collate_fn make tensors"))
+    shapes = [list(part.shape) for part in batch]
+    if not all(shapes) or shapes[0][0] != shapes[1][0]:
+        what, way_out = "a batch has no target for each input", "Give batches (x [n, ...], y [n, ...])"
+        raise StreamError(describe(where, what, shapes, way_out))
     return batch[0], batch[1]
 
 
 def _read_once(where: str, loader: Iterable[Any]) -> tuple[Rows, Loader]:
     """Read batches into memory; all epochs have the same."""
+    if not isinstance(loader, Iterable):
+        way_out = "Give a DataLoader over the data, or batches (x, y)"
+        raise StreamError(describe(where, "is no data loader", type(loader).__name__, way_out))
     batches = [_pair(where, batch) for batch in loader]
     if not batches:
         raise StreamError(describe(where, "is empty", type(loader).__name__, "Give it at least one batch"))

@@ -76,6 +76,10 @@ def test_stopped_gone_on_with_and_extended(tmp_path, capsys):
         advise(changed, out, budget_s=600, strategies=["lwf"], listener=third)
     assert main(["resume", str(out)]) == 0  # done already: only shown again
     assert "Recommended" in capsys.readouterr().out
+    for damaged in ("", "[]", "{}"):
+        (out / "advise.json").write_text(damaged)
+        with pytest.raises(StateError, match=r"advise\.json: "):
+            go_on(out)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,8 @@ def test_errors_are_one_sentence(arguments, message, capsys, tmp_path, monkeypat
 
 
 def test_it_is_a_recipe_too_and_its_trials_are_compared(tmp_path, capsys):
-    recipe = {"kind": "advice", "budget": "10m", "methods": ["replay"], "recipe": content()}
+    learner = {key: value for key, value in content()["learner"].items() if key != "name"}  # as `run` takes it
+    recipe = {"kind": "advice", "budget": "10m", "methods": ["replay"], "recipe": {**content(), "learner": learner}}
     path, out = tmp_path / "advise.yaml", tmp_path / "advice"
     path.write_text(yaml.safe_dump(recipe))
     assert main(["run", str(path), "--out", str(out)]) == 0

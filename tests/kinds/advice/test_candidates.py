@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from everlearn.errors import ConfigError
-from everlearn.kinds.advice.candidates import BASE, choose_candidates, content_of
+from everlearn.kinds.advice.candidates import BASE, choose_candidates, completed, content_of
 
 TENSOR, CAUSAL = ("tensor", "full", "task_head"), ("causal", "lora")
 
@@ -32,6 +32,15 @@ def test_a_recipe(tmp_path):
     assert changed["model"] == {"name": "other", "options": {"hidden": [8]}}
     assert changed["seed"] == 1
     assert "seeds" not in changed
+
+
+def test_what_a_recipe_leaves_open():
+    assert completed({"stream": {"name": "digits"}}) == {
+        "stream": {"name": "digits"}, "model": {"name": "mlp"}, "learner": {"name": "sft"}
+    }  # fmt: skip
+    told = {"seed": 4, "stream": {"name": "arena"}, "learner": {"epochs": 2}}
+    assert completed(told) == {**told, "model": {"name": "pocket"}, "learner": {"name": "sft", "epochs": 2}}
+    assert "name" not in told["learner"]
 
 
 def test_files_and_folders(tmp_path):

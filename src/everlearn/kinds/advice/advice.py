@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from everlearn.config import Recipe, load_recipe, write_yaml
-from everlearn.errors import ConfigError, Paused, describe
-from everlearn.kinds.advice.candidates import JOINT, PLAIN, Candidate, choose_candidates, traits_of
+from everlearn.errors import ConfigError, Paused, StateError, describe
+from everlearn.kinds.advice.candidates import JOINT, PLAIN, Candidate, choose_candidates, completed, traits_of
 from everlearn.kinds.advice.sizing import Sizes, Timing, Volume, budget_text
 from everlearn.kinds.advice.trials import (
     SPENT_SHARE,
@@ -45,7 +45,7 @@ def advise(
     A folder in which this was begun is gone on with: trials keep the sizes they have, finished ones are not run again.
 
     Args:
-        content: a recipe's content (see `content_of`).
+        content: a recipe's content; without a model or a learner, those of `completed`.
         budget_s: how long all of this may take, by the wall clock; a new one each time.
         strategies: names to try, such as `replay+ewc`; None: those that suit the model.
         listener: is told the plan, and of each trial.
@@ -55,6 +55,7 @@ def advise(
         StateError: if the folder's trials were made of other rows, or another model.
     """
     deadline, listener = time.monotonic() + budget_s, listener or Listener()
+    content = completed(content)
     recipe = load_recipe(content)
     seed = recipe.all_seeds()[0]
     made_of, schedule = _schedule(recipe)
@@ -105,7 +106,7 @@ def is_advice(folder: Path) -> bool:
 
 def go_on(out: Path, listener: Listener | None = None) -> Advice:
     """Go on with an advice that was stopped, with what it was begun with; the budget starts anew."""
-    plan = read_json(out / PLAN)
+    plan = _read_plan(out)
     return advise(plan["content"], out, budget_s=plan["budget_s"], strategies=plan["strategies"], listener=listener)
 
 
@@ -149,17 +150,25 @@ def _open_plan(
         if out.exists() and any(entry.name != TIMING for entry in out.iterdir()):
             raise ConfigError(describe("--out", "the folder is not empty", str(out), way_out))
         return plan
-    before = read_json(out / PLAN)
+    before = _read_plan(out)
     for part in ("seed", "tasks", *sorted({*plan["content"], *before["content"]} - {"strategies"})):
         old, new = (one.get(part, one["content"].get(part)) for one in (before, plan))
         if old != new:
             raise ConfigError(describe("--out", f"the folder holds trials with another {part}", new, way_out))
-    made_of.check_same(Provenance(**before["made_of"]) if "made_of" in before else None)
+    made_of.check_same(Provenance.read(before["made_of"], str(out / PLAN)) if "made_of" in before else None)
     for name, entries in plan["methods"].items():
         if before["methods"].get(name, entries) != entries:
             what = f"the folder holds a trial of {name} with other options"
             raise ConfigError(describe("--out", what, entries, way_out))
     return {**before, "content": plan["content"], "methods": {**before["methods"], **plan["methods"]}}
+
+
+def _read_plan(out: Path) -> dict[str, Any]:
+    plan, parts = read_json(out / PLAN), {"content", "methods", "sizes", "timing", "budget_s", "strategies"}
+    if not isinstance(plan, dict) or not parts <= plan.keys():
+        way_out = "Restore it from a copy, or begin anew in another folder"
+        raise StateError(describe(str(out / PLAN), "is not what an advice writes", plan, way_out))
+    return plan
 
 
 def _write_recipe(content: Mapping[str, Any], seed: int, chosen: Candidate, advice: Advice, path: Path) -> None:

@@ -66,11 +66,15 @@ def content_of(
         content["seed"] = seed
     for setting in settings:
         apply_override(content, setting)
-    learner = content.get("learner", {})
-    if isinstance(learner, dict):
-        content["learner"] = {"name": "sft", **learner}
-    images = isinstance(content["stream"], dict) and content["stream"].get("name") in ("digits", "mnist")
-    content.setdefault("model", {"name": "mlp" if images else "pocket"})
+    return completed(content)
+
+
+def completed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's content with the model and the learner that it leaves open."""
+    stream, learner = content.get("stream"), content.get("learner", {})
+    images = isinstance(stream, Mapping) and stream.get("name") in ("digits", "mnist")
+    content = {"model": {"name": "mlp" if images else "pocket"}, **content}
+    content["learner"] = {"name": "sft", **learner} if isinstance(learner, Mapping) else learner
     return {key: content[key] for key in ("stream", "model", "learner") if key in content} | content
 
 

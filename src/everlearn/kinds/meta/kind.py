@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from rich.console import RenderableType
 
 from everlearn.errors import ConfigError, describe
-from everlearn.kind import RECIPE, RESULTS, RunKind
+from everlearn.kind import RECIPE, RESULTS, RunKind, read_results
 from everlearn.kinds.meta.recipe import MetaRecipe
 from everlearn.kinds.meta.trials import try_start
 from everlearn.learners.meta.learner import MetaLearner
@@ -18,7 +18,6 @@ from everlearn.provenance import Provenance
 from everlearn.registry import register
 from everlearn.runs import keep_final
 from everlearn.saving import Saving
-from everlearn.state import read_json
 from everlearn.types import Task
 
 OLD_RECIPE = "meta.yaml"  # what the recipe's copy was called before
@@ -100,7 +99,7 @@ class Meta(RunKind):
             if not (folder / RESULTS).exists():
                 way_out = f"Go on with it: everlearn resume {folder}"
                 raise ConfigError(describe("compare", "there are no results in the folder yet", str(folder), way_out))
-        summaries = {name: read_json(folder / RESULTS)["summary"] for name, folder in folders.items()}
+        summaries = {name: read_results(folder)["summary"] for name, folder in folders.items()}
         write_meta_report(summaries, out)
         return [*(to_rich(meta_grid(one)) for one in summaries.values()), f"\nReport: {out / 'report.html'}"]
 

@@ -6,7 +6,6 @@ Beside what every run leaves there are episodes.jsonl (a line an episode), evalu
 trained adapters as `checkpoint_ep<N>`, which peft loads (docs/online.md).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict
@@ -25,6 +24,7 @@ from everlearn.kinds.online.session import STREAM, Session, check_apart, names_o
 from everlearn.listener import Listener
 from everlearn.models.load import load_model
 from everlearn.provenance import Provenance
+from everlearn.record import read_lines
 from everlearn.registry import register
 from everlearn.report.online_results import EPISODES, EVALUATIONS, online_results, read_online_run
 from everlearn.saving import Saving
@@ -72,9 +72,9 @@ class Online(RunKind):
         return Provenance.of(self.tasks, self.recipe.model)
 
     def begun(self) -> Provenance | None:
-        with open(self.out / EVALUATIONS, encoding="utf-8") as file:
-            header = json.loads(file.readline())
-        return Provenance(**header["made_of"]) if "made_of" in header else None
+        path = self.out / EVALUATIONS
+        header = next(iter(read_lines(path)), {})
+        return Provenance.read(header["made_of"], str(path)) if "made_of" in header else None
 
     def begin(self, made_of: Provenance) -> None:
         items = [{"type": row.get("type", ""), "difficulty": row.get("difficulty")} for row in self.held_out]
