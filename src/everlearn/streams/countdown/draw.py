@@ -13,7 +13,7 @@ from everlearn.streams.countdown.groups import Space
 SPLITS = ("train", "test")
 _FEWEST_DRAWS, _MOST_DRAWS = 1 << 15, 1 << 19  # at a time
 _STALE = 1e-3  # share of new problems among those drawn, below which there are hardly any more
-_STALE_ROUNDS, _EMPTY_ROUNDS = 3, 25  # such rounds in a row until a size counts as dry
+_STALE_ROUNDS, _EMPTY_ROUNDS = 3, 8  # such rounds in a row until a size counts as dry
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Problems:
     def __getitem__(self, chosen: Any) -> "Problems":
         return Problems(*(getattr(self, entry.name)[chosen] for entry in fields(self)))
 
-    def solutions(self) -> list[str]:
-        """Return the planted solutions as expressions."""
+    def solutions(self, operators: str) -> list[str]:
+        """Return the planted solutions as expressions, in which these operators may stand."""
         steps = [[(chr(sign), left, right) for sign, left, right in row] for row in self.steps.tolist()]
-        return [write(one, numbers) for one, numbers in zip(steps, self.numbers.tolist(), strict=True)]
+        return [write(one, numbers, operators) for one, numbers in zip(steps, self.numbers.tolist(), strict=True)]
 
 
 def draw_problems(space: Space, n_train: int, n_test: int, seed: int) -> tuple[dict[str, list[Problems]], list[str]]:

@@ -12,7 +12,10 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
+from math import prod
 from typing import NamedTuple
+
+from everlearn.streams.countdown.groups import OPERATORS
 
 MAX_CHARACTERS = 1000  # of an expression; a longer one is none
 MAX_DEPTH = 32  # of parentheses
@@ -57,17 +60,21 @@ def parse(text: str) -> Expression | None:
     return reader.expression() if tokens is not None and all(map(reader.take, tokens)) else None
 
 
-def write(steps: Sequence[tuple[str, int, int]], numbers: Sequence[int]) -> str:
+def write(steps: Sequence[tuple[str, int, int]], numbers: Sequence[int], operators: str = OPERATORS) -> str:
     """Return the expression of a solution's steps, in the one way in which all its spellings are written.
 
     Sums and products are flattened: what is added stands in the order of `numbers`, then what is taken away; what is
-    multiplied, then what it is divided by. So `9 - (4 - 2)` is `9 + 2 - 4`.
+    multiplied, then what it is divided by. So `9 - (4 - 2)` is `9 + 2 - 4`; without `+`, it is `9 - (4 - 2)`.
 
     Args:
         steps: (operator, left, right) of each step; the numbers are 0..n-1, the result of step i is n+i.
         numbers: the n numbers.
+        operators: those that may be written.
     """
-    return _template(tuple(steps), len(numbers)).format(*numbers)
+    steps = tuple(steps)
+    if "*" in operators or "/" not in operators:
+        return _template(steps, len(numbers), operators).format(*numbers)
+    return _flattened(steps, len(numbers)).text(operators, numbers).format(*numbers)
 
 
 def _tokens(text: str) -> list[str] | None:
@@ -154,19 +161,39 @@ class _Written(NamedTuple):
     def parts(self, kind: str) -> tuple[tuple["_Written", ...], tuple["_Written", ...]]:
         return (self.up, self.down) if self.kind == kind else ((self,), ())
 
-    def text(self) -> str:
+    def text(self, operators: str, numbers: Sequence[int] = ()) -> str:
+        """Return the expression, `{0}` for the first number; `numbers` are needed to divide where there is no `*`."""
         if not self.kind:
             return f"{{{self.first}}}"
-        up, down = ([part._inside(self.kind) for part in sorted(side)] for side in (self.up, self.down))
         plus, minus = ("+", "-") if self.kind == "+" else ("*", "/")
-        return f" {plus} ".join(up) + "".join(f" {minus} {part}" for part in down)
+        up, down = sorted(self.up), sorted(self.down)
+        rest: list[str] = []
+        if plus not in operators and len(up) > 1:  # a - (b - c) in place of a + c - b
+            if plus == "*":  # nothing may be divided by a 0 that could stand first
+                up.sort(key=lambda part: part.value(numbers) != 0)
+            turned = _Written(down[-1].first, self.kind, (down[-1],), tuple(up[1:]))
+            rest = [f"({turned.text(operators, numbers)})"]
+            up, down = up[:1], down[:-1]
+        added, taken = ([part._inside(self.kind, operators, numbers) for part in side] for side in (up, down))
+        return f" {plus} ".join(added) + "".join(f" {minus} {part}" for part in taken + rest)
 
-    def _inside(self, kind: str) -> str:
-        return f"({self.text()})" if self.kind == "+" and kind == "*" else self.text()
+    def value(self, numbers: Sequence[int]) -> Fraction:
+        if not self.kind:
+            return Fraction(numbers[self.first])
+        up, down = ([part.value(numbers) for part in side] for side in (self.up, self.down))
+        return sum(up) - sum(down) if self.kind == "+" else Fraction(prod(up)) / prod(down)
+
+    def _inside(self, kind: str, operators: str, numbers: Sequence[int]) -> str:
+        text = self.text(operators, numbers)
+        return f"({text})" if self.kind == "+" and kind == "*" else text
 
 
 @lru_cache(maxsize=1 << 14)
-def _template(steps: tuple[tuple[str, int, int], ...], n: int) -> str:
+def _template(steps: tuple[tuple[str, int, int], ...], n: int, operators: str) -> str:
+    return _flattened(steps, n).text(operators)
+
+
+def _flattened(steps: tuple[tuple[str, int, int], ...], n: int) -> _Written:
     parts = [_Written(place) for place in range(n)]
     for operator, left, right in steps:
         kind = "+" if operator in "+-" else "*"
@@ -175,4 +202,4 @@ def _template(steps: tuple[tuple[str, int, int], ...], n: int) -> str:
             other_up, other_down = other_down, other_up
         first = min(parts[left].first, parts[right].first)
         parts.append(_Written(first, kind, up + other_up, down + other_down))
-    return parts[-1].text()
+    return parts[-1]

@@ -30,6 +30,7 @@ class Forms:
         operator: each node's, 0 for a number; uint8 [n_nodes].
         left, right: the nodes that it joins, all before it; int32 [n_nodes].
         levels: nodes that join 2, 3, ..., n numbers.
+        turns: whether a product can only be had by dividing by a quotient: there is `/` but no `*`.
         without_newest: whether a form of all n can be written without the last operator [n_forms].
     """
 
@@ -38,6 +39,7 @@ class Forms:
     left: np.ndarray
     right: np.ndarray
     levels: tuple[slice, ...]
+    turns: bool
     without_newest: np.ndarray
 
     @property
@@ -92,7 +94,7 @@ def forms_of(n: int, operators: str) -> Forms:
         levels.append(slice(start, n_nodes))
     without = _keys_of(n, operators[:-1])
     parts = map(np.concatenate, (operator, left, right))
-    return Forms(n, *parts, tuple(levels), np.isin(_key(values[-1]), without))
+    return Forms(n, *parts, tuple(levels), _turns(operators), np.isin(_key(values[-1]), without))
 
 
 def count_solutions(numbers: np.ndarray, targets: np.ndarray, operators: str) -> tuple[np.ndarray, np.ndarray]:
@@ -158,13 +160,16 @@ def exact_dtype(n: int, largest: int, target: int) -> type:
     return np.int64 if 2 ** (n - 1) * max(largest, 1) ** n * max(target, 1) < 2**63 else object
 
 
+def _turns(operators: str) -> bool:
+    return "/" in operators and "*" not in operators
+
+
 def _pairs(
     chosen: int, nodes_of: dict[int, np.ndarray], operators: str, is_quotient: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return all (operator, left, right) that join the numbers of the mask `chosen`.
 
-    Nothing is divided by a quotient: that would be a product divided by what stands above, which has a value also where
-    what stands below is 0.
+    Where there is `*`, nothing is divided by a quotient: a / (b / c) is a * c / b, which has a value for c = 0 too.
     """
     signs, lefts, rights = [], [], []
     lowest = chosen & -chosen
@@ -173,7 +178,7 @@ def _pairs(
         one, other = np.repeat(ones, len(others)), np.tile(others, len(ones))
         for operator in operators:
             for left, right in ((one, other), (other, one))[: 2 if operator in "-/" else 1]:
-                if operator == "/":
+                if operator == "/" and not _turns(operators):
                     fine = ~is_quotient[right]
                     left, right = left[fine], right[fine]
                 signs.append(np.full(len(left), ord(operator), np.uint8))
@@ -212,14 +217,21 @@ def _by_operator(forms: Forms, nodes: np.ndarray) -> Iterator[tuple[str, np.ndar
 def _fractions(
     operator: str, forms: Forms, nodes: np.ndarray, above: np.ndarray, below: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return numerators and denominators of nodes [n_nodes, n_problems], which share their operator."""
+    """Return numerators and denominators of nodes [n_nodes, n_problems], which share their operator.
+
+    A denominator of 0 stays 0: there is no value. Without `*` that holds for sums only: b / 0 may turn, for a / (b / 0)
+    is the form of 0 / (b / a), which is 0. Where nothing helps, as in 0 / (b / 0) and b / 0 / 0, both become 0.
+    """
     left, right = forms.left[nodes], forms.right[nodes]
     a, b, c, d = above[left], below[left], above[right], below[right]
     if operator == "*":
         return a * c, b * d
+    if operator == "/" and forms.turns:
+        return a * d * ((b != 0) | (c != 0)), b * c * ((a != 0) | (d != 0))
     if operator == "/":
         return a * d, b * c * (d != 0)
-    return (a * d + c * b if operator == "+" else a * d - c * b), b * d
+    above_both, below_both = (a * d + c * b if operator == "+" else a * d - c * b), b * d
+    return (above_both * (below_both != 0) if forms.turns else above_both), below_both
 
 
 def _keys_of(n: int, operators: str) -> np.ndarray:

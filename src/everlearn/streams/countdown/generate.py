@@ -167,7 +167,7 @@ def _table(
         here = np.flatnonzero(sizes == place)
         some = part[rows[here]]
         # cell by cell: lists of one length would become a matrix
-        for i, of_problem, solution in zip(here, some.numbers.tolist(), some.solutions(), strict=True):
+        for i, of_problem, solution in zip(here, some.numbers.tolist(), some.solutions(space.operators), strict=True):
             numbers[i], solutions[i] = of_problem, solution
         targets[here], n_solutions[here], needed[here] = some.targets, some.n_solutions, some.n_without_newest == 0
     asked = [prompt_of(*one, space.operators, style) for one in zip(numbers, targets.tolist(), strict=True)]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from everlearn.errors import ConfigError, check_choice, describe, nearest
+from everlearn.errors import ConfigError, describe, nearest
 
 OPERATORS = "+-*/"
 # name -> its operators, the newest last
@@ -65,12 +65,9 @@ class Space:
 
     def __post_init__(self) -> None:
         operators_of(self.group, "countdown.group")
-        if not self.sizes or len(set(self.sizes)) < len(self.sizes):
-            raise ConfigError(
-                describe("countdown.sizes", "are no different sizes", self.sizes, "Give each size once, such as 3, 4")
-            )
-        for size in self.sizes:
-            check_choice("countdown.sizes", size, SIZES)
+        if not self.sizes or len(set(self.sizes)) < len(self.sizes) or not set(self.sizes) <= set(SIZES):
+            way_out = f"Give some of {', '.join(map(str, SIZES))}, each once"
+            raise ConfigError(describe("countdown.sizes", "are no different sizes", self.sizes, way_out))
         for name, low, high in (
             ("number", self.min_number, self.max_number),
             ("target", self.min_target, self.max_target),

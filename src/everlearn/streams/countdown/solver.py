@@ -45,4 +45,4 @@ def solve(numbers: Sequence[int], target: int, operators: str = OPERATORS) -> li
     ordered = np.array(sorted(numbers), dtype=dtype)
     forms = forms_of(len(numbers), operators)
     nodes = solving_nodes(ordered, target, operators)
-    return [write(forms.steps(int(node)), ordered.tolist()) for node in nodes]
+    return [write(forms.steps(int(node)), ordered.tolist(), operators) for node in nodes]
