@@ -5,8 +5,8 @@
 In each round, for each operator group, ours draws so many different problems of 3 and 4 numbers up to 97, counts the
 solutions of each and writes the planted one as text; right after, the plain loop does the part of it that such loops
 do: a random tree for each problem, as TinyZero's generator builds it, the same rules for steps and target, a set
-against duplicates, the planted expression. It counts no solutions. With `--whole`, `everlearn countdown generate` writes
-its defaults on two processes, Parquet included.
+against duplicates, the planted expression. It counts no solutions. With `--whole` the defaults of `everlearn countdown
+generate` are written on two processes, Parquet included.
 """
 
 import argparse

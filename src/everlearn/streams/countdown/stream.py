@@ -41,7 +41,7 @@ class CountdownStream:
         ConfigError: if a field is out of its range.
     """
 
-    groups: tuple[str, ...] = ("0", "1", "2", "3")
+    groups: tuple[str | int, ...] = ("0", "1", "2", "3")
     n_train: int = 300
     n_eval: int = 100
     sizes: tuple[int, ...] = (3,)
@@ -56,7 +56,7 @@ class CountdownStream:
 
     def __post_init__(self) -> None:
         for group in self.groups:
-            self._space(group)
+            self._space(str(group))
         for name, value, least in (
             ("n_train", self.n_train, 1),
             ("n_eval", self.n_eval, 1),
@@ -77,7 +77,7 @@ class CountdownStream:
 
         Cost: about 0.1 s for the default sizes.
         """  # fmt: skip
-        return Stream("countdown", tuple(map(self._task, self.groups)))
+        return Stream("countdown", tuple(self._task(str(group)) for group in self.groups))
 
     def _task(self, group: str) -> Task:
         space = self._space(group)
