@@ -28,6 +28,7 @@ def test_what_is_no_group(group):
         ({"sizes": (3, 3)}, "sizes: are no different sizes"),
         ({"sizes": (7,)}, "sizes: are no different sizes"),
         ({"max_number": 10_001}, "max_number: is out of range"),
+        ({"max_number": 2_000, "sizes": (3, 6)}, "max_number: is too large for 6 numbers"),
         ({"min_number": -1}, "min_number: is out of range"),
         ({"max_target": 1.5}, "max_target: is out of range"),
         ({"min_number": 9, "max_number": 8}, "max_number: is below min_number"),

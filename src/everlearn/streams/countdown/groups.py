@@ -79,6 +79,10 @@ class Space:
             if low > high:
                 way_out = f"Give a countdown.max_{name} of at least {low}"
                 raise ConfigError(describe(f"countdown.max_{name}", f"is below min_{name}", high, way_out))
+        largest = int(2 ** (63 / max(self.sizes))) - 1  # products fit 64 bits
+        if self.max_number > largest:
+            what = f"is too large for {max(self.sizes)} numbers"
+            raise ConfigError(describe("countdown.max_number", what, self.max_number, f"Give at most {largest:,}"))
 
     @property
     def operators(self) -> str:
