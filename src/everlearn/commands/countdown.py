@@ -52,7 +52,7 @@ def generate(
         require_new_operator=require_new_operator,
     )
     order = Order(space, tuple(group or ("0", "1", "2", "3")), n_train, n_test, prompt, seed)
-    n_processes = processes or len(os.sched_getaffinity(0))
+    n_processes = processes or os.cpu_count() or 1
     with Progress(console=console, transient=True) as bar:
         groups = bar.add_task("Groups", total=len(order.groups))
 

@@ -99,9 +99,8 @@ class _Pool:
     test_share: float
     rng: np.random.Generator
     dry: bool = False
-    seen: np.ndarray = field(
-        default_factory=lambda: np.zeros(0, np.uint64)
-    )  # hashes of what was taken, or thrown away; sorted
+    # hashes of what was taken or thrown away, sorted
+    seen: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
     taken: dict[str, list[Problems]] = field(default_factory=lambda: {split: [] for split in SPLITS})
 
     @property
@@ -117,7 +116,7 @@ class _Pool:
         """Take so many more of each split, or all there are; `dry` tells.
 
         The share of new ones among the problems that a round draws estimates how much is still unseen (Good and
-        Turing); where it stays below 1 in 1,000 the size is dry.
+        Turing); where it stays below 1 in 1,000, or nothing at all is found, the size is dry.
         """
         more = dict(more)
         n_draws, n_stale, n_empty = _FEWEST_DRAWS, 0, 0
@@ -128,9 +127,10 @@ class _Pool:
             wanted = np.where(self._for_test(hashes), more["test"] > 0, more["train"] > 0)
             fresh = wanted & ~np.isin(hashes, self.seen, assume_unique=True)
             n_stale = n_stale + 1 if fresh.sum() < _STALE * wanted.sum() else 0
-            n_empty = n_empty + 1 if not wanted.any() else 0
+            still = sum(more.values())
             order = np.argsort(first[fresh])  # as drawn: which are taken doesn't depend on the hash
             self._take(drawn[first[fresh][order]], hashes[fresh][order], more)
+            n_empty = n_empty + 1 if sum(more.values()) == still else 0
             if n_stale >= _STALE_ROUNDS or n_empty >= _EMPTY_ROUNDS:
                 self.dry = any(more.values())
                 return

@@ -117,7 +117,8 @@ def _fault(expression: Expression, given: list[int], operators: str) -> Verdict 
 
 def _attempts(text: str) -> Iterator[str]:
     """Return what looks like an expression in the reasoning; `3 + 5` of `3 + 5 = 8`."""
-    thought, closed, _ = text.partition("</think>")
-    thought = thought[thought.find("<think>") + 1 :][:MAX_THOUGHT] if closed else ""
-    found = (match.group().rstrip("+-*/( \t") for match in _LIKE_EXPRESSION.finditer(thought))
+    before, closed, _ = text.partition("</think>")
+    without, opened, after = before.partition("<think>")
+    thought = (after if opened else without) if closed else ""
+    found = (match.group().rstrip("+-*/( \t") for match in _LIKE_EXPRESSION.finditer(thought[:MAX_THOUGHT]))
     return islice((content for content in found if any(sign in content for sign in OPERATORS)), MAX_ATTEMPTS)
