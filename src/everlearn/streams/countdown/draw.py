@@ -169,6 +169,7 @@ def draw(rng: np.random.Generator, m: int, n: int, space: Space) -> Problems:
     left_over = np.tile(np.arange(n, dtype=np.int8), (m, 1))
     steps = np.zeros((m, n - 1, 3), np.int8)
     signs = np.frombuffer(space.operators.encode(), np.int8)
+    only_grows = set(space.operators) <= set("+*") and space.min_number > 0
     for step in range(n - 1):
         n_left, rows = n - step, np.arange(len(values))
         one, other = rng.integers(0, n_left, len(rows)), rng.integers(0, n_left - 1, len(rows))
@@ -177,10 +178,13 @@ def draw(rng: np.random.Generator, m: int, n: int, space: Space) -> Problems:
         sign = signs[rng.integers(0, len(signs), len(rows))]
         steps[:, step] = np.stack([sign, left, right], axis=1)
         a, b = values[rows, left], values[rows, right]
-        divisor = np.where(b == 0, 1, b)
-        choices = [sign == ord(operator) for operator in "+-*/"]
-        values[:, n + step] = np.select(choices, [a + b, a - b, a * b, a // divisor])
-        fine = ~(choices[1] & (a < b)) & ~(choices[3] & ((b == 0) | (a % divisor != 0)))
+        result, fine = np.zeros_like(a), np.ones(len(rows), bool)
+        for operator in space.operators:
+            chosen = np.flatnonzero(sign == ord(operator))
+            result[chosen], fine[chosen] = _apply(operator, a[chosen], b[chosen])
+        if only_grows:
+            fine &= result <= space.max_target
+        values[:, n + step] = result
         left_over[rows, one] = n + step
         left_over[rows, other] = left_over[rows, n_left - 1]
         values, left_over, steps = values[fine], left_over[fine], steps[fine]
@@ -190,6 +194,15 @@ def draw(rng: np.random.Generator, m: int, n: int, space: Space) -> Problems:
         fine &= (steps[:, :, 0] == signs[-1]).any(axis=1)
     nothing = np.zeros(int(fine.sum()), np.int64)
     return Problems(values[fine, :n], steps[fine], targets[fine], nothing, nothing)
+
+
+def _apply(operator: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the results of an operator, and where they are whole and not negative."""
+    if operator == "/":
+        quotient = a // np.maximum(b, 1)
+        return quotient, (b != 0) & (quotient * b == a)
+    result = {"+": np.add, "-": np.subtract, "*": np.multiply}[operator](a, b)
+    return result, result >= 0
 
 
 def with_difficulty(problems: Problems, operators: str) -> Problems:

@@ -193,6 +193,7 @@ def _template(steps: tuple[tuple[str, int, int], ...], n: int, operators: str) -
     return _flattened(steps, n).text(operators)
 
 
+@lru_cache(maxsize=1 << 14)
 def _flattened(steps: tuple[tuple[str, int, int], ...], n: int) -> _Written:
     parts = [_Written(place) for place in range(n)]
     for operator, left, right in steps:
