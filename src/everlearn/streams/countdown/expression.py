@@ -188,7 +188,7 @@ class _Written(NamedTuple):
         return f"({text})" if self.kind == "+" and kind == "*" else text
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 15)
 def _template(steps: tuple[tuple[str, int, int], ...], n: int, operators: str) -> str:
     return _flattened(steps, n).text(operators)
 
