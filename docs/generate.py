@@ -192,11 +192,20 @@ def commands() -> str:
     runner = CliRunner()
     group = typer.main.get_command(app)
     lines = ["# Commands", "", "Made by `make docs`. Exit codes: 0 done, 1 error, 2 the gate refused, 130 paused.", ""]
-    for name in sorted(group.commands):
-        text = runner.invoke(app, [name, "--help"], prog_name="everlearn").output
+    for name in names_of(group):
+        text = runner.invoke(app, [*name.split(), "--help"], prog_name="everlearn").output
         body = "\n".join(line.rstrip() for line in text.strip().splitlines())
         lines += [f"## everlearn {name}", "", "```", body, "```", ""]
     return "\n".join(lines)
+
+
+def names_of(group: Any) -> list[str]:
+    """Return the names of a group's commands, `group command` for those of a group within it."""
+    names = []
+    for name, command in sorted(group.commands.items()):
+        inner = names_of(command) if isinstance(command, typer.core.TyperGroup) else []
+        names += [f"{name} {each}" for each in inner] or [name]
+    return names
 
 
 def main() -> int:

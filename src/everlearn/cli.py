@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from everlearn.commands import advice, catalog, home, online, runs
+from everlearn.commands import advice, catalog, countdown, home, online, runs
 from everlearn.errors import EverlearnError, Paused
 
 PAUSED = 130
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 for name, command in COMMANDS.items():
     app.command(name)(command)
+app.add_typer(countdown.app, name="countdown")
 app.command("meta", hidden=True)(runs.run)  # what `run` was called for such recipes
 
 

@@ -1,0 +1,66 @@
+"""The commands on Countdown: data for it."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from everlearn.commands.terminal import console
+
+app = typer.Typer(help="Countdown, where numbers and operators have to reach a target.", no_args_is_help=True)
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Option(help="Folder that gets a folder for each group.")] = Path("data/continual"),
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="0 to 3, pmm, pmd, mmd, amd, or operators such as +*, the newest last (default: 0 to 3)."),
+    ] = None,
+    n_train: Annotated[int, typer.Option(help="Problems of a group to train on.")] = 100_000,
+    n_test: Annotated[int, typer.Option(help="Problems of a group that are never trained on.")] = 1_000,
+    size: Annotated[
+        list[int] | None, typer.Option(help="How many numbers, 3 to 6; may be repeated (default: 3 and 4).")
+    ] = None,
+    min_number: Annotated[int, typer.Option(help="The smallest number.")] = 1,
+    max_number: Annotated[int, typer.Option(help="The largest number.")] = 97,
+    min_target: Annotated[int, typer.Option(help="The smallest target.")] = 1,
+    max_target: Annotated[int, typer.Option(help="The largest target.")] = 100,
+    require_new_operator: Annotated[
+        bool, typer.Option("--require-new-operator", help="Only problems unsolvable without the newest operator.")
+    ] = False,
+    prompt: Annotated[str, typer.Option(help="instruct, or short for small models.")] = "instruct",
+    seed: Annotated[int, typer.Option(help="Which problems are drawn.")] = 0,
+    processes: Annotated[
+        int | None, typer.Option(help="Groups at a time (default: as many as there are cores).", min=1)
+    ] = None,
+) -> None:
+    """Write solvable problems for each operator group as Parquet, in the shape that verl's trainers read."""
+    from rich.progress import Progress
+
+    from everlearn.streams.countdown.generate import Order
+    from everlearn.streams.countdown.generate import generate as generate_files
+    from everlearn.streams.countdown.groups import Space
+
+    space = Space(
+        sizes=tuple(size or (3, 4)),
+        min_number=min_number,
+        max_number=max_number,
+        min_target=min_target,
+        max_target=max_target,
+        require_new_operator=require_new_operator,
+    )
+    order = Order(space, tuple(group or ("0", "1", "2", "3")), n_train, n_test, prompt, seed)
+    n_processes = processes or os.cpu_count() or 1
+    with Progress(console=console, transient=True) as bar:
+        groups = bar.add_task("Groups", total=len(order.groups))
+
+        def done(name: str, notes: list[str]) -> None:
+            bar.advance(groups)
+            for note in notes:
+                console.print(note, highlight=False)
+
+        paths = generate_files(order, out, n_processes, done)
+    for path in paths:
+        console.print(str(path), highlight=False, markup=False, soft_wrap=True)
