@@ -122,15 +122,17 @@ class _Pool:
         n_draws, n_stale, n_empty = _FEWEST_DRAWS, 0, 0
         while any(more.values()):
             drawn = draw(self.rng, n_draws, self.n, self.space)
-            n_draws = min(2 * n_draws, _MOST_DRAWS)
             hashes, first = np.unique(hash_of(drawn.numbers, drawn.targets), return_index=True)
             wanted = np.where(self._for_test(hashes), more["test"] > 0, more["train"] > 0)
             fresh = wanted & ~np.isin(hashes, self.seen, assume_unique=True)
             n_stale = n_stale + 1 if fresh.sum() < _STALE * wanted.sum() else 0
-            still = sum(more.values())
+            before = dict(more)
             order = np.argsort(first[fresh])  # as drawn: which are taken doesn't depend on the hash
             self._take(drawn[first[fresh][order]], hashes[fresh][order], more)
-            n_empty = n_empty + 1 if sum(more.values()) == still else 0
+            n_empty = n_empty + 1 if more == before else 0
+            # as many draws as what is left would take at this round's yield
+            needed = max(n_draws * more[split] / max(1, before[split] - more[split]) for split in SPLITS)
+            n_draws = int(min(max(1.2 * needed, _FEWEST_DRAWS), _MOST_DRAWS))
             if n_stale >= _STALE_ROUNDS or n_empty >= _EMPTY_ROUNDS:
                 self.dry = any(more.values())
                 return
