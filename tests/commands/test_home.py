@@ -150,3 +150,11 @@ def test_main_program_prints_the_sentence_and_exits_with_1(tmp_path: Path, capsy
     error = capsys.readouterr().err
     assert "there is no home in the folder" in error
     assert "Traceback" not in error
+
+
+def test_a_gate_on_abilities_of_a_home_that_watches_none_is_refused(
+    bert: Path, tmp_path: Path, files: dict[str, str]
+) -> None:
+    home = tmp_path / "home"
+    assert invoke("init", home, "--model", bert, "--abilities", "none", "--set", "device=cpu").exit_code == 0
+    assert "watches no ability" in failure(learn(home, files, "colours", "--gate-abilities", "0.1"), ConfigError)

@@ -65,8 +65,11 @@ def learn(
     gate: Annotated[float, typer.Option(help="Largest loss on an earlier task.")] = 0.02,
     gate_rule: Annotated[str, typer.Option(help="point, confident or safe.")] = "point",
     gate_abilities: Annotated[
-        float, typer.Option(help="Largest loss of what the base knew, nats per token; a warning, or safe: refused.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            help="Largest loss of what the base knew (default: 0.05 nats per token); a warning, safe: refused."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Promote even what would be refused; logged.")] = False,
     epochs: Annotated[int | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option()] = None,
@@ -87,7 +90,13 @@ def learn(
     _only(extra, ("learner", "checkpoint", "task"))
     checkpoint = from_mapping(CheckpointConfig, extra["checkpoint"], "checkpoint") if "checkpoint" in extra else None
     with bars() as listener:
-        report = Home.open(home, listener).learn(
+        opened = Home.open(home, listener)
+        if gate_abilities is None:
+            gate_abilities = Gate.abilities
+        elif not opened.settings.evaluation.abilities:
+            way_out = "Leave it out; everlearn init --abilities self makes a home that watches"
+            raise ConfigError(describe("--gate-abilities", "this home watches no ability", gate_abilities, way_out))
+        report = opened.learn(
             task, train, evaluate,
             validation=validation, options=extra.get("task"), strategies=_listed("--strategy", strategy),
             learner=extra.get("learner"), seed=seed, gate=Gate(gate, gate_rule, gate_abilities), force=force,
