@@ -127,6 +127,7 @@ def test_recipe_makes_a_home(llama: Path, tmp_path: Path) -> None:
     assert settings.evaluation.answers is False
     assert (settings.model.adapter.name, settings.model.adapter.rank, settings.seed) == ("full", 3, 4)
     assert (settings.learner["epochs"], settings.strategies) == (7, ["agem"])
+    assert "keeps no answers" in invoke("diff", tmp_path / "home", 0, 0, "--items", 2).output
 
 
 def test_mistakes_are_one_sentence(llama: Path, files: dict[str, str], tmp_path: Path) -> None:

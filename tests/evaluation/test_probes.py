@@ -10,6 +10,7 @@ from everlearn.evaluation.probes import check_abilities
     [
         (["selfs"], r"is no ability\. Got 'selfs'\. Did you mean 'self'\?.*\.jsonl"),
         (["self", "a.pdf"], "is no ability. Got 'a.pdf'"),
+        (["a\0.txt"], "is no ability"),
         (["arena", "self", "arena"], "names an ability twice"),
     ],
 )

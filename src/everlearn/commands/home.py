@@ -148,7 +148,8 @@ def diff(
     from everlearn.home.views import change_notes, diff_table, flips_table
 
     with bars() as listener:
-        found = Home.open(home, listener).diff(before, after)
+        opened = Home.open(home, listener)
+        found = opened.diff(before, after)
     console.print(diff_table(found))
     for note in change_notes(found.changes):
         console.print(note, markup=False, highlight=False)
@@ -159,6 +160,8 @@ def diff(
         console.print(flips_table(lost_first[:items]))
         if len(lost_first) > items:
             console.print(f"{len(lost_first) - items} more items differ.", highlight=False)
+        if not opened.settings.evaluation.answers:
+            console.print("This home keeps no answers (evaluation.answers: false).", highlight=False)
 
 
 def report(

@@ -13,7 +13,7 @@ FILES = (*TEXT_FILES, ".jsonl", ".csv", ".tsv", ".parquet")
 def check_abilities(where: str, names: Sequence[str]) -> None:
     """Raise ConfigError if one of the names is no ability, or stands twice."""
     for name in names:
-        if name not in (SELF, ARENA) and Path(name).suffix.lower() not in FILES:
+        if name not in (SELF, ARENA) and (Path(name).suffix.lower() not in FILES or "\0" in name):
             way_out = f"{nearest(name, (SELF, ARENA))}Write self, arena, or a file ({', '.join(FILES)})"
             raise ConfigError(describe(where, "is no ability", name, way_out))
     if len(set(names)) < len(names):
