@@ -160,8 +160,8 @@ def diff(
         console.print(flips_table(lost_first[:items]))
         if len(lost_first) > items:
             console.print(f"{len(lost_first) - items} more items differ.", highlight=False)
-        if not opened.settings.evaluation.answers:
-            console.print("This home keeps no answers (evaluation.answers: false).", highlight=False)
+    if items and not opened.settings.evaluation.answers:
+        console.print("This home keeps no answers (evaluation.answers: false).", highlight=False)
 
 
 def report(
