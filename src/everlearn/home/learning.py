@@ -113,8 +113,8 @@ def carry_out(versions: Versions) -> LearnReport:
     present = task_before(store.tasks / plan.card.name, plan.card, plan.number)[1]
     task = read_task(store, plan, present)[0]
     versions.tasks = {**versions.tasks, task.name: task}
+    before, references = _measure_before(versions, plan)  # first: a task that doesn't fit is refused here
     make_probes(versions, task)
-    before, references = _measure_before(versions, plan)
     abilities_then = abilities_before(versions, plan.gate, plan.parent)
     probes = read_probes(versions)
     run = versions.open(
