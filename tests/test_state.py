@@ -21,6 +21,7 @@ from everlearn.state import (
     clear_leftovers,
     clear_unnamed,
     load_state,
+    load_value,
     make_folder,
     named_file,
     named_files,
@@ -30,6 +31,7 @@ from everlearn.state import (
     save_checkpoint,
     save_named,
     save_state,
+    save_value,
     set_rng_state,
     unpack,
     write_file,
@@ -92,6 +94,15 @@ def test_pack_and_unpack_are_inverse():
     assert back["nested"]["ints"][7] == {"deep": 1.5}
     assert back["nested"]["list"][1:] == [3, "x", None, True]
     assert back["empty"] == value["empty"]
+
+
+def test_a_value_is_saved_and_loaded_whole(tmp_path):
+    value = {"weights": {"w": torch.ones(2)}, "n": [1, None]}
+    values = save_value(tmp_path / "state", value, "run")
+    assert values == load_state(tmp_path / "state")[1]
+    found = load_value(tmp_path / "state")
+    assert torch.equal(found["weights"]["w"], torch.ones(2))
+    assert found["n"] == [1, None]
 
 
 def test_packed_tensors_are_copies_and_names_do_not_collide():

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from rich.console import RenderableType
 
@@ -31,8 +30,7 @@ from everlearn.state import (
     clear_leftovers,
     clear_unnamed,
     load_state,
-    pack,
-    save_state,
+    save_value,
     write_file,
     write_json,
 )
@@ -231,9 +229,7 @@ def keep_final(one: Learning, out: Path, seed: int) -> None:
     state = None if folder.exists() else one.state()
     if state is None:
         return
-    tensors: dict[str, torch.Tensor] = {}
-    values = pack(state, tensors, "run")
-    save_state(folder, tensors, values)
+    save_value(folder, state, "run")
 
 
 @register("run", PLAIN)

@@ -14,7 +14,7 @@ import torch
 from everlearn.config import CheckpointConfig
 from everlearn.errors import Paused
 from everlearn.processes import Processes
-from everlearn.state import checkpoints, load_state, pack, save_checkpoint, unpack
+from everlearn.state import checkpoints, load_value, pack, save_checkpoint
 
 
 @dataclass
@@ -85,8 +85,7 @@ class Saving:
         saved = [] if self.folder is None else checkpoints(self.folder / "checkpoints")
         if not saved:
             return None
-        tensors, values = load_state(saved[-1])
-        state = unpack(values, tensors)
+        state = load_value(saved[-1])
         self.context = state.pop("context", {})
         return state
 

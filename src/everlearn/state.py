@@ -138,6 +138,24 @@ def load_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         raise StateError(describe(str(folder), f"can't be read ({error})", folder.name, way_out)) from error
 
 
+def save_value(folder: Path, value: Any, name: str) -> Any:
+    """`save_state` for tensors and JSON nested in each other, as `pack` takes them apart; return what `pack` returned.
+
+    Args:
+        name: begins the tensors' names in the file.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    values = pack(value, tensors, name)
+    save_state(folder, tensors, values)
+    return values
+
+
+def load_value(folder: Path) -> Any:
+    """Return what `save_value`, or `save_checkpoint` of what `pack` took apart, wrote; raises as `load_state` does."""
+    tensors, values = load_state(folder)
+    return unpack(values, tensors)
+
+
 def save_checkpoint(folder: Path, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> Path:
     """Write the next numbered checkpoint below `folder`, then delete all but the newest two."""
     present = checkpoints(folder)

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from everlearn.errors import ConfigError, StateError, StreamError, describe
 from everlearn.evaluation.probes import ARENA, SELF, TEXT_FILES, check_abilities
 from everlearn.evaluation.score import score_per_token, score_task
@@ -21,7 +19,7 @@ from everlearn.memory.own_texts import TASK, OwnTexts, divergences_on, write_own
 from everlearn.models.load import network_kind
 from everlearn.provenance import rows_sha256
 from everlearn.seeds import seed_for, seeded
-from everlearn.state import load_state, pack, save_state, unpack
+from everlearn.state import load_value, save_value
 from everlearn.streams.arena import ADVANCED_TYPES, TYPES, distinct_problems
 from everlearn.streams.arena.stream import MAX_NEW_TOKENS
 from everlearn.streams.files import load_task
@@ -108,13 +106,10 @@ class Abilities:
             return
         if not folder.exists():
             self.make(run)
-            tensors: dict[str, Tensor] = {}
-            values = pack(self.state(), tensors, "abilities")
             if run.processes.rank == 0:
-                save_state(folder, tensors, values)
+                save_value(folder, self.state(), "abilities")
             return
-        tensors, values = load_state(folder)
-        self.load_state(unpack(values, tensors))
+        self.load_state(load_value(folder))
 
     def measure(self, run: "Run") -> Iterator[Score]:
         """Yield the score of each probe as the model is now; higher is better in all. Nothing of the model changes.

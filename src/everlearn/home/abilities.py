@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
-
 from everlearn.errors import ConfigError, StateError, StreamError, TrainingError, describe
 from everlearn.evaluation.abilities import Abilities
 from everlearn.evaluation.probes import ARENA, SELF
@@ -21,7 +19,13 @@ from everlearn.home.store import Store, Version, files_in, remove
 from everlearn.home.tasks import item_of
 from everlearn.home.versions import Versions
 from everlearn.models.load import network_kind
-from everlearn.state import fsync_folder, load_state, pack, save_state, unpack, write_file, writing
+from everlearn.state import (
+    fsync_folder,
+    load_value,
+    save_value,
+    write_file,
+    writing,
+)
 from everlearn.types import Score, Task
 from everlearn.way import Run
 
@@ -79,12 +83,10 @@ def make_probes(versions: Versions, task: Task) -> None:
     versions.listener.inform("Before it learns, the base model writes what its abilities are measured on from now on.")
     probes = _read(store, versions.settings.evaluation.abilities)
     probes.make(versions.open(0, {task.name: task}))
-    tensors: dict[str, Tensor] = {}
-    values = pack(probes.state(), tensors, "abilities")
     aside = store.path / f".abilities.{os.getpid()}.tmp"
     with writing(_made(store)):
         remove(aside)
-        save_state(aside / "state", tensors, values)
+        save_value(aside / "state", probes.state(), "abilities")
         write_sealed(aside / _MADE, files_in(aside))
         _made(store).parent.mkdir(exist_ok=True)
         os.rename(aside, _made(store))
@@ -148,8 +150,7 @@ def read_probes(versions: Versions) -> Abilities | None:
     for name, sha256 in read_sealed(_made(store) / _MADE).items():
         _check(_made(store) / name, sha256)
     probes = _read(store, names)
-    tensors, values = load_state(_made(store) / "state")
-    probes.load_state(unpack(values, tensors))
+    probes.load_state(load_value(_made(store) / "state"))
     return probes
 
 

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from everlearn.errors import Paused
 from everlearn.evaluation.gain import NOTHING, WORSE, answer_likelihood, by_log_likelihood, verdict_on
 from everlearn.home.abilities import (
@@ -49,7 +47,7 @@ from everlearn.home.tasks import add_items, item_of, keep_own, task_before
 from everlearn.home.versions import Versions, finite_score
 from everlearn.record import environment
 from everlearn.saving import Saving, pause_on_interrupt
-from everlearn.state import checkpoints, pack, save_state, write_json
+from everlearn.state import checkpoints, save_value, write_json
 from everlearn.types import Score, Task
 from everlearn.way import Run
 
@@ -249,9 +247,7 @@ def _stage(versions: Versions, plan: Plan, run: Run, measured: _Measured) -> Non
     store, staged = versions.store, versions.store.pending / "version"
     if staged.exists():
         remove(staged)
-    tensors: dict[str, torch.Tensor] = {}
-    values = pack(run.state(), tensors, "run")
-    save_state(staged / "state", tensors, values)
+    values = save_value(staged / "state", run.state(), "run")
     _keep_scores(versions, staged / "scores", run, measured)
     keep_abilities(versions, staged / "scores", measured.abilities)
     keep_own(staged, plan.card, read_task(store, plan, [])[1])

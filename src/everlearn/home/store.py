@@ -36,7 +36,7 @@ from everlearn.home.files import (
     sha256_of,
     write_sealed,
 )
-from everlearn.state import fsync_folder, load_state, named_files, read_json, unpack, write_json, writing
+from everlearn.state import fsync_folder, load_value, named_files, read_json, write_json, writing
 from everlearn.types import Score
 
 VERSION_FILE = "version.json"
@@ -162,8 +162,7 @@ class Store:
         """
         if self.version(number).parent is None:
             return None
-        tensors, values = load_state(self.folder(number) / "state")
-        return unpack(values, tensors)
+        return load_value(self.folder(number) / "state")
 
     def score(
         self, number: int, task: str, items: Sequence[str], measured_on: str, *, stand_in: bool = False

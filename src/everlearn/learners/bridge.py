@@ -37,7 +37,7 @@ from everlearn.models.load import Model, ModelConfig
 from everlearn.models.special import padding_id
 from everlearn.processes import Processes
 from everlearn.seeds import seed_for, seeded
-from everlearn.state import checkpoints, load_state, pack, save_checkpoint, unpack
+from everlearn.state import checkpoints, load_value, pack, save_checkpoint
 from everlearn.strategy import Strategy
 from everlearn.streams.apart import bytes_of
 from everlearn.types import Mixture, Task
@@ -400,8 +400,7 @@ def _read(folder: Path) -> dict[str, Any]:
     if not found:
         way_out = "Name a folder that a trainer of continual(...) saved"
         raise StateError(describe(str(folder), "holds nothing that strategies learned", STATE, way_out))
-    tensors, values = load_state(found[-1])
-    return unpack(values, tensors)
+    return load_value(found[-1])
 
 
 def _sha256(run: Run) -> str:
