@@ -293,7 +293,7 @@ class Supervised(RunKind):
         if one.keep_answers and one.processes.rank == 0:
             keep_items(self.out, one.seed, schedule.stream)
         if resumed:
-            training = one.restore()
+            training = self.restore(one)
             begin = one.position
         elif saving.context["seed_number"] == 0:
             self._tell_of_data(one)
@@ -303,7 +303,7 @@ class Supervised(RunKind):
             task = schedule.steps[position]
             one.position = position
             if not (resumed and position == begin and training is None):
-                cost = one.learn(task, training["learner"] if training else None)
+                cost = self.learn_task(one, task, training["learner"] if training else None)
                 saving.context["cost"] = asdict(cost)
                 training = None
                 one.checkpoint()
@@ -317,6 +317,14 @@ class Supervised(RunKind):
             cost = replace(Cost(**saving.context["cost"]), eval_s=time.perf_counter() - started)
             self.recorder.cost(one.seed, position, task.name, cost)
             self.keep_length(saving)
+
+    def restore(self, one: Run) -> dict[str, Any] | None:
+        """Load the newest checkpoint into what learns; return its `training`, or None between tasks."""
+        return one.restore()
+
+    def learn_task(self, one: Run, task: Task, saved: dict[str, Any] | None) -> Cost:
+        """Learn a step of the schedule, from its start or from what was saved in mid-task."""
+        return one.learn(task, saved)
 
     def summarise(self) -> dict[str, Any]:
         from everlearn.report.records import read_run
@@ -344,8 +352,8 @@ class Supervised(RunKind):
     def _tell_of_data(self, one: Run) -> None:
         """Tell the user what there is to know of a run's rows, and write down what they are."""
         for record in self.made_of.data:
-            n_told = len(one.notes)
-            counts = one.inspect(one.tasks[record["task"]])
+            n_told, task = len(one.notes), one.tasks.get(record["task"])
+            counts = one.inspect(task) if task is not None else {}  # a step that is no task has rows of tasks
             self.recorder.data({**record, "counts": counts, "notes": one.notes[n_told:]})
         self.keep_length(one.saving)
 

@@ -1,0 +1,166 @@
+"""Runs by reinforcement: the loop over tasks and the log of a supervised run, with warm starts, and measured as policies.
+
+Beside what every run leaves there is iterations.jsonl: a line an iteration, and one for each measurement.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from everlearn.kinds.reinforcement.recipe import ReinforcementRecipe, WarmStart
+from everlearn.learners.ppo import PPO, distance, reference_weights, snapshot
+from everlearn.learners.sft import SupervisedLearner
+from everlearn.models.load import load_model
+from everlearn.provenance import Provenance, data_record
+from everlearn.registry import register
+from everlearn.rl.measures import divergence, dormant_share, sample_answers
+from everlearn.rl.rollouts import can_be_packed
+from everlearn.rl.sampler import Sampler
+from everlearn.runs import LOG, Supervised
+from everlearn.saving import Saving
+from everlearn.streams.schedule import Schedule
+from everlearn.types import Cost, Task
+from everlearn.way import Run
+
+ITERATIONS = "iterations.jsonl"
+WARM_START = "warm start"
+
+
+@register("run", "reinforcement")
+class Reinforcement(Supervised):
+    """Learn the tasks of a stream one after another from what the model's own answers are worth."""
+
+    recipe_type = ReinforcementRecipe
+    log_names = (LOG, ITERATIONS)
+
+    @classmethod
+    def tells(cls, content: dict[str, Any]) -> bool:
+        learner = content.get("learner")
+        return "warm_start" in content or (isinstance(learner, dict) and learner.get("name") == "ppo")
+
+    def open(self, accelerator: Accelerator) -> Provenance:
+        super().open(accelerator)
+        warm = self.recipe.warm_start
+        if warm is not None:
+            self.schedules = {seed: with_warm_starts(schedule, warm) for seed, schedule in self.schedules.items()}
+            steps = {step.name: step for schedule in self.schedules.values() for step in schedule.steps}
+            data = [data_record(step) for name, step in steps.items() if name.startswith(WARM_START)]
+            self.made_of = replace(self.made_of, data=(*self.made_of.data, *data))
+        return self.made_of
+
+    def start(self, seed: int, saving: Saving, accelerator: Accelerator) -> Run:
+        self.learner = self.recipe.build_learner()  # it keeps what it learned beside the weights
+        one = super().start(seed, saving, accelerator)
+        self.packed = can_be_packed(one.model)
+        self.began: dict[str, torch.Tensor] = {}  # the policy that divergence is measured from
+        return one
+
+    def learn(self, one: Run, *, resumed: bool) -> None:
+        if isinstance(one.learner, PPO):
+            one.learner.told = self._told
+        super().learn(one, resumed=resumed)
+
+    def learn_task(self, one: Run, task: Task, saved: dict[str, Any] | None) -> Cost:
+        if not task.name.startswith(WARM_START):
+            self.began = self.began or snapshot(one.model.adapters.trainable())
+            if isinstance(one.learner, PPO):
+                one.learner.start_ = self.began
+            cost = one.learn(task, saved)
+        else:
+            with warming(one, self.recipe.warm_start):
+                cost = one.learn(task, saved)
+            one.learned.pop()  # strategies protect what is learned from here on
+        self._keep(one)
+        return cost
+
+    def restore(self, one: Run) -> dict[str, Any] | None:
+        training = super().restore(one)
+        self.began = one.saving.context.get("began", {})
+        if isinstance(one.learner, PPO):
+            one.learner.critic_ = one.saving.context.get("critic", {})
+        return training
+
+    def _score_all(self, one: Run, tasks: list[Task], after: int, trained: str | None) -> None:
+        super()._score_all(one, tasks, after, trained)
+        sampler = Sampler(one.model, one.accelerator.device)
+        self._measure(one, sampler, {"after": after, "trained": trained, "iteration": None})
+        if after < 0:
+            self.keep_length(one.saving)
+
+    def _told(self, one: Run, task: Task, sampler: Sampler, numbers: dict[str, Any]) -> None:
+        """Write an iteration down, and measure the policy where it is time to."""
+        done, where = numbers["iteration"], {"seed": one.seed, "after": one.position, "trained": task.name}
+        self.logs[ITERATIONS].append({"type": "iteration", **where, **numbers}, sync=False)
+        self.listener.iteration(done, numbers["success"])
+        if one.accelerator.trackers:
+            one.n_logged += 1
+            told = {name: value for name, value in numbers.items() if isinstance(value, int | float)}
+            one.accelerator.log({f"{task.name}/{name}": value for name, value in told.items()}, step=one.n_logged)
+        if done % self.recipe.evaluation.interval == 0:
+            sampler.refresh()
+            self._measure(one, sampler, {**where, "iteration": done})
+        self._keep(one)
+
+    def _measure(self, one: Run, sampler: Sampler, where: dict[str, Any]) -> None:
+        """Write down how often the policy is right on each task's held-out problems, and how far it has come."""
+        line: dict[str, Any] = {"type": "evaluation", **where, "seed": one.seed, "tasks": {}}
+        drawn = []
+        for task in self.schedules[one.seed].stream:
+            room = getattr(one.learner, "max_new_tokens", None) or one.model.objective.answer_room(task)
+            purpose = (one.seed, "measure", where["after"], where["iteration"])
+            with one.ready_for(task):
+                best = sample_answers(one, sampler, task, 1, 0.0, room, purpose)
+                found = sample_answers(one, sampler, task, self.recipe.evaluation.samples, 1.0, room, purpose)
+            drawn += found.answered
+            line["tasks"][task.name] = {
+                "greedy": best.outcomes, "sampled": found.outcomes, "length": found.length, "cut_off": found.cut_off,
+            }  # fmt: skip
+        if self.began:
+            params = one.model.adapters.trainable()
+            weights = reference_weights(params, self.began)
+            line["kl_to_start"] = divergence(one, drawn, weights, packed=self.packed)
+            moved, size = distance(params, weights)
+            line["weight_change"] = moved / size
+        line["dormant"] = dormant_share(one, drawn, packed=self.packed)
+        self.logs[ITERATIONS].append(line)
+
+    def _keep(self, one: Run) -> None:
+        """Lay ready what a checkpoint holds besides model and strategies."""
+        one.saving.context["began"] = self.began
+        if isinstance(one.learner, PPO):
+            one.saving.context["critic"] = one.learner.critic_
+        self.keep_length(one.saving)
+
+
+def with_warm_starts(schedule: Schedule, warm: WarmStart) -> Schedule:
+    """Return the schedule with steps of supervised learning: one at first, or one before each task."""
+    steps: list[Task] = []
+    if warm.when == "start":
+        first = schedule.stream.tasks[0]
+        rows = [dict(row) for task in schedule.stream for row in task.train[: warm.rows]]
+        steps.append(replace(first, name=WARM_START, train=rows, evaluation=[], validation=None))
+    for step in schedule.steps:
+        if warm.when == "task":
+            rows = [dict(row) for row in step.train[: warm.rows]]
+            steps.append(replace(step, name=f"{WARM_START} of {step.name}", train=rows, evaluation=[], validation=None))
+        steps.append(step)
+    return Schedule(schedule.stream, tuple(steps))
+
+
+@contextmanager
+def warming(one: Run, warm: WarmStart) -> Iterator[None]:
+    """Let a run learn from right answers meanwhile, and its strategies rest."""
+    learner, strategies = one.learner, one.strategies
+    rate, shape = warm.learning_rate, {"epochs": warm.epochs, "batch_size": warm.batch_size}
+    one.learner = SupervisedLearner(**shape, learning_rate=rate, schedule="linear", precision=learner.precision)
+    one.strategies, dormant = [], one.dormant
+    one.dormant = {**dormant, **{strategy.name: strategy.state() for strategy in strategies}}
+    try:
+        yield
+    finally:
+        one.learner, one.strategies, one.dormant = learner, strategies, dormant
