@@ -18,6 +18,7 @@ PACKAGES = {
     "learner": "everlearn.learners",
     "detector": "everlearn.learners",
     "verifier": "everlearn.streams",
+    "reward": "everlearn.rl",
     "problem": "everlearn.streams.arena",
     "curriculum": "everlearn.streams.arena",
     "source": "everlearn.streams",  # of episodes, for learning online
@@ -26,6 +27,7 @@ PACKAGES = {
 PUZZLE = ("draw", "content", "problem")  # what a kind of problem has
 WANTED = {
     "verifier": "a function (completion, row) -> bool",
+    "reward": "a function (prompt, response, row) -> float or dict",
     "operation": "a function",
     "problem": f"a class with {', '.join(PUZZLE)}",
     "run": "a class with learn and summarise, see everlearn.kind",
@@ -85,7 +87,7 @@ def find(kind: str, name: str, where: str = "") -> Any:
 
 
 def _can_be(kind: str, thing: Any) -> bool:
-    if kind in ("verifier", "operation"):
+    if kind in ("verifier", "reward", "operation"):
         return callable(thing)
     if kind == "problem":
         return isinstance(thing, type) and set(PUZZLE) <= set(dir(thing))
