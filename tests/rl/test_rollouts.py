@@ -44,7 +44,7 @@ IN_ROWS = {
 
 
 def answered(*shapes, n_words=N_WORDS):
-    """Return prompts of random tokens with answers; shapes: (prompt's length, [answers' lengths], [how often drawn])."""
+    """Return prompts and answers of random tokens. shapes: (prompt's length, [answers' lengths], [how often drawn])."""
     generator = torch.Generator().manual_seed(0)
 
     def tokens(n):
