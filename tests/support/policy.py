@@ -1,4 +1,4 @@
-"""Runs that learn by reinforcement on tiny models, and a task that a random model solves about half of the time."""
+"""Runs that learn by reinforcement on tiny models, and a task that a random model solves a fifth of the time."""
 
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ SMALL = {
 }  # fmt: skip
 
 
-def is_even(answer: str, row: Row) -> bool:
-    """A verifier: whether an answer has an even number of letters."""
-    return len(answer) % 2 == 0
+def is_odd(answer: str, row: Row) -> bool:
+    """A verifier: whether an answer has an odd number of letters, as a fifth of a random model's have."""
+    return len(answer) % 2 == 1
 
 
 def is_anything(answer: str, row: Row) -> bool:
@@ -27,7 +27,7 @@ def is_anything(answer: str, row: Row) -> bool:
     return True
 
 
-def letters_task(verifier: str = "is_even", n_train: int = 8) -> Task:
+def letters_task(verifier: str = "is_odd", n_train: int = 8) -> Task:
     """Prompts of unequal lengths, with whatever verifier of this module."""
     rows = [{"prompt": f"{'t' * (1 + 3 * (n % 3))}{n}=", "completion": "ab"} for n in range(n_train + 2)]
     return Task("letters", "prompt", rows[:n_train], rows[n_train:], verifier=f"support.policy:{verifier}")
