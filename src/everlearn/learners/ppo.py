@@ -465,8 +465,9 @@ class _Lesson:
         if ppo.kl > 0:
             with self._reference():
                 for micro in own:
-                    outputs = self._outputs(to_device(micro.batch, run.accelerator.device))
-                    micro.reference = _log_p(outputs, ppo.temperature)
+                    with run.accelerator.autocast():
+                        outputs = self._outputs(to_device(micro.batch, run.accelerator.device))
+                        micro.reference = _log_p(outputs, ppo.temperature)
         if self.critic is not None:
             self._generalise(own)
 
