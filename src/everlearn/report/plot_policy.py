@@ -19,8 +19,9 @@ from everlearn.report.style import COLOURS, GREY, SOFT, fonts, labels, new_figur
 TOP = 1.03  # of an axis of shares, so that what lies at 1 is seen
 SHADE = "#e9edf1"
 MOST_COLUMNS = 4  # runs whose curves stand side by side
-LOOKS = {"greedy": ("-", "likeliest answer"), "sampled": ((0, (4, 2)), "at temperature 1")}
+LOOKS = {"greedy": ("-", "greedy"), "sampled": ((0, (4, 2)), "sampled at temperature 1")}
 ACROSS = 4
+FEW = 8  # points, of which each is marked: one alone makes no line
 MOST_BARS = 48  # in a panel
 
 Step = tuple[str, int]  # name and round
@@ -60,13 +61,14 @@ def draw_success(views: Sequence[PolicyView]) -> Figure | None:
                 _lines(axes, one.measured(_success(task, of)), {"color": colour, "linestyle": LOOKS[kind][0]})
             axes.set_ylim(0, TOP)
             tidy(axes)
-        _name_steps(column[0], one, column_width=width / len(shown))
+        above = _name_steps(column[0], one, column_width=width / len(shown))
+        if len(shown) > 1:
+            name = names[shown.index(one)]
+            column[0].set_title(name, fontfamily=fonts(), fontsize=11, fontweight="bold", pad=above)
         column[-1].set_xlabel("iteration")
+        column[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
     for axes, head in zip(panels[:, 0], heads, strict=True):
         axes.set_ylabel(head, fontfamily=fonts(), fontweight="bold")
-    if len(shown) > 1:
-        for axes, name in zip(panels[0], names, strict=True):
-            axes.set_title(name, fontfamily=fonts(), fontsize=11, fontweight="bold", pad=26)
     figure.supylabel("success on held-out problems, by task", fontsize=10)
     handles = [Line2D([], [], color=GREY, linestyle=line, label=text) for line, text in LOOKS.values()]
     handles.append(Patch(facecolor=SHADE, label="learned here"))
@@ -89,10 +91,11 @@ def draw_signals(views: Sequence[PolicyView]) -> Figure | None:
     figure = new_figure(12.6, 2.5 * down + 0.6)
     figure.get_layout_engine().set(h_pad=0.12)
     panels = figure.subplots(down, ACROSS, squeeze=False).ravel()
-    alike = len({tuple(one.spans) for one in views}) == 1
+    longest = max(views, key=lambda one: len(one.spans))
+    alike = all(tuple(longest.spans[: len(one.spans)]) == tuple(one.spans) for one in views)
     for axes, (title, unit, by_run) in zip(panels, found, strict=False):
         if alike:
-            _steps(axes, views[0], set())
+            _steps(axes, longest, set())
         for position, lines in enumerate(by_run):
             style = run_style(position)
             _lines(axes, lines, {name: style[name] for name in ("color", "linestyle")}, seeds=len(views) == 1)
@@ -110,7 +113,7 @@ def draw_signals(views: Sequence[PolicyView]) -> Figure | None:
         axes.set_visible(False)
     figure.supxlabel("iteration", fontsize=10)
     if len(views) > 1:
-        _runs_legend(figure, views)
+        _runs_legend(figure, views, _line_handle)
     return figure
 
 
@@ -120,7 +123,7 @@ def draw_gains(views: Sequence[PolicyView]) -> Figure | None:
 
     Warm starts stand apart, in a table. None where no task was learned, or there are too many bars.
     """
-    entries = [{(entry["name"], entry["round"]): entry for entry in task_entries(one)} for one in views]
+    entries = [{(entry["name"], entry["round"]): entry for entry in _gained(one)} for one in views]
     steps = list(dict.fromkeys(step for one in entries for step in one))
     if not steps or len(steps) * len(views) > MOST_BARS:
         return None
@@ -130,13 +133,9 @@ def draw_gains(views: Sequence[PolicyView]) -> Figure | None:
     panels = figure.subplots(2, 2, sharex=True, sharey=True)
     for (own, others), kind in zip(panels, DECODED, strict=True):
         own.set_ylabel(LOOKS[kind][1])
-        gained = [{step: entry[kind]["gain"] for step, entry in by_step.items()} for by_step in entries]
-        _grouped(own, gained, steps)
-        meanwhile = [
-            {step: entry[kind]["others"]["gain"] for step, entry in by_step.items() if entry[kind]["others"]}
-            for by_step in entries
-        ]
-        _grouped(others, meanwhile, steps)
+        changes = [{step: entry[kind] for step, entry in by_step.items()} for by_step in entries]
+        _grouped(own, changes, steps)
+        _grouped(others, [{step: one["others"] for step, one in by_step.items()} for by_step in changes], steps)
     panels[0, 0].set_title("gain of the task that is learned", fontsize=10.5)
     panels[0, 1].set_title("change of the others meanwhile", fontsize=10.5)
     turned = (
@@ -146,7 +145,7 @@ def draw_gains(views: Sequence[PolicyView]) -> Figure | None:
         axes.set_xticks(range(len(steps)), names, fontfamily=fonts(), fontsize=9, **turned)
     figure.supylabel("change in success, from the task's own start", fontsize=10)
     if len(views) > 1:
-        _runs_legend(figure, views)
+        _runs_legend(figure, views, _bar_handle)
     return figure
 
 
@@ -172,7 +171,13 @@ def draw_divergence(views: Sequence[PolicyView]) -> Figure | None:
             style, colour = run_style(position), run_style(position)["color"]
             for x, y in by_step.get(step, ()):
                 axes.plot(x, y, color=colour, linestyle=style["linestyle"], linewidth=1.2, alpha=0.85)
-                dot = {"marker": style["marker"], "markersize": 6, "markeredgecolor": colour, "color": colour}
+                dot = {
+                    "marker": style["marker"],
+                    "markersize": 6,
+                    "markeredgecolor": colour,
+                    "color": colour,
+                    "clip_on": False,
+                }
                 axes.plot(x[:1], y[:1], **dot, markerfacecolor="white")
                 axes.plot(x[-1:], y[-1:], **dot)
         axes.set_title(f"while {name} is learned", fontfamily=fonts(), fontsize=10)
@@ -185,13 +190,13 @@ def draw_divergence(views: Sequence[PolicyView]) -> Figure | None:
     figure.supxlabel("KL from the start of the run (nats a token)", fontsize=10)
     figure.supylabel("mean success on the other tasks", fontsize=10)
     if len(views) > 1:
-        _runs_legend(figure, views)
+        _runs_legend(figure, views, _dot_handle)
     return figure
 
 
-def task_entries(view: PolicyView) -> list[Mapping[str, Any]]:
-    """Return the results of the steps that learn a task: no warm starts."""
-    return [entry for entry in view.entry["phases"] if not entry["warm_start"]]
+def _gained(view: PolicyView) -> list[Mapping[str, Any]]:
+    """Return the results of the steps that learn a task, which warm starts don't, and were measured since."""
+    return [entry for entry in view.entry["phases"] if not entry["warm_start"] and entry["greedy"]["gain"] is not None]
 
 
 def _success(task: str, of: Callable[[Answers], Sequence[float]]) -> Callable[[Measurement], float | None]:
@@ -229,7 +234,8 @@ def _lines(axes: Axes, lines: Sequence[Line], look: Mapping[str, Any], *, seeds:
     if seeds and len(lines) > 1:
         for x, y in lines:
             axes.plot(x, y, **look, linewidth=0.7, alpha=0.4)
-    axes.plot(*mean_line(lines), **look, linewidth=1.7)
+    x, y = mean_line(lines)
+    axes.plot(x, y, **look, linewidth=1.7, marker="." if len(x) < FEW else "", markersize=4)
 
 
 def _steps(axes: Axes, view: PolicyView, shaded: set[float]) -> None:
@@ -242,8 +248,12 @@ def _steps(axes: Axes, view: PolicyView, shaded: set[float]) -> None:
     axes.set_xlim(0, view.spans[-1].end)
 
 
-def _name_steps(axes: Axes, view: PolicyView, column_width: float) -> None:
-    """Write the steps' names above a panel: level where they all have room, else slanted."""
+def _name_steps(axes: Axes, view: PolicyView, column_width: float) -> float:
+    """Write the steps' names above a panel: level where they all have room, else slanted.
+
+    Returns:
+        How far they reach, in points.
+    """
     names = labels([span.label for span in view.spans], "step", 18)
     whole = view.spans[-1].end
     fits = all(
@@ -257,16 +267,17 @@ def _name_steps(axes: Axes, view: PolicyView, column_width: float) -> None:
             name, (middle, 1), xycoords=("data", "axes fraction"), xytext=(0, 5), textcoords="offset points",
             fontsize=8, color=SOFT, fontfamily=fonts(), fontstyle="italic" if span.is_warm_start else "normal", **look,
         )  # fmt: skip
+    return 20.0 if fits else 14 + 2.9 * max(map(len, names))
 
 
-def _grouped(axes: Axes, by_run: Sequence[Mapping[Step, Mapping[str, float | None]]], steps: Sequence[Step]) -> None:
-    """Draw a bar for each step and run, with its interval."""
+def _grouped(axes: Axes, by_run: Sequence[Mapping[Step, Mapping[str, Any] | None]], steps: Sequence[Step]) -> None:
+    """Draw a bar for the gain of each step and run, with its interval."""
     width = 0.8 / len(by_run)
     for position, changes in enumerate(by_run):
         for place, step in enumerate(steps):
-            if step in changes:
+            if changes.get(step) is not None:
                 x = place - 0.4 + (position + 0.5) * width
-                _bar(axes, x, changes[step], run_style(position)["color"], 0.86 * width)
+                _bar(axes, x, changes[step]["gain"], run_style(position)["color"], 0.86 * width)
     axes.axhline(0, color=GREY, linewidth=0.8)
     tidy(axes)
 
@@ -279,10 +290,22 @@ def _bar(axes: Axes, x: float, entry: Mapping[str, float | None], colour: Any, w
         axes.errorbar(x, value, yerr=ends, color="#333333", capsize=2, linewidth=1, marker="o", markersize=2.5)
 
 
-def _runs_legend(figure: Figure, views: Sequence[PolicyView]) -> None:
-    names = labels([one.name for one in views], "run", 28)
-    handles = []
-    for position, name in enumerate(names):
-        handles.append(Line2D([], [], label=name, **run_style(position), markersize=5, linewidth=1.6))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(views), 5), frameon=False,
-                  prop={"family": fonts(), "size": 9})  # fmt: skip
+def _runs_legend(figure: Figure, views: Sequence[PolicyView], handle: Callable[[int], Any]) -> None:
+    """Name the runs above the panels. handle: what shows the run at a place in the list."""
+    names, handles = labels([one.name for one in views], "run", 28), [handle(place) for place in range(len(views))]
+    legend = figure.legend(handles, names, loc="outside upper center", ncols=min(len(views), 5), frameon=False,
+                           fontsize=9)  # fmt: skip
+    for text in legend.get_texts():
+        text.set_fontfamily(fonts())
+
+
+def _line_handle(place: int) -> Line2D:
+    return Line2D([], [], linewidth=1.7, **{name: run_style(place)[name] for name in ("color", "linestyle")})
+
+
+def _dot_handle(place: int) -> Line2D:
+    return Line2D([], [], markersize=6, linewidth=1.2, **run_style(place))
+
+
+def _bar_handle(place: int) -> Patch:
+    return Patch(facecolor=run_style(place)["color"])

@@ -1,6 +1,6 @@
 """The report of runs by reinforcement: a supervised run's, with what each learning step gained and how it went."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,15 @@ from matplotlib.figure import Figure
 from everlearn.report.html import write_pages
 from everlearn.report.plot_policy import draw_divergence, draw_gains, draw_signals, draw_success
 from everlearn.report.plots import Picture
-from everlearn.report.policy_views import PolicyView, repeating, step_label
+from everlearn.report.policy_results import DECODED, LAST
+from everlearn.report.policy_views import PolicyView, load_policies, repeating, step_label
 from everlearn.report.style import save
 from everlearn.report.table import Grid
 from everlearn.report.text import count, duration, estimate, number
 from everlearn.report.views import RunView
 from everlearn.state import make_folder
 
-ANSWERS = {"greedy": "likeliest", "sampled": "at temperature 1"}
+ANSWERS_NOTE = "Greedy: the likeliest answer; sampled: at temperature 1."
 
 # file name, title, caption, what draws it (None where the runs give nothing to draw)
 _PICTURES: tuple[tuple[str, str, str, Callable[[Sequence[PolicyView]], Figure | None]], ...] = (
@@ -57,7 +58,7 @@ def write_policy_report(views: Sequence[RunView], out: Path) -> list[Grid]:
     Raises:
         StateError: if a log is missing or damaged; nothing is written then.
     """
-    policies = [PolicyView.of(view) for view in views]
+    policies = load_policies(views)
     make_folder(out)
     pictures = []
     for name, title, caption, draw in _PICTURES:
@@ -65,73 +66,63 @@ def write_policy_report(views: Sequence[RunView], out: Path) -> list[Grid]:
         if figure is not None:
             pictures.append(Picture(out / f"{name}.png", title, caption))
             save(figure, pictures[-1].path)
-    gains = [grid for grid in (gains_grid(policies), warm_grid(policies)) if grid.rows]
+    of = {one.name: f" of {one.name}" if len(policies) > 1 else "" for one in policies}
+    gains = [gains_grid(one, f"Gains{of[one.name]}") for one in policies]
+    gains += [warm_grid(one, f"Warm starts{of[one.name]}") for one in policies]
+    gains = [grid for grid in gains if grid.rows]
     course = course_grid(policies)
     write_pages(views, out, [*gains, *pictures, *([course] if course.rows else [])])
     return gains
 
 
-def gains_grid(views: Sequence[PolicyView]) -> Grid:
+def gains_grid(view: PolicyView, title: str = "Gains") -> Grid:
     """Return what each task gained while it was learned, and what became of the others meanwhile."""
-    several = any(len(view.entry["seeds"]) > 1 for view in views)
-    over = "seeds and held-out problems" if several else "the held-out problems"
+    over = "seeds and held-out problems" if len(view.phases) > 1 else "held-out problems"
     note = (
-        "Success on held-out problems from the task's own start to its end, likeliest answers and answers at "
-        f"temperature 1. Others: mean over the other tasks meanwhile. 95% intervals over {over}."
+        f"Success on held-out problems from the task's own start to its end; 95% intervals over {over}. {ANSWERS_NOTE} "
+        "Others: mean over the other tasks meanwhile."
     )
-    return _changes("Gains", views, note, warm=False)
+    columns = ("learned", "answers", "start", "end", "gain", "others meanwhile")
+    rows = [(*row, _meanwhile(change["others"])) for row, change in _changes(view, warm=False)]
+    return Grid(title, columns, tuple(rows), note)
 
 
-def warm_grid(views: Sequence[PolicyView]) -> Grid:
-    """Return what warm starts did, which are no tasks."""
-    note = "A little supervised learning from right answers. What it gave is in no task's gain."
-    return _changes("Warm starts", views, note, warm=True)
+def warm_grid(view: PolicyView, title: str = "Warm starts") -> Grid:
+    """Return what warm starts gave, which are no tasks; no rows where there are none."""
+    note = f"A little supervised learning from right answers: what it gave is in no task's gain. {ANSWERS_NOTE}"
+    rows = [row for row, _ in _changes(view, warm=True)]
+    return Grid(title, ("learned", "answers", "start", "end", "gain"), tuple(rows), note)
 
 
 def course_grid(views: Sequence[PolicyView]) -> Grid:
     """Return how each learning step went: iterations, answers, time, and where the policy stood at its end."""
-    columns = (
-        *_head(views), "iterations", "answers", "drawing", "judging", "learning", "signal", "entropy",
-        "KL from the start", "weight change", "dormant", "ended",
-    )  # fmt: skip
+    several = len(views) > 1
+    heads = ("learned", "iterations", "time", "signal", "entropy", "KL", "weight change", "dormant", "ended")
     rows = []
     for view in views:
         for label, entry in _steps(view, warm=False):
-            end, seconds = entry["at_end"], entry["seconds"]
-            rows.append(
-                (
-                    *_place(views, view, label),
-                    *(
-                        (count(entry["n_iterations"]), count(entry["n_answers"]))
-                        if entry["n_iterations"]
-                        else ("–",) * 2
-                    ),
-                    *(duration(seconds[name]) if entry["n_iterations"] else "–" for name in ("draw", "judge", "learn")),
-                    *(number(end[name]) for name in ("signal", "entropy", "kl_to_start")),
-                    *(number(end[name], digits=4) for name in ("weight_change_to_start", "dormant")),
-                    _ended(entry),
-                )
-            )
+            end = entry["at_end"]
+            cells = [number(end[name]) for name in ("signal", "entropy", "kl_to_start")]
+            cells += [number(end[name], digits=4) for name in ("weight_change_to_start", "dormant")]
+            row = (label, _iterations(entry), _time(entry), *cells, _ended(entry))
+            rows.append((view.name, *row) if several else row)
     note = (
-        "Means over the seeds; signal and entropy over the last 5 iterations. KL (nats a token) and weight change "
-        "(‖Δθ‖ / ‖θ‖) count from the start of the run, after a warm start over all tasks."
+        f"Means over the seeds; signal and entropy over the last {LAST} iterations. KL (nats a token) and weight "
+        "change (‖Δθ‖ / ‖θ‖) count from the start of the run, after a warm start over all tasks."
     )
-    return Grid("How each step went", columns, tuple(rows), note)
+    return Grid("How each step went", ("run", *heads) if several else heads, tuple(rows), note)
 
 
-def _changes(title: str, views: Sequence[PolicyView], note: str, *, warm: bool) -> Grid:
-    others = [] if warm else ["others, start → end"]
-    columns = (*_head(views), "answers", "start", "end", "gain", *others)
-    rows = []
-    for view in views:
-        for label, entry in _steps(view, warm=warm):
-            for place, (kind, text) in enumerate(ANSWERS.items()):
-                change = entry[kind]
-                cells = [number(change["start"]["mean"]), number(change["end"]["mean"]), _gain(change["gain"])]
-                if others:
-                    cells.append(_meanwhile(change["others"]))
-                rows.append((*_place(views, view, label if place == 0 else ""), text, *cells))
-    return Grid(title, columns, tuple(rows), note)
+def _changes(view: PolicyView, *, warm: bool) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Yield a row of success at the start, at the end and the gain, and what it is of; two for each step."""
+    for label, entry in _steps(view, warm=warm):
+        for kind in DECODED:
+            change = entry[kind]
+            cells = (
+                *(number(change[name] and change[name]["mean"]) for name in ("start", "end")),
+                _gain(change["gain"]),
+            )
+            yield (label if kind == "greedy" else "", kind, *cells), change
 
 
 def _steps(view: PolicyView, *, warm: bool) -> list[tuple[str, Mapping[str, Any]]]:
@@ -145,23 +136,30 @@ def _steps(view: PolicyView, *, warm: bool) -> list[tuple[str, Mapping[str, Any]
     ]
 
 
-def _head(views: Sequence[PolicyView]) -> tuple[str, ...]:
-    return ("run", "learned") if len(views) > 1 else ("learned",)
+def _iterations(entry: Mapping[str, Any]) -> str:
+    if not entry["n_iterations"]:
+        return "–"
+    return f"{count(entry['n_iterations'])}\n{count(entry['n_answers'])} answers"
 
 
-def _place(views: Sequence[PolicyView], view: PolicyView, label: str) -> tuple[str, ...]:
-    return (view.name if label else "", label) if len(views) > 1 else (label,)
+def _time(entry: Mapping[str, Any]) -> str:
+    """Return what the iterations took, and of it drawing and learning."""
+    if not entry["n_iterations"]:
+        return "–"
+    seconds = entry["seconds"]
+    parts = [f"{text} {duration(seconds[name])}" for name, text in (("draw", "drawing"), ("learn", "learning"))]
+    return "\n".join((duration(sum(seconds.values())), *parts))
 
 
-def _gain(entry: Mapping[str, float | None]) -> str:
+def _gain(entry: Mapping[str, float | None] | None) -> str:
     return "\n".join(estimate(entry, signed=True)).strip()
 
 
 def _meanwhile(entry: Mapping[str, Mapping[str, float | None]] | None) -> str:
     if entry is None:
         return "–"
-    start, end = (number(entry[name]["mean"]) for name in ("start", "end"))
-    return f"{start} → {end}\n{' '.join(estimate(entry['gain'], signed=True)).strip()}"
+    start, end = (number(entry[name] and entry[name]["mean"]) for name in ("start", "end"))
+    return f"{start} → {end}\n{_gain(entry['gain'])}"
 
 
 def _ended(entry: Mapping[str, Any]) -> str:

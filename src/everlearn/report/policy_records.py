@@ -113,9 +113,11 @@ def _read_measurement(line: Line, seed: int, after: int, sizes: dict[tuple[int, 
         if {len(greedy), len(sampled)} != {n}:
             raise part.error(f"holds other problems than before, which were {n}", (len(greedy), len(sampled)))
         tasks[task] = Answers(greedy, sampled, part.number("length"), part.share("cut_off"))
+    if not tasks:
+        raise line.error("tasks names none", line.fields.get("tasks"))
     missing = [task for owner, task in sizes if owner == seed and task not in tasks]
-    if not tasks or missing:
-        raise line.error("tasks lacks some that were measured before" if missing else "tasks names none", missing)
+    if missing:
+        raise line.error("tasks lacks some that were measured before", missing)
     numbers = {name: line.number(name) for name in NUMBERS if line.fields.get(name) is not None}
     return Measurement(seed, after, iteration, tasks, numbers)
 

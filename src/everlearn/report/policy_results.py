@@ -57,9 +57,9 @@ class Phase:
         return bool(self.measured) and self.measured[-1].iteration is None
 
     @property
-    def end(self) -> Measurement:
-        """The last measurement: the one before it, where there is none yet."""
-        return self.measured[-1] if self.measured else self.start
+    def end(self) -> Measurement | None:
+        """The last measurement; None where there is none since the start."""
+        return self.measured[-1] if self.measured else None
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -152,24 +152,27 @@ def phase_entry(phases: Sequence[Phase]) -> dict[str, Any]:
         "at_end": {
             **{name: _mean(_last(phase, name) for phase in ended) for name in ("signal", "entropy", "length")},
             "weight_change": _mean(_last(phase, "weight_change", 1) for phase in ended),
-            "weight_change_to_start": _mean(phase.end.numbers.get("weight_change") for phase in ended),
-            **{name: _mean(phase.end.numbers.get(name) for phase in ended) for name in ("kl_to_start", "dormant")},
+            "weight_change_to_start": _mean(_at_end(phase, "weight_change") for phase in ended),
+            **{name: _mean(_at_end(phase, name) for phase in ended) for name in ("kl_to_start", "dormant")},
         },
     }
 
 
 def _change(
     phases: Sequence[Phase], tasks: Sequence[str], of: Callable[[Answers], Sequence[float]]
-) -> dict[str, Mapping[str, float]]:
-    """Return the mean success on tasks at the start and at the end of a step, and the gain."""
-    starts, ends, gains = [], [], []
-    for phase in phases:
-        pairs = [(of(phase.start.tasks[task]), of(phase.end.tasks[task])) for task in tasks]
-        starts.append(combine_intervals([outcome_interval(before, SHARE) for before, _ in pairs]))
-        ends.append(combine_intervals([outcome_interval(after, SHARE) for _, after in pairs]))
-        gains.append(combine_intervals([_paired(before, after) for before, after in pairs]))
-    bounds = {"start": (starts, SHARE), "end": (ends, SHARE), "gain": (gains, CHANGE)}
-    return {name: _entry(seeds_interval(parts, limits)) for name, (parts, limits) in bounds.items()}
+) -> dict[str, Mapping[str, float] | None]:
+    """Return the mean success on tasks at the start and at the end of a step, and the gain; None of what isn't yet."""
+
+    def over_seeds(of_task: Callable[[Phase, str], Interval], bounds: tuple[float, float]) -> dict[str, float]:
+        parts = [combine_intervals([of_task(phase, task) for task in tasks]) for phase in phases]
+        return _entry(seeds_interval(parts, bounds))
+
+    start = over_seeds(lambda phase, task: outcome_interval(of(phase.start.tasks[task]), SHARE), SHARE)
+    if not all(phase.measured for phase in phases):
+        return {"start": start, "end": None, "gain": None}
+    end = over_seeds(lambda phase, task: outcome_interval(of(phase.end.tasks[task]), SHARE), SHARE)
+    gain = over_seeds(lambda phase, task: _paired(of(phase.start.tasks[task]), of(phase.end.tasks[task])), CHANGE)
+    return {"start": start, "end": end, "gain": gain}
 
 
 def _paired(before: Sequence[float], after: Sequence[float]) -> Interval:
@@ -186,6 +189,10 @@ def _why(phase: Phase) -> str | None:
     if not phase.complete:
         return None
     return (phase.iterations[-1].stopped if phase.iterations else None) or "done"
+
+
+def _at_end(phase: Phase, name: str) -> float | None:
+    return None if phase.end is None else phase.end.numbers.get(name)
 
 
 def _last(phase: Phase, name: str, n: int = LAST) -> float | None:

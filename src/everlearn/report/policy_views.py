@@ -18,7 +18,6 @@ Line = tuple[np.ndarray, np.ndarray]  # x, y
 class Span:
     """Where a learning step lies on the axis of iterations, which runs on over the whole run."""
 
-    name: str
     label: str
     is_warm_start: bool
     begin: float
@@ -30,7 +29,7 @@ class PolicyView:
     """A run by reinforcement as the report shows it.
 
     phases: {seed: steps begun} of the seeds shown, which are those that learn in the order of the first.
-    spans: where these lie; a step without iterations is a quarter as wide as the widest. tasks: what is measured.
+    spans: where these lie. tasks: what is measured.
     """
 
     view: RunView
@@ -38,20 +37,6 @@ class PolicyView:
     spans: Sequence[Span]
     tasks: tuple[str, ...]
     entry: Mapping[str, Any]  # `reinforcement` of its results
-
-    @classmethod
-    def of(cls, view: RunView) -> "PolicyView":
-        """Read what the plain report doesn't.
-
-        Raises:
-            StateError: if iterations.jsonl is missing or damaged.
-        """
-        log = read_policy(view.run)
-        seeds = view.seeds or list(view.run.schedule)
-        order = view.run.schedule[seeds[0]]
-        phases = {seed: phases_of(view.run, log, seed) for seed in seeds if view.run.schedule[seed] == order}
-        entry = policy_results(view.run, log)["reinforcement"]
-        return cls(view, phases, _spans(phases), _tasks(log), entry)
 
     @property
     def name(self) -> str:
@@ -90,6 +75,31 @@ class PolicyView:
         return np.array([x for x, _ in known]), np.array([y for _, y in known], dtype=float)
 
 
+def load_policies(views: Sequence[RunView]) -> list[PolicyView]:
+    """Read what the plain report doesn't of runs by reinforcement.
+
+    Runs that learn the same in one order share their spans: each step is as wide as its iterations are many, in the
+    seed that has most. Where none has any, it is a quarter as wide as the widest.
+
+    Raises:
+        StateError: if an iterations.jsonl is missing or damaged.
+    """
+    logs = [read_policy(view.run) for view in views]
+    found = [_phases(view, log) for view, log in zip(views, logs, strict=True)]
+    orders = [view.run.schedule[next(iter(phases))] for view, phases in zip(views, found, strict=True)]
+    together = [own for phases in found for own in phases.values()] if len(set(orders)) == 1 else None
+    return [
+        PolicyView(
+            view,
+            phases,
+            _spans(list(phases.values()), together or list(phases.values())),
+            tuple(dict.fromkeys(task for own in log.measured.values() for one in own for task in one.tasks)),
+            policy_results(view.run, log)["reinforcement"],
+        )
+        for view, log, phases in zip(views, logs, found, strict=True)
+    ]
+
+
 def mean_line(lines: Sequence[Line]) -> Line:
     """Return the mean of lines at all their places, as far as all of them go; between its points a line is straight.
 
@@ -126,21 +136,25 @@ def repeating(names: Iterable[tuple[str, int]]) -> set[str]:
     return {name for name, round_ in names if round_ > 1}
 
 
-def _spans(phases: Mapping[int, Sequence[Phase]]) -> list[Span]:
-    longest = max(phases.values(), key=len)
+def _phases(view: RunView, log: PolicyLog) -> dict[int, list[Phase]]:
+    """Return the steps of the seeds that learn in the order of the first one shown."""
+    seeds = view.seeds or list(view.run.schedule)
+    order = view.run.schedule[seeds[0]]
+    return {seed: phases_of(view.run, log, seed) for seed in seeds if view.run.schedule[seed] == order}
+
+
+def _spans(own: Sequence[Sequence[Phase]], together: Sequence[Sequence[Phase]]) -> list[Span]:
+    """Return where the steps of a run's seeds lie, as wide as the seeds of all these runs make them."""
+    longest = max(own, key=len)
     widths = [
-        max((len(own[place].iterations) for own in phases.values() if place < len(own)), default=0)
-        for place in range(len(longest))
+        max((len(phases[place].iterations) for phases in together if place < len(phases)), default=0)
+        for place in range(max(map(len, together)))
     ]
     bare = max((*widths, 4)) / 4
-    repeats = repeating((phase.name, phase.round) for phase in longest)
+    repeats = repeating((phase.name, phase.round) for phases in together for phase in phases)
     spans, begin = [], 0.0
-    for phase, width in zip(longest, widths, strict=True):
+    for phase, width in zip(longest, widths, strict=False):
         label = step_label(phase.name, phase.round, phase.name in repeats)
-        spans.append(Span(phase.name, label, phase.is_warm_start, begin, begin + (width or bare)))
+        spans.append(Span(label, phase.is_warm_start, begin, begin + (width or bare)))
         begin = spans[-1].end
     return spans
-
-
-def _tasks(log: PolicyLog) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(task for own in log.measured.values() for one in own for task in one.tasks))
