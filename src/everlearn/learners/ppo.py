@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 VERIFIER = "verifier"  # the reward that needs no function
 REFERENCES = ("start", "last", "base")
 REPLAYED = ("rollout", "answer")
-ENTROPY_STEP = 0.005  # by which its weight is moved in an iteration
 SAMPLING = ("auto", "float32", "bfloat16")
 PRECISIONS = ("no", "bf16")
 Told = Callable[[Any, Task, Sampler, dict[str, Any]], None]  # run, task, sampler, what is told
@@ -77,9 +76,8 @@ class PPO:
         value_clip: the same for values; null for no limit.
         kl: weight of KL(policy || reference) in the loss; reference: the policy at the start of the run, at the end of
             the last task, or the base model (the adapter off).
-        entropy: weight of the policy's entropy, which is taken from the loss. entropy_target: in its place, nats a token
-            that it is held at: while it is lower, the weight rises by 0.005 an iteration; while it is higher, the
-            weight falls by as much, and isn't used.
+        entropy: weight of the policy's entropy, which is taken from the loss while its mean over a forward pass is below
+            entropy_target, nats a token (null: always).
         learning_rate: auto: by the model's kind and width, as for 32 rows (`everlearn.learners.rates`).
         replayed: what is done with old rows that a strategy mixes in: rollout, they are asked again; answer, the answers
             kept with them are learned.
@@ -95,7 +93,7 @@ class PPO:
     whose answers earn the same are left out (advantage group and rloo, without kl and entropy).
 
     Source: Schulman et al. 2017, arXiv 1707.06347 (PPO); Shao et al. 2024, arXiv 2402.03300 (advantage group: GRPO);
-    He et al. 2025, arXiv 2505.22312 (Skywork-OR1), section 4.2 (entropy_target).
+    He et al. 2025, arXiv 2505.22312 (Skywork-OR1), section 4.2 (entropy is held at a target).
     Departs: tokens weigh alike, whichever answer they are of; old log-probabilities are recomputed by the policy that
     learns, so that the first step's ratios are exactly 1; dropout is off.
     """
@@ -135,7 +133,7 @@ class PPO:
     patience: int = 5
     sampling_dtype: str = "auto"
 
-    traits: ClassVar[tuple[str, ...]] = ("reinforcement",)
+    traits: ClassVar[tuple[str, ...]] = ("rollouts",)
     train_on: ClassVar[str] = "last"
     learn: ClassVar[str] = "answer"
     uses_validation: ClassVar[bool] = False
@@ -155,7 +153,7 @@ class PPO:
         for name in ("gamma", "gae_lambda", "stop_success", "stop_signal"):
             if getattr(self, name) is not None:
                 check_number(f"learner.{name}", getattr(self, name), low=0, high=1)
-        for name in ("value_clip", "clip"):
+        for name in ("value_clip", "clip", "entropy_target"):
             if getattr(self, name) is not None:
                 check_number(f"learner.{name}", getattr(self, name), above=0)
         for name in ("kl", "entropy", "weight_decay"):
@@ -170,11 +168,6 @@ class PPO:
             ("sampling_dtype", SAMPLING), ("precision", PRECISIONS),
         ):  # fmt: skip
             check_choice(f"learner.{name}", getattr(self, name), allowed)
-        if self.entropy_target is not None:
-            check_number("learner.entropy_target", self.entropy_target, above=0)
-            if self.entropy:
-                way_out = "Write one of the two"
-                raise ConfigError(describe("learner.entropy", "stands beside entropy_target", self.entropy, way_out))
         if self.advantage == GAE and self.critic == "none":
             way_out = "Write head or model, or another advantage"
             raise ConfigError(describe("learner.critic", "advantage gae needs one", self.critic, way_out))
@@ -240,13 +233,11 @@ class _Lesson:
             run.inform(f"{task.name}: learning rate {rate:g}.")
         self.progress = Progress(learning_rate=rate, batch_size=ppo.prompts * ppo.samples)
         self.began = snapshot(params)
-        self.entropy = self.integral = ppo.entropy  # its weight, and what that is while entropy is too low
         self.recent: list[list[float]] = []  # success and signal of the last iterations
         self.kept: dict[tuple[int, int], tuple[float, Row]] = {}  # the best answer to each problem of the task
         if saved is not None:
             self.progress = Progress(**saved["progress"])
             self.began, self.recent = saved["began"], saved["recent"]
-            self.entropy, self.integral = saved["entropy"]
             self.kept = {tuple(address): (reward, row) for address, reward, row in saved["kept"]}
         n_steps = self.n_iterations * ppo.updates * ppo.minibatches
         self.step = Step(run, task, params, n_steps=n_steps, learning_rate=rate)
@@ -383,7 +374,7 @@ class _Lesson:
         """Take the steps of an iteration."""
         ppo, run = self.ppo, self.run
         self._compare(answered)
-        every = ppo.kl > 0 or self.entropy > 0 or ppo.advantage == GAE  # these hold where answers earn the same too
+        every = ppo.kl > 0 or ppo.entropy > 0 or ppo.advantage == GAE  # these hold where answers earn the same too
         used = [one for one in answered if every or any(one.advantages)]
         steps = self._minibatches(number, used)
         loss, norms, tally = 0.0, [], _Tally()
@@ -393,7 +384,7 @@ class _Lesson:
                 order = torch.randperm(len(steps), generator=generator_for(*self.seed_parts, number, update, "order"))
                 for place in order.tolist():
                     micros = steps[place]
-                    policy = _PolicyLoss(ppo, run, micros, self.critic, tally, self.entropy)
+                    policy = _PolicyLoss(ppo, run, micros, self.critic, tally)
                     self.step.index = self.progress.index
                     batches, rows = [micro.batch for micro in micros], [micro.rows for micro in micros]
                     loss += take_step(run, self.step, batches, rows, self.optimizer, self.hooks, ppo.clip, policy)
@@ -406,12 +397,9 @@ class _Lesson:
             self.progress.n_tokens += sum(one.n_tokens for one in used) * ppo.updates
         n_steps = max(1, ppo.updates * len(steps))
         moved, size = distance(self.step.params, self.began)
-        weight = self.entropy
-        self._hold_entropy(tally.means(run).get("entropy"))
         return {
             "loss": loss / n_steps,
             **tally.means(run),
-            "entropy_weight": weight,
             "gradient_norm": sum(norms) / len(norms) if norms else 0.0,
             "gradient_norm_relative": sum(norms) / len(norms) / size if norms else 0.0,
             "weight_change": moved / size,
@@ -508,13 +496,6 @@ class _Lesson:
         for micro in micros:
             micro.advantages = whiten(micro.advantages, micro.counts, totals)
 
-    def _hold_entropy(self, entropy: float | None) -> None:
-        target = self.ppo.entropy_target
-        if target is not None and entropy is not None:
-            self.integral += ENTROPY_STEP if entropy < target else -ENTROPY_STEP
-            self.integral = max(0.0, self.integral)
-            self.entropy = self.integral if entropy < target else 0.0
-
     def _look_whether_to_stop(self, numbers: dict[str, Any]) -> None:
         ppo = self.ppo
         self.recent = [*self.recent, [numbers["success"], numbers["signal"]]][-ppo.patience :]
@@ -539,7 +520,6 @@ class _Lesson:
             "progress": asdict(self.progress),
             "began": self.began,
             "recent": self.recent,
-            "entropy": [self.entropy, self.integral],
             "kept": [one for part in self.run.processes.gather(kept) for one in part],
             "optimizer": self.optimizer.state_dict(),
         }
@@ -571,11 +551,8 @@ class _Tally:
 class _PolicyLoss:
     """PPO's loss, a mean over the tokens of all answers, however often each was drawn; see `StepLoss`."""
 
-    def __init__(
-        self, ppo: PPO, run: "Run", micros: list[_Micro], critic: Critic | None, tally: _Tally,
-        entropy: float,
-    ):  # fmt: skip
-        self.ppo, self.micros, self.critic, self.tally, self.entropy = ppo, micros, critic, tally, entropy
+    def __init__(self, ppo: PPO, run: "Run", micros: list[_Micro], critic: Critic | None, tally: _Tally):
+        self.ppo, self.micros, self.critic, self.tally = ppo, micros, critic, tally
         n_items = run.processes.sum(sum(len(micro.counts) for micro in micros))
         total = run.processes.sum(sum(micro.counts.sum().item() for micro in micros))
         self.scale = n_items / total if total else 1.0
@@ -590,13 +567,13 @@ class _PolicyLoss:
         log_p = _log_p(step.outputs, ppo.temperature)
         old = log_p.detach() if micro.old is None else micro.old
         losses = policy_losses(log_p, old, micro.advantages, ppo.clip_low, ppo.clip_high)
-        with torch.set_grad_enabled(self.entropy > 0):
+        with torch.set_grad_enabled(ppo.entropy > 0):
             entropy = entropies(step.outputs.logits.float() / ppo.temperature)
         ratio = (log_p.detach() - old).exp()
         clipped = ((ratio < 1 - ppo.clip_low) | (ratio > 1 + ppo.clip_high)).float()
         told = {"policy_loss": losses, "entropy": entropy, "clipped": clipped}
-        if self.entropy > 0:
-            losses = losses - self.entropy * entropy
+        if ppo.entropy > 0 and self._is_low(entropy, micro.counts):
+            losses = losses - ppo.entropy * entropy
         if micro.reference is not None:
             told["kl"] = divergences(log_p, micro.reference)
             losses = losses + ppo.kl * told["kl"]
@@ -605,6 +582,10 @@ class _PolicyLoss:
             losses = losses + told["value_loss"]
         self.tally.add(micro.counts, **told)
         return (step.weights * losses).mean()
+
+    def _is_low(self, entropy: torch.Tensor, counts: torch.Tensor) -> bool:
+        target = self.ppo.entropy_target
+        return target is None or bool((counts * entropy.detach()).sum() < target * counts.sum())
 
 
 def reference_weights(
