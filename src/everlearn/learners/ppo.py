@@ -504,10 +504,10 @@ class _Lesson:
             return
         success, signal = (sum(values) / ppo.patience for values in zip(*self.recent, strict=True))
         if ppo.stop_success is not None and success >= ppo.stop_success:
-            self.progress.stopped = True
+            self.progress.stopped, numbers["stopped"] = True, "success"
             self.run.inform(f"{self.task.name}: {success:.0%} of the answers are right; stopped early.")
         elif ppo.stop_signal is not None and ppo.advantage != GAE and signal < ppo.stop_signal:
-            self.progress.stopped = True
+            self.progress.stopped, numbers["stopped"] = True, "signal"
             self.run.note(
                 f"Task {self.task.name!r}: stopped after {self.progress.epoch} iterations, for only {signal:.0%} of the "
                 "problems have answers that differ in reward, and nothing is learned from the others. More samples, a "

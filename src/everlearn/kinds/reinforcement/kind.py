@@ -3,11 +3,11 @@
 Beside what every run leaves there is iterations.jsonl: a line an iteration, and one for each measurement.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +18,8 @@ from everlearn.learners.sft import SupervisedLearner
 from everlearn.models.load import load_model
 from everlearn.provenance import Provenance, data_record
 from everlearn.registry import register
+from everlearn.report.policy_records import ITERATIONS
+from everlearn.report.records import WARM_START
 from everlearn.rl.measures import divergence, dormant_share, sample_answers
 from everlearn.rl.rollouts import can_be_packed
 from everlearn.rl.sampler import Sampler
@@ -27,8 +29,9 @@ from everlearn.streams.schedule import Schedule
 from everlearn.types import Cost, Task
 from everlearn.way import Run
 
-ITERATIONS = "iterations.jsonl"
-WARM_START = "warm start"
+if TYPE_CHECKING:
+    from everlearn.report.table import Grid
+    from everlearn.report.views import RunView
 
 
 @register("run", "reinforcement")
@@ -84,6 +87,20 @@ class Reinforcement(Supervised):
         if isinstance(one.learner, PPO):
             one.learner.critic_ = one.saving.context.get("critic", {})
         return training
+
+    def summarise(self) -> dict[str, Any]:
+        from everlearn.report.policy_records import read_policy
+        from everlearn.report.policy_results import policy_results
+        from everlearn.report.records import read_run
+
+        run = read_run(self.out)
+        return policy_results(run, read_policy(run))
+
+    @classmethod
+    def write_report(cls, views: Sequence["RunView"], out: Path) -> list["Grid"]:
+        from everlearn.report.policy_page import write_policy_report
+
+        return write_policy_report(views, out)
 
     def _score_all(self, one: Run, tasks: list[Task], after: int, trained: str | None) -> None:
         super()._score_all(one, tasks, after, trained)
