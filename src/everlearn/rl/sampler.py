@@ -65,15 +65,18 @@ class Sampler:
         max_new_tokens: int,
         generator: torch.Generator,
         temperature: float = 1.0,
+        own: slice = slice(None),
     ) -> list[list[list[int]]]:
-        """Return n responses to each prompt: token ids, with the one that ends it, where one came in time.
+        """Return n responses to each of this process's prompts: token ids, with the one that ends it, where one came in time.
 
         Args:
             prompts: token ids, that leave room for the response in the context.
             generator: of the CPU; a response depends on its own numbers alone, but for rounding.
             temperature: 0 takes the likeliest token each time.
+            own: which of the prompts are this process's. Their responses are the same however many there are.
         """
-        uniforms = torch.rand((len(prompts) * n, max_new_tokens), generator=generator)
+        uniforms = torch.rand((len(prompts), n, max_new_tokens), generator=generator)[own].flatten(0, 1)
+        prompts = prompts[own]
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # little padding
         at_once = max(1, ROWS // n)
         drawn: list[list[list[int]]] = [[] for _ in prompts]

@@ -3,10 +3,11 @@
 Beside what every run leaves there is iterations.jsonl: a line an iteration, and one for each measurement.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -17,6 +18,8 @@ from everlearn.learners.ppo import PPO, distance, reference_weights, snapshot
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.provenance import Provenance, data_record
 from everlearn.registry import register
+from everlearn.report.policy_records import ITERATIONS
+from everlearn.report.records import WARM_START
 from everlearn.rl.measures import divergence, dormant_share, sample_answers
 from everlearn.rl.rollouts import can_be_packed
 from everlearn.rl.sampler import Sampler
@@ -26,8 +29,9 @@ from everlearn.streams.schedule import Schedule
 from everlearn.types import Cost, Row, Task
 from everlearn.way import Run
 
-ITERATIONS = "iterations.jsonl"
-WARM_START = "warm start"
+if TYPE_CHECKING:
+    from everlearn.report.table import Grid
+    from everlearn.report.views import RunView
 
 
 @register("run", "reinforcement")
@@ -55,7 +59,6 @@ class Reinforcement(Supervised):
     def start(self, seed: int, saving: Saving, accelerator: Accelerator) -> Run:
         self.learner = self.recipe.build_learner()  # it keeps what it learned beside the weights
         one = super().start(seed, saving, accelerator)
-        self.packed = can_be_packed(one.model)
         self.began: dict[str, torch.Tensor] = {}  # the policy that divergence is measured from
         return one
 
@@ -74,6 +77,7 @@ class Reinforcement(Supervised):
             with warming(one, self.recipe.warm_start):
                 cost = one.learn(task, saved)
             one.learned.pop()  # strategies protect what is learned from here on
+            del one.tasks[task.name]
         self._keep(one)
         return cost
 
@@ -84,9 +88,24 @@ class Reinforcement(Supervised):
             one.learner.critic_ = one.saving.context.get("critic", {})
         return training
 
+    def summarise(self) -> dict[str, Any]:
+        from everlearn.report.policy_records import read_policy
+        from everlearn.report.policy_results import policy_results
+        from everlearn.report.records import read_run
+
+        run = read_run(self.out)
+        return policy_results(run, read_policy(run))
+
+    @classmethod
+    def write_report(cls, views: Sequence["RunView"], out: Path) -> list["Grid"]:
+        from everlearn.report.policy_page import write_policy_report
+
+        return write_policy_report(views, out)
+
     def _score_all(self, one: Run, tasks: list[Task], after: int, trained: str | None) -> None:
         super()._score_all(one, tasks, after, trained)
-        sampler = Sampler(one.model, one.accelerator.device)
+        dtype = one.learner.sampling_dtype if isinstance(one.learner, PPO) else "auto"
+        sampler = Sampler(one.model, one.accelerator.device, dtype)
         self._measure(one, sampler, {"after": after, "trained": trained, "iteration": None})
         if after < 0:
             self.keep_length(one.saving)
@@ -101,32 +120,40 @@ class Reinforcement(Supervised):
             told = {name: value for name, value in numbers.items() if isinstance(value, int | float)}
             one.accelerator.log({f"{task.name}/{name}": value for name, value in told.items()}, step=one.n_logged)
         if done % self.recipe.evaluation.interval == 0:
-            sampler.refresh()
             self._measure(one, sampler, {**where, "iteration": done})
         self._keep(one)
 
     def _measure(self, one: Run, sampler: Sampler, where: dict[str, Any]) -> None:
         """Write down how often the policy is right on each task's held-out problems, and how far it has come."""
         line: dict[str, Any] = {"type": "evaluation", **where, "seed": one.seed, "tasks": {}}
-        drawn = []
+        packed, n_tokens, kl, asleep = can_be_packed(one.model), 0, 0.0, []
+        weights = reference_weights(one.model.adapters.trainable(), self.began)
         for task in self.schedules[one.seed].stream:
-            room = getattr(one.learner, "max_new_tokens", None) or one.model.objective.answer_room(task)
+            room = self._room(one, task)
             purpose = (one.seed, "measure", where["after"], where["iteration"])
             with one.ready_for(task):
+                sampler.refresh()  # of what strategies choose for the task
                 best = sample_answers(one, sampler, task, 1, 0.0, room, purpose)
                 found = sample_answers(one, sampler, task, self.recipe.evaluation.samples, 1.0, room, purpose)
-            drawn += found.answered
+                n_drawn = sum(sum(answered.of_tokens(answered.counts)) for answered in found.answered)
+                if self.began:
+                    kl += n_drawn * divergence(one, found.answered, weights, packed=packed)
+                asleep.append(dormant_share(one, found.answered, packed=packed))
+            n_tokens += n_drawn
             line["tasks"][task.name] = {
                 "greedy": best.outcomes, "sampled": found.outcomes, "length": found.length, "cut_off": found.cut_off,
             }  # fmt: skip
         if self.began:
-            params = one.model.adapters.trainable()
-            weights = reference_weights(params, self.began)
-            line["kl_to_start"] = divergence(one, drawn, weights, packed=self.packed)
-            moved, size = distance(params, weights)
+            line["kl_to_start"] = kl / n_tokens
+            moved, size = distance(dict(one.model.network.named_parameters()), weights)
             line["weight_change"] = moved / size
-        line["dormant"] = dormant_share(one, drawn, packed=self.packed)
+        line["dormant"] = None if None in asleep else sum(asleep) / len(asleep)
         self.logs[ITERATIONS].append(line)
+
+    def _room(self, one: Run, task: Task) -> int:
+        """Return how many tokens an answer may have."""
+        most = one.learner.max_new_tokens if isinstance(one.learner, PPO) else None
+        return most or one.model.objective.answer_room(task)
 
     def _keep(self, one: Run) -> None:
         """Lay ready what a checkpoint holds besides model and strategies."""
