@@ -119,7 +119,11 @@ def test_why_a_step_stopped_is_told(tmp_path):
     path = folder / "iterations.jsonl"
     lines = [one | ({"stopped": "signal"} if one["iteration"] == 3 else {}) for one in read_lines(path)]
     write_lines(path, lines)
-    assert [one["stopped"] for one in results_of(folder)["reinforcement"]["phases"]] == [["done"], ["signal"], ["signal"]]
+    assert [one["stopped"] for one in results_of(folder)["reinforcement"]["phases"]] == [
+        ["done"],
+        ["signal"],
+        ["signal"],
+    ]
 
 
 def test_nothing_measured_yet_has_no_phases(tmp_path):

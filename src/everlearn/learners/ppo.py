@@ -422,7 +422,9 @@ class _Lesson:
         ppo, run = self.ppo, self.run
         order = torch.randperm(len(used), generator=generator_for(*self.seed_parts, number, "minibatches")).tolist()
         rows = self.problems.as_they_are(number, ppo.prompts)[run.processes.rank :: run.processes.size]
-        mean_length = sum(len(ids) for one in used for ids in one.responses) / max(1, sum(len(o.responses) for o in used))
+        mean_length = sum(len(ids) for one in used for ids in one.responses) / max(
+            1, sum(len(o.responses) for o in used)
+        )
         steps = []
         for place in range(ppo.minibatches):
             own = [used[i] for i in order[place :: ppo.minibatches]]
@@ -579,7 +581,9 @@ class _PolicyLoss:
             told["kl"] = divergences(log_p, micro.reference)
             losses = losses + ppo.kl * told["kl"]
         if self.critic is not None:
-            told["value_loss"] = value_losses(self.critic.values(step.batch), micro.values, micro.returns, ppo.value_clip)
+            told["value_loss"] = value_losses(
+                self.critic.values(step.batch), micro.values, micro.returns, ppo.value_clip
+            )
             losses = losses + told["value_loss"]
         self.tally.add(micro.counts, **told)
         return (step.weights * losses).mean()
@@ -589,9 +593,7 @@ class _PolicyLoss:
         return target is None or bool((counts * entropy.detach()).sum() < target * counts.sum())
 
 
-def reference_weights(
-    params: dict[str, torch.nn.Parameter], kept: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
+def reference_weights(params: dict[str, torch.nn.Parameter], kept: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the weights of an earlier policy for the present parameters: a LoRA that is newer than it counts 0."""
     return {name: kept[name] if name in kept else torch.zeros_like(p) for name, p in params.items()}
 

@@ -40,7 +40,9 @@ class Problems:
         mixed = mixed_in([group.ratio for group in mixture.groups], self.sizes)
         self._asked_again = [each for each in mixed if each.group in asked]
         self._as_they_are = [each for each in mixed if each.group not in asked]
-        left = (group if number not in asked else replace(group, parts=()) for number, group in enumerate(mixture.groups))
+        left = (
+            group if number not in asked else replace(group, parts=()) for number, group in enumerate(mixture.groups)
+        )
         self.encoded = EncodedMixture(Mixture(tuple(left)), objective) if self._as_they_are else None
 
     def asked(self, iteration: int, n: int) -> list[Asked]:
@@ -75,4 +77,3 @@ class Problems:
                 return part.task, dict(part.rows[row])
             row -= len(part)
         raise IndexError(row)
-
