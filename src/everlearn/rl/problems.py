@@ -18,8 +18,8 @@ Asked = tuple[tuple[int, int], Task, Row]  # (group of the mixture, row within i
 class Problems:
     """What a mixture's rows are to a learner that answers them.
 
-    The first group's rows, and with `ask_again` those that strategies mix in, are problems, answered by the model. Other
-    rows that are mixed in (texts, or answers that were kept) are learned as they stand.
+    The first group's rows, and with `ask_again` those that strategies mix in, are problems, answered by the model.
+    Other rows that are mixed in (texts, or answers that were kept) are learned as they stand.
     """
 
     def __init__(self, mixture: Mixture, objective: Objective, seed_parts: tuple[Any, ...], *, ask_again: bool):

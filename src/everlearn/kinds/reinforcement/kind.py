@@ -1,4 +1,4 @@
-"""Runs by reinforcement: the loop over tasks and the log of a supervised run, with warm starts, and measured as policies.
+"""Runs by reinforcement: a supervised run's loop over tasks and its log, with warm starts, and measured as policies.
 
 Beside what every run leaves there is iterations.jsonl: a line an iteration, and one for each measurement.
 """
@@ -119,7 +119,6 @@ class Reinforcement(Supervised):
             told = {name: value for name, value in numbers.items() if isinstance(value, int | float)}
             one.accelerator.log({f"{task.name}/{name}": value for name, value in told.items()}, step=one.n_logged)
         if done % self.recipe.evaluation.interval == 0:
-            sampler.refresh()
             self._measure(one, sampler, {**where, "iteration": done})
         self._keep(one)
 
@@ -131,6 +130,7 @@ class Reinforcement(Supervised):
             room = getattr(one.learner, "max_new_tokens", None) or one.model.objective.answer_room(task)
             purpose = (one.seed, "measure", where["after"], where["iteration"])
             with one.ready_for(task):
+                sampler.refresh()  # of the weights that the strategies answer this task with
                 best = sample_answers(one, sampler, task, 1, 0.0, room, purpose)
                 found = sample_answers(one, sampler, task, self.recipe.evaluation.samples, 1.0, room, purpose)
             drawn += found.answered
