@@ -1,8 +1,5 @@
 """Verifiers and rewards of the tests' own, which tiny models with random weights meet now and then."""
 
-import math
-import os
-import time
 from collections.abc import Mapping
 from typing import Any
 

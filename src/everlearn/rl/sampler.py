@@ -67,13 +67,13 @@ class Sampler:
         temperature: float = 1.0,
         own: slice = slice(None),
     ) -> list[list[list[int]]]:
-        """Return n responses to each of this process's prompts: token ids, with the one that ends it, where one came in time.
+        """Return n responses to each prompt: token ids, with the one that ends it, where one came in time.
 
         Args:
             prompts: token ids, that leave room for the response in the context.
             generator: of the CPU; a response depends on its own numbers alone, but for rounding.
             temperature: 0 takes the likeliest token each time.
-            own: which of the prompts are this process's. Their responses are the same however many there are.
+            own: which of the prompts are answered, as this process's. Their responses are the same however many there are.
         """
         uniforms = torch.rand((len(prompts), n, max_new_tokens), generator=generator)[own].flatten(0, 1)
         prompts = prompts[own]
@@ -93,7 +93,10 @@ class Sampler:
     def _draw(
         self, network: nn.Module, prompts: list[list[int]], n: int, uniforms: torch.Tensor, temperature: float
     ) -> list[list[int]]:
-        objective, stops = self.model.objective, torch.tensor(self.model.objective.stop_ids, dtype=torch.long, device=self.device)
+        objective, stops = (
+            self.model.objective,
+            torch.tensor(self.model.objective.stop_ids, dtype=torch.long, device=self.device),
+        )
         longest = max(map(len, prompts))
         ids = torch.tensor([[objective.pad_id] * (longest - len(p)) + p for p in prompts], device=self.device)
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=self.device)

@@ -1,4 +1,4 @@
-"""Runs by reinforcement: the loop over tasks and the log of a supervised run, with warm starts, and measured as policies.
+"""Runs by reinforcement: a supervised run's loop over tasks and its log, with warm starts, and measured as policies.
 
 Beside what every run leaves there is iterations.jsonl: a line an iteration, and one for each measurement.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 
-from everlearn.errors import ConfigError, describe
+from everlearn.errors import ConfigError, StreamError, describe
 from everlearn.kinds.reinforcement.recipe import ReinforcementRecipe, WarmStart
 from everlearn.learners.ppo import PPO, distance, reference_weights, snapshot
 from everlearn.learners.sft import SupervisedLearner
@@ -25,6 +25,7 @@ from everlearn.rl.rollouts import can_be_packed
 from everlearn.rl.sampler import Sampler
 from everlearn.runs import LOG, Supervised
 from everlearn.saving import Saving
+from everlearn.strategy import overriding
 from everlearn.streams.schedule import Schedule
 from everlearn.types import Cost, Row, Task
 from everlearn.way import Run
@@ -48,8 +49,13 @@ class Reinforcement(Supervised):
 
     def open(self, accelerator: Accelerator) -> Provenance:
         super().open(accelerator)
+        for task in self.schedules[self.recipe.all_seeds()[0]].stream:
+            if task.kind != "prompt":
+                way_out = "Give rows with prompts, and what answers are judged by"
+                raise StreamError(describe(f"task {task.name!r}", "can't be answered", task.kind, way_out))
         warm = self.recipe.warm_start
         if warm is not None:
+            self._check_beside(warm)
             self.schedules = {seed: with_warm_starts(schedule, warm) for seed, schedule in self.schedules.items()}
             steps = {step.name: step for schedule in self.schedules.values() for step in schedule.steps}
             data = [data_record(step) for name, step in steps.items() if name.startswith(WARM_START)]
@@ -59,6 +65,8 @@ class Reinforcement(Supervised):
     def start(self, seed: int, saving: Saving, accelerator: Accelerator) -> Run:
         self.learner = self.recipe.build_learner()  # it keeps what it learned beside the weights
         one = super().start(seed, saving, accelerator)
+        if isinstance(one.learner, PPO):
+            one.learner.check_model(one.model)
         self.began: dict[str, torch.Tensor] = {}  # the policy that divergence is measured from
         return one
 
@@ -102,6 +110,16 @@ class Reinforcement(Supervised):
 
         return write_policy_report(views, out)
 
+    def _check_beside(self, warm: WarmStart) -> None:
+        """Raise ConfigError where strategies, which rest meanwhile, and a warm start in the middle would undo each other.
+
+        Those that change the model before a task have frozen none of what it moves, or put other weights in its place.
+        """
+        for strategy in self.recipe.build_strategies() if warm.when == "task" else ():
+            if overriding([strategy], "adapt_model") or "initial_" in strategy.keeps_weights:
+                what = f"{strategy.name} holds or puts back what earlier tasks left, and rests during a warm start"
+                raise ConfigError(describe("warm_start.when", what, warm.when, "Write start"))
+
     def _score_all(self, one: Run, tasks: list[Task], after: int, trained: str | None) -> None:
         super()._score_all(one, tasks, after, trained)
         dtype = one.learner.sampling_dtype if isinstance(one.learner, PPO) else "auto"
@@ -132,7 +150,7 @@ class Reinforcement(Supervised):
             room = self._room(one, task)
             purpose = (one.seed, "measure", where["after"], where["iteration"])
             with one.ready_for(task):
-                sampler.refresh()  # of what strategies choose for the task
+                sampler.refresh()  # of the weights that the strategies answer this task with
                 best = sample_answers(one, sampler, task, 1, 0.0, room, purpose)
                 found = sample_answers(one, sampler, task, self.recipe.evaluation.samples, 1.0, room, purpose)
                 n_drawn = sum(sum(answered.of_tokens(answered.counts)) for answered in found.answered)
