@@ -111,7 +111,7 @@ class Reinforcement(Supervised):
         return write_policy_report(views, out)
 
     def _check_beside(self, warm: WarmStart) -> None:
-        """Raise ConfigError where strategies, which rest meanwhile, and a warm start in the middle would undo each other.
+        """Raise ConfigError where strategies, which rest meanwhile, and a warm start in mid-run undo each other.
 
         Those that change the model before a task have frozen none of what it moves, or put other weights in its place.
         """
@@ -145,7 +145,7 @@ class Reinforcement(Supervised):
         """Write down how often the policy is right on each task's held-out problems, and how far it has come."""
         line: dict[str, Any] = {"type": "evaluation", **where, "seed": one.seed, "tasks": {}}
         packed, n_tokens, kl, asleep = can_be_packed(one.model), 0, 0.0, []
-        weights = reference_weights(one.model.adapters.trainable(), self.began)
+        weights = reference_weights(one.model, self.began)
         for task in self.schedules[one.seed].stream:
             room = self._room(one, task)
             purpose = (one.seed, "measure", where["after"], where["iteration"])
@@ -164,7 +164,7 @@ class Reinforcement(Supervised):
         if self.began:
             line["kl_to_start"] = kl / n_tokens
             moved, size = distance(dict(one.model.network.named_parameters()), weights)
-            line["weight_change"] = moved / size
+            line["weight_change"] = moved / size if size else None  # all may begin at 0
         line["dormant"] = None if None in asleep else sum(asleep) / len(asleep)
         self.logs[ITERATIONS].append(line)
 
