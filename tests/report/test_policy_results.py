@@ -39,7 +39,8 @@ def test_a_step_has_its_own_start_its_end_and_what_became_of_the_others(tmp_path
     assert (end["signal"], end["kl_to_start"], end["weight_change_to_start"]) == (0.5, 0.2, 0.02)
     assert (end["weight_change"], end["dormant"]) == (0.03, 0.1)
     assert end["entropy"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
-    assert results["complete"] and results["summary"]["average_accuracy"]["mean"] == pytest.approx(11 / N)
+    assert results["complete"]
+    assert results["summary"]["average_accuracy"]["mean"] == pytest.approx(11 / N)
 
 
 def test_a_warm_start_over_all_tasks_is_the_mean_of_their_gains(tmp_path):
@@ -119,7 +120,11 @@ def test_why_a_step_stopped_is_told(tmp_path):
     path = folder / "iterations.jsonl"
     lines = [one | ({"stopped": "signal"} if one["iteration"] == 3 else {}) for one in read_lines(path)]
     write_lines(path, lines)
-    assert [one["stopped"] for one in results_of(folder)["reinforcement"]["phases"]] == [["done"], ["signal"], ["signal"]]
+    assert [one["stopped"] for one in results_of(folder)["reinforcement"]["phases"]] == [
+        ["done"],
+        ["signal"],
+        ["signal"],
+    ]
 
 
 def test_nothing_measured_yet_has_no_phases(tmp_path):

@@ -71,7 +71,13 @@ def write_policy_run(
     """Write the logs of a whole run."""
     own = {seed: policy_lines(schedule, seed, n_iterations, gain, loss) for seed in seeds}
     recipe = {"stream": {"name": "made_up"}}
-    header = {"type": "header", "schema": 1, "recipe": recipe, "env": {}, "tasks": {str(s): list(schedule) for s in seeds}}
+    header = {
+        "type": "header",
+        "schema": 1,
+        "recipe": recipe,
+        "env": {},
+        "tasks": {str(s): list(schedule) for s in seeds},
+    }
     log: list[dict[str, Any]] = [header]
     rows = {name: 0 if name.startswith("warm start") else N for name in schedule}
     log += [{"type": "data", "task": name, "n": {"train": 50, "evaluation": n}} for name, n in rows.items()]
@@ -105,6 +111,14 @@ def _scores(line: Mapping[str, Any]) -> list[dict[str, Any]]:
         value = float(np.mean(answers["greedy"]))
         ends = {"value": value, "low": max(0.0, value - 0.1), "high": min(1.0, value + 0.1)}
         found.append(
-            {"type": "score", **where, "task": task, "metric": "exact_match", **ends, "n": N, "outcomes": answers["greedy"]}
+            {
+                "type": "score",
+                **where,
+                "task": task,
+                "metric": "exact_match",
+                **ends,
+                "n": N,
+                "outcomes": answers["greedy"],
+            }
         )
     return found

@@ -235,7 +235,7 @@ def _lines(axes: Axes, lines: Sequence[Line], look: Mapping[str, Any], *, seeds:
         for x, y in lines:
             axes.plot(x, y, **look, linewidth=0.7, alpha=0.4)
     x, y = mean_line(lines)
-    axes.plot(x, y, **look, linewidth=1.7, marker="." if len(x) < FEW else "", markersize=4)
+    axes.plot(x, y, **look, linewidth=1.7, marker="o" if len(x) < FEW else "", markersize=3)
 
 
 def _steps(axes: Axes, view: PolicyView, shaded: set[float]) -> None:
