@@ -5,7 +5,7 @@ import pytest
 from everlearn.errors import StateError
 from everlearn.report.policy_records import read_policy
 from everlearn.report.records import read_run
-from support.policy import evaluation, iteration, read_lines, write_lines, write_policy_run
+from support.policy_logs import evaluation, iteration, read_lines, write_lines, write_policy_run
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from everlearn.report.matrix import build_matrix
 from everlearn.report.policy_records import read_policy
 from everlearn.report.policy_results import phases_of, policy_results
 from everlearn.report.records import read_run
-from support.policy import N, evaluation, outcomes, read_lines, write_lines, write_policy_run
+from support.policy_logs import N, evaluation, outcomes, read_lines, write_lines, write_policy_run
 
 
 def results_of(folder):

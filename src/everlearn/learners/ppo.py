@@ -48,10 +48,14 @@ if TYPE_CHECKING:
     from everlearn.way import Run
 
 VERIFIER = "verifier"  # the reward that needs no function
-REFERENCES = ("start", "last", "base")
-REPLAYED = ("rollout", "answer")
-SAMPLING = ("auto", "float32", "bfloat16")
-PRECISIONS = ("no", "bf16")
+CHOICES = {
+    "advantage": ADVANTAGES,
+    "critic": CRITICS,
+    "reference": ("start", "last", "base"),
+    "replayed": ("rollout", "answer"),
+    "sampling_dtype": ("auto", "float32", "bfloat16"),
+    "precision": ("no", "bf16"),
+}
 Told = Callable[[Any, Task, Sampler, dict[str, Any]], None]  # run, task, sampler, what is told
 
 
@@ -61,10 +65,10 @@ class PPO:
     """Learn from what the model's own answers are worth, by proximal policy optimisation.
 
     Args:
-        epochs: passes over a task's problems. iterations: in their place, how often problems are asked and learned from.
+        epochs: passes over a task's problems. iterations: in their place, how often some are asked and learned from.
         prompts: problems asked in an iteration, over all processes; old ones that strategies mix in come on top.
-        samples: answers drawn to each of them, at `temperature`, of at most `max_new_tokens` (null: as the task says, or
-            a quarter more than its longest right answer).
+        samples: answers drawn to each of them, at `temperature`, of at most `max_new_tokens` (null: as the task says,
+            or a quarter more than its longest right answer).
         updates: passes over an iteration's answers, each in `minibatches` optimizer steps.
         micro_tokens: tokens in a forward pass, padding included.
         reward: a registered reward, or package.module:function; reward_seconds: what such a function may take for one
@@ -76,13 +80,13 @@ class PPO:
         value_clip: the same for values; null for no limit.
         kl: weight of KL(policy || reference) in the loss; reference: the policy at the start of the run, at the end of
             the last task, or the base model (the adapter off).
-        entropy: weight of the policy's entropy, which is taken from the loss while its mean over a forward pass is below
-            entropy_target, nats a token (null: always).
+        entropy: weight of the policy's entropy, which is taken from the loss while its mean over a forward pass is
+            below entropy_target, nats a token (null: always).
         learning_rate: auto: by the model's kind and width, as for 32 rows (`everlearn.learners.rates`).
-        replayed: what is done with old rows that a strategy mixes in: rollout, they are asked again; answer, the answers
-            kept with them are learned.
-        stop_success: stop a task early when so many of `patience` iterations' answers were right; stop_signal: when only
-            so many of their problems had answers that differ in reward. Null: never.
+        replayed: what is done with old rows that a strategy mixes in: rollout, they are asked again; answer, the
+            answers kept with them are learned.
+        stop_success: stop a task early when so many of `patience` iterations' answers were right; stop_signal: when
+            only so many of their problems had answers that differ in reward. Null: never.
         sampling_dtype: of the weights that answers are drawn with; auto: bfloat16 where the machine has instructions
             for it.
 
@@ -143,30 +147,8 @@ class PPO:
     told: Told | None = field(init=False, repr=False, compare=False, default=None)  # hears of each iteration
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "prompts", "samples", "updates", "minibatches", "micro_tokens", "reward_workers"):
-            check_number(f"learner.{name}", getattr(self, name), low=1)
-        for name in ("iterations", "max_new_tokens"):
-            if getattr(self, name) is not None:
-                check_number(f"learner.{name}", getattr(self, name), low=1)
-        for name in ("temperature", "reward_seconds", "critic_learning_rate", "clip_low", "clip_high"):
-            check_number(f"learner.{name}", getattr(self, name), above=0)
-        for name in ("gamma", "gae_lambda", "stop_success", "stop_signal"):
-            if getattr(self, name) is not None:
-                check_number(f"learner.{name}", getattr(self, name), low=0, high=1)
-        for name in ("value_clip", "clip", "entropy_target"):
-            if getattr(self, name) is not None:
-                check_number(f"learner.{name}", getattr(self, name), above=0)
-        for name in ("kl", "entropy", "weight_decay"):
-            check_number(f"learner.{name}", getattr(self, name), low=0)
-        check_number("learner.patience", self.patience, low=1)
-        if self.learning_rate != AUTO:
-            check_number("learner.learning_rate", self.learning_rate, above=0)
-        for i, beta in enumerate(self.betas):
-            check_number(f"learner.betas[{i}]", beta, low=0, high=1 - 1e-9)
-        for name, allowed in (
-            ("advantage", ADVANTAGES), ("critic", CRITICS), ("reference", REFERENCES), ("replayed", REPLAYED),
-            ("sampling_dtype", SAMPLING), ("precision", PRECISIONS),
-        ):  # fmt: skip
+        self._check_numbers()
+        for name, allowed in CHOICES.items():
             check_choice(f"learner.{name}", getattr(self, name), allowed)
         if self.advantage == GAE and self.critic == "none":
             way_out = "Write head or model, or another advantage"
@@ -176,6 +158,27 @@ class PPO:
             what = f"advantage {self.advantage} compares a problem's answers"
             raise ConfigError(describe("learner.samples", what, self.samples, way_out))
         self.rewards()
+
+    def _check_numbers(self) -> None:
+        counts = (
+            "epochs", "iterations", "prompts", "samples", "max_new_tokens", "updates", "minibatches", "micro_tokens",
+            "reward_workers", "patience",
+        )  # fmt: skip
+        above = (
+            "temperature", "reward_seconds", "critic_learning_rate", "clip_low", "clip_high", "value_clip", "clip",
+            "entropy_target", "learning_rate",
+        )  # fmt: skip
+        bounds: dict[str, dict[str, float]] = {
+            **dict.fromkeys(counts, {"low": 1}),
+            **dict.fromkeys(above, {"above": 0}),
+            **dict.fromkeys(("gamma", "gae_lambda", "stop_success", "stop_signal"), {"low": 0, "high": 1}),
+            **dict.fromkeys(("kl", "entropy", "weight_decay"), {"low": 0}),
+        }
+        for name, bound in bounds.items():
+            if getattr(self, name) not in (None, AUTO):
+                check_number(f"learner.{name}", getattr(self, name), **bound)
+        for i, beta in enumerate(self.betas):
+            check_number(f"learner.betas[{i}]", beta, low=0, high=1 - 1e-9)
 
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Learn from the model's own answers, from the start or from what `run.checkpoint` saved in mid-task."""
@@ -422,7 +425,8 @@ class _Lesson:
         ppo, run = self.ppo, self.run
         order = torch.randperm(len(used), generator=generator_for(*self.seed_parts, number, "minibatches")).tolist()
         rows = self.problems.as_they_are(number, ppo.prompts)[run.processes.rank :: run.processes.size]
-        mean_length = sum(len(ids) for one in used for ids in one.responses) / max(1, sum(len(o.responses) for o in used))
+        lengths = [len(ids) for one in used for ids in one.responses]
+        mean_length = sum(lengths) / max(1, len(lengths))
         steps = []
         for place in range(ppo.minibatches):
             own = [used[i] for i in order[place :: ppo.minibatches]]
@@ -465,8 +469,9 @@ class _Lesson:
         if ppo.kl > 0:
             with self._reference():
                 for micro in own:
-                    outputs = self._outputs(to_device(micro.batch, run.accelerator.device))
-                    micro.reference = _log_p(outputs, ppo.temperature)
+                    with run.accelerator.autocast():
+                        outputs = self._outputs(to_device(micro.batch, run.accelerator.device))
+                        micro.reference = _log_p(outputs, ppo.temperature)
         if self.critic is not None:
             self._generalise(own)
 
@@ -508,9 +513,9 @@ class _Lesson:
         elif ppo.stop_signal is not None and ppo.advantage != GAE and signal < ppo.stop_signal:
             self.progress.stopped, numbers["stopped"] = True, "signal"
             self.run.note(
-                f"Task {self.task.name!r}: stopped after {self.progress.epoch} iterations, for only {signal:.0%} of the "
-                "problems have answers that differ in reward, and nothing is learned from the others. More samples, a "
-                "higher temperature, learner.entropy, easier problems or a warm start may help."
+                f"Task {self.task.name!r}: stopped after {self.progress.epoch} iterations, for only {signal:.0%} of "
+                "the problems have answers that differ in reward, and nothing is learned from the others. More "
+                "samples, a higher temperature, learner.entropy, easier problems or a warm start may help."
             )
 
     def _state(self) -> dict[str, Any]:
@@ -578,7 +583,9 @@ class _PolicyLoss:
             told["kl"] = divergences(log_p, micro.reference)
             losses = losses + ppo.kl * told["kl"]
         if self.critic is not None:
-            told["value_loss"] = value_losses(self.critic.values(step.batch), micro.values, micro.returns, ppo.value_clip)
+            told["value_loss"] = value_losses(
+                self.critic.values(step.batch), micro.values, micro.returns, ppo.value_clip
+            )
             losses = losses + told["value_loss"]
         self.tally.add(micro.counts, **told)
         return (step.weights * losses).mean()
@@ -588,9 +595,7 @@ class _PolicyLoss:
         return target is None or bool((counts * entropy.detach()).sum() < target * counts.sum())
 
 
-def reference_weights(
-    params: dict[str, torch.nn.Parameter], kept: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
+def reference_weights(params: dict[str, torch.nn.Parameter], kept: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the weights of an earlier policy for the present parameters: a LoRA that is newer than it counts 0."""
     return {name: kept[name] if name in kept else torch.zeros_like(p) for name, p in params.items()}
 

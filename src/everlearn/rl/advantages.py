@@ -16,20 +16,25 @@ def group_advantages(rewards: torch.Tensor, *, normalise: bool = True) -> torch.
         normalise: divide by the deviation; without, problems of middling difficulty weigh more (Dr. GRPO).
     Source: Shao et al. 2024, arXiv 2402.03300 (GRPO), section 4.1.2; Liu et al. 2025, arXiv 2503.20783 (Dr. GRPO).
     """
-    centred = rewards - rewards.mean(1, keepdim=True)
-    same = rewards.amax(1, keepdim=True) == rewards.amin(1, keepdim=True)
-    if normalise:
-        centred = centred / rewards.std(1, keepdim=True, correction=0).clamp(min=1e-6)
-    return centred.masked_fill(same, 0.0)
+    centred = _centred(rewards)
+    return centred / rewards.std(1, keepdim=True, correction=0).clamp(min=1e-6) if normalise else centred
 
 
 def leave_one_out_advantages(rewards: torch.Tensor) -> torch.Tensor:
     """Return each response's reward less the mean of the others to the same prompt [n_prompts, n_responses].
 
+    0 where all responses of a group earn the same.
+
     Source: Ahmadian et al. 2024, arXiv 2402.14740 (RLOO).
     """
     n = rewards.shape[1]
-    return (rewards - rewards.mean(1, keepdim=True)) * (n / max(1, n - 1))
+    return _centred(rewards) * (n / max(1, n - 1))
+
+
+def _centred(rewards: torch.Tensor) -> torch.Tensor:
+    """Return rewards less their group's mean, exactly 0 where they are all the same: a mean is rounded."""
+    same = rewards.amax(1, keepdim=True) == rewards.amin(1, keepdim=True)
+    return (rewards - rewards.mean(1, keepdim=True)).masked_fill(same, 0.0)
 
 
 def generalised_advantages(
@@ -37,7 +42,7 @@ def generalised_advantages(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the advantage and the return of each token [n, length]: GAE, an episode ending with its last token.
 
-    delta_t = r_t + gamma V_{t+1} - V_t;  A_t = delta_t + gamma lam A_{t+1};  return_t = A_t + V_t; V is 0 after the end.
+    delta_t = r_t + gamma V_{t+1} - V_t; A_t = delta_t + gamma lam A_{t+1}; return_t = A_t + V_t; V is 0 after the end.
 
     Args:
         rewards: of each token [n, length].
@@ -45,7 +50,11 @@ def generalised_advantages(
         mask: bool [n, length]: the tokens of a response, which come first in its line.
     Source: Schulman et al. 2016, arXiv 1506.02438, eq. 16.
     """
-    advantages, after, value_after = torch.zeros_like(values), values.new_zeros(len(values)), values.new_zeros(len(values))
+    advantages, after, value_after = (
+        torch.zeros_like(values),
+        values.new_zeros(len(values)),
+        values.new_zeros(len(values)),
+    )
     for t in range(values.shape[1] - 1, -1, -1):
         there = mask[:, t].to(values.dtype)
         delta = rewards[:, t] + gamma * value_after - values[:, t]

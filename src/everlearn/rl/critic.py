@@ -61,7 +61,8 @@ class Critic:
             inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
             trunk = language_model(self.network).base_model
             hidden = trunk(**inputs, use_cache=False).last_hidden_state[wanted]
-        return self.head(hidden.float())[:, 0]
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.head(hidden.float())[:, 0]
 
     def step(self) -> None:
         """Take an optimizer step with the gradients that the actor's backward pass left."""

@@ -18,8 +18,8 @@ Asked = tuple[tuple[int, int], Task, Row]  # (group of the mixture, row within i
 class Problems:
     """What a mixture's rows are to a learner that answers them.
 
-    The first group's rows, and with `ask_again` those that strategies mix in, are problems, answered by the model. Other
-    rows that are mixed in (texts, or answers that were kept) are learned as they stand.
+    The first group's rows, and with `ask_again` those that strategies mix in, are problems, answered by the model.
+    Other rows that are mixed in (texts, or answers that were kept) are learned as they stand.
     """
 
     def __init__(self, mixture: Mixture, objective: Objective, seed_parts: tuple[Any, ...], *, ask_again: bool):
@@ -40,7 +40,9 @@ class Problems:
         mixed = mixed_in([group.ratio for group in mixture.groups], self.sizes)
         self._asked_again = [each for each in mixed if each.group in asked]
         self._as_they_are = [each for each in mixed if each.group not in asked]
-        left = (group if number not in asked else replace(group, parts=()) for number, group in enumerate(mixture.groups))
+        left = (
+            group if number not in asked else replace(group, parts=()) for number, group in enumerate(mixture.groups)
+        )
         self.encoded = EncodedMixture(Mixture(tuple(left)), objective) if self._as_they_are else None
 
     def asked(self, iteration: int, n: int) -> list[Asked]:
@@ -75,4 +77,3 @@ class Problems:
                 return part.task, dict(part.rows[row])
             row -= len(part)
         raise IndexError(row)
-

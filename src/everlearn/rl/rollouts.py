@@ -1,5 +1,6 @@
 """Responses laid out for a forward pass: a prompt's ones side by side behind it, in one row that keeps them apart."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from everlearn.models.prompts import prompts_of
 from everlearn.types import IGNORED, Row, Task
 
 MASKS = {"sdpa": True, "eager": False}  # attention that takes such a mask -> whether it is one of booleans
+REACHES = ("sliding_window", "attention_chunk_size")  # what a model's settings call how far its attention reaches
 
 
 @dataclass
@@ -115,7 +117,10 @@ def can_be_packed(model: Model) -> bool:
     """
     network = language_model(model.network)
     fits = network.config._attn_implementation in MASKS and "position_ids" in parameters_of(type(network))
-    if not fits or prompts_of(model.network) is not None:
+    settings = network.config.get_text_config().to_dict()
+    reach = min((settings[name] for name in REACHES if settings.get(name) is not None), default=math.inf)
+    # the mask lets an answer read all of its prompt, however far away that is
+    if not fits or prompts_of(model.network) is not None or reach < model.objective.max_length:
         return False
     generator = torch.Generator().manual_seed(0)
     n_words = network.get_input_embeddings().num_embeddings

@@ -90,7 +90,10 @@ class Sampler:
     def _draw(
         self, network: nn.Module, prompts: list[list[int]], n: int, uniforms: torch.Tensor, temperature: float
     ) -> list[list[int]]:
-        objective, stops = self.model.objective, torch.tensor(self.model.objective.stop_ids, dtype=torch.long, device=self.device)
+        objective, stops = (
+            self.model.objective,
+            torch.tensor(self.model.objective.stop_ids, dtype=torch.long, device=self.device),
+        )
         longest = max(map(len, prompts))
         ids = torch.tensor([[objective.pad_id] * (longest - len(p)) + p for p in prompts], device=self.device)
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=self.device)

@@ -1,4 +1,4 @@
-"""Runs by reinforcement: the loop over tasks and the log of a supervised run, with warm starts, and measured as policies.
+"""Runs by reinforcement: a supervised run's loop over tasks and its log, with warm starts, and measured as policies.
 
 Beside what every run leaves there is iterations.jsonl: a line an iteration, and one for each measurement.
 """
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 
+from everlearn.errors import ConfigError, describe
 from everlearn.kinds.reinforcement.recipe import ReinforcementRecipe, WarmStart
 from everlearn.learners.ppo import PPO, distance, reference_weights, snapshot
 from everlearn.learners.sft import SupervisedLearner
-from everlearn.models.load import load_model
 from everlearn.provenance import Provenance, data_record
 from everlearn.registry import register
 from everlearn.report.policy_records import ITERATIONS
@@ -26,7 +26,7 @@ from everlearn.rl.sampler import Sampler
 from everlearn.runs import LOG, Supervised
 from everlearn.saving import Saving
 from everlearn.streams.schedule import Schedule
-from everlearn.types import Cost, Task
+from everlearn.types import Cost, Row, Task
 from everlearn.way import Run
 
 if TYPE_CHECKING:
@@ -119,7 +119,6 @@ class Reinforcement(Supervised):
             told = {name: value for name, value in numbers.items() if isinstance(value, int | float)}
             one.accelerator.log({f"{task.name}/{name}": value for name, value in told.items()}, step=one.n_logged)
         if done % self.recipe.evaluation.interval == 0:
-            sampler.refresh()
             self._measure(one, sampler, {**where, "iteration": done})
         self._keep(one)
 
@@ -131,6 +130,7 @@ class Reinforcement(Supervised):
             room = getattr(one.learner, "max_new_tokens", None) or one.model.objective.answer_room(task)
             purpose = (one.seed, "measure", where["after"], where["iteration"])
             with one.ready_for(task):
+                sampler.refresh()  # of the weights that the strategies answer this task with
                 best = sample_answers(one, sampler, task, 1, 0.0, room, purpose)
                 found = sample_answers(one, sampler, task, self.recipe.evaluation.samples, 1.0, room, purpose)
             drawn += found.answered
@@ -158,15 +158,24 @@ def with_warm_starts(schedule: Schedule, warm: WarmStart) -> Schedule:
     """Return the schedule with steps of supervised learning: one at first, or one before each task."""
     steps: list[Task] = []
     if warm.when == "start":
+        rows = [row for task in schedule.stream for row in _first_rows(task, warm)]
         first = schedule.stream.tasks[0]
-        rows = [dict(row) for task in schedule.stream for row in task.train[: warm.rows]]
         steps.append(replace(first, name=WARM_START, train=rows, evaluation=[], validation=None))
     for step in schedule.steps:
         if warm.when == "task":
-            rows = [dict(row) for row in step.train[: warm.rows]]
-            steps.append(replace(step, name=f"{WARM_START} of {step.name}", train=rows, evaluation=[], validation=None))
+            name = f"{WARM_START} of {step.name}"
+            steps.append(replace(step, name=name, train=_first_rows(step, warm), evaluation=[], validation=None))
         steps.append(step)
     return Schedule(schedule.stream, tuple(steps))
+
+
+def _first_rows(task: Task, warm: WarmStart) -> list[Row]:
+    if warm.rows > len(task.train):
+        way_out = "Ask for fewer, or give it more"
+        raise ConfigError(
+            describe("warm_start.rows", f"task {task.name!r} has {len(task.train)} training rows", warm.rows, way_out)
+        )
+    return [dict(task.train[i]) for i in range(warm.rows)]
 
 
 @contextmanager
