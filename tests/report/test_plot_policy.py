@@ -6,7 +6,7 @@ import pytest
 from everlearn.report.plot_policy import draw_divergence, draw_gains, draw_signals, draw_success
 from everlearn.report.policy_views import load_policies, mean_line
 from everlearn.report.views import load_views
-from support.policy_log import N, read_lines, write_lines, write_policy_run
+from support.policy_logs import N, read_lines, write_lines, write_policy_run
 
 
 @pytest.fixture(scope="module")

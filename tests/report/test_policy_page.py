@@ -9,7 +9,7 @@ from everlearn.report.policy_page import course_grid, gains_grid, warm_grid, wri
 from everlearn.report.policy_views import load_policies
 from everlearn.report.table import matrix_grid
 from everlearn.report.views import load_views
-from support.policy_log import read_lines, write_lines, write_policy_run
+from support.policy_logs import read_lines, write_lines, write_policy_run
 
 OWN = {"success.png", "gains.png", "divergence.png", "signals.png"}
 
