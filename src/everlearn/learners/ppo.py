@@ -168,15 +168,13 @@ class PPO:
             "temperature", "reward_seconds", "critic_learning_rate", "clip_low", "clip_high", "value_clip", "clip",
             "entropy_target", "learning_rate",
         )  # fmt: skip
-        bounds: dict[str, dict[str, float]] = {
-            **dict.fromkeys(counts, {"low": 1}),
-            **dict.fromkeys(above, {"above": 0}),
-            **dict.fromkeys(("gamma", "gae_lambda", "stop_success", "stop_signal"), {"low": 0, "high": 1}),
-            **dict.fromkeys(("kl", "entropy", "weight_decay"), {"low": 0}),
-        }
-        for name, bound in bounds.items():
-            if getattr(self, name) not in (None, AUTO):
-                check_number(f"learner.{name}", getattr(self, name), **bound)
+        shares, weights = ("gamma", "gae_lambda", "stop_success", "stop_signal"), ("kl", "entropy", "weight_decay")
+        for names, bound in (
+            (counts, {"low": 1}), (above, {"above": 0}), (shares, {"low": 0, "high": 1}), (weights, {"low": 0}),
+        ):  # fmt: skip
+            for name in names:
+                if getattr(self, name) not in (None, AUTO):
+                    check_number(f"learner.{name}", getattr(self, name), **bound)
         for i, beta in enumerate(self.betas):
             check_number(f"learner.betas[{i}]", beta, low=0, high=1 - 1e-9)
 
