@@ -56,7 +56,7 @@ CHOICES = {
     "sampling_dtype": ("auto", "float32", "bfloat16"),
     "precision": ("no", "bf16"),
 }
-Told = Callable[[Any, Task, Sampler, dict[str, Any]], None]  # run, task, sampler, what is told
+Told = Callable[[Any, Task, dict[str, Any], bool], None]  # run, task, what is told, whether it is the last
 
 
 @register("learner", "ppo")
@@ -270,7 +270,8 @@ class _Lesson:
             self._look_whether_to_stop(numbers)
             self.progress.elapsed_s = time.perf_counter() - self.started
             if self.ppo.told is not None:
-                self.ppo.told(run, self.task, self.sampler, {"iteration": self.progress.epoch, **numbers})
+                last = self.progress.stopped or self.progress.epoch == self.n_iterations
+                self.ppo.told(run, self.task, {"iteration": self.progress.epoch, **numbers}, last)
             run.listener.step(self.progress.epoch, numbers["loss"])
             run.after_step(self.task, self._state)
         if self.critic is not None:

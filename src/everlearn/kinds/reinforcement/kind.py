@@ -104,12 +104,11 @@ class Reinforcement(Supervised):
 
     def _score_all(self, one: Run, tasks: list[Task], after: int, trained: str | None) -> None:
         super()._score_all(one, tasks, after, trained)
-        sampler = Sampler(one.model, one.accelerator.device)
-        self._measure(one, sampler, {"after": after, "trained": trained, "iteration": None})
+        self._measure(one, {"after": after, "trained": trained, "iteration": None})
         if after < 0:
             self.keep_length(one.saving)
 
-    def _told(self, one: Run, task: Task, sampler: Sampler, numbers: dict[str, Any]) -> None:
+    def _told(self, one: Run, task: Task, numbers: dict[str, Any], last: bool) -> None:
         """Write an iteration down, and measure the policy where it is time to."""
         done, where = numbers["iteration"], {"seed": one.seed, "after": one.position, "trained": task.name}
         self.logs[ITERATIONS].append({"type": "iteration", **where, **numbers}, sync=False)
@@ -118,12 +117,13 @@ class Reinforcement(Supervised):
             one.n_logged += 1
             told = {name: value for name, value in numbers.items() if isinstance(value, int | float)}
             one.accelerator.log({f"{task.name}/{name}": value for name, value in told.items()}, step=one.n_logged)
-        if done % self.recipe.evaluation.interval == 0:
-            self._measure(one, sampler, {**where, "iteration": done})
+        if done % self.recipe.evaluation.interval == 0 and not last:
+            self._measure(one, {**where, "iteration": done})
         self._keep(one)
 
-    def _measure(self, one: Run, sampler: Sampler, where: dict[str, Any]) -> None:
+    def _measure(self, one: Run, where: dict[str, Any]) -> None:
         """Write down how often the policy is right on each task's held-out problems, and how far it has come."""
+        sampler = Sampler(one.model, one.accelerator.device, "float32")
         line: dict[str, Any] = {"type": "evaluation", **where, "seed": one.seed, "tasks": {}}
         drawn = []
         for task in self.schedules[one.seed].stream:
