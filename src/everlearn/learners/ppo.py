@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
-from everlearn.errors import ConfigError, check_choice, check_number, describe
+from everlearn.errors import ConfigError, TrainingError, check_choice, check_number, describe
 from everlearn.evaluation.score import is_right
 from everlearn.learners.budget import AUTO
 from everlearn.learners.rates import ENOUGH_ROWS, learning_rate_for
-from everlearn.learners.sft import Hooks, Progress, take_step
+from everlearn.learners.sft import OWN, Hooks, Progress, take_step
 from everlearn.learners.teacher import as_base, as_teacher
+from everlearn.models.load import Model
 from everlearn.models.objectives import Batch, item_losses, mean_loss, to_device
 from everlearn.registry import register
 from everlearn.rl.advantages import (
@@ -37,7 +38,7 @@ from everlearn.rl.advantages import (
 )
 from everlearn.rl.critic import CRITICS, Critic
 from everlearn.rl.losses import divergences, entropies, policy_losses, value_losses
-from everlearn.rl.problems import Problems
+from everlearn.rl.problems import Problems, with_answer
 from everlearn.rl.reward import Rewards
 from everlearn.rl.rollouts import Answered, can_be_packed, cut, distinct, lay_out
 from everlearn.rl.sampler import Sampler
@@ -56,6 +57,7 @@ CHOICES = {
     "sampling_dtype": ("auto", "float32", "bfloat16"),
     "precision": ("no", "bf16"),
 }
+_Best = tuple[float, int, Row]  # of a problem: its best answer's reward, the iteration, the row with that answer
 Told = Callable[[Any, Task, dict[str, Any], bool], None]  # run, task, what is told, whether it is the last
 
 
@@ -178,6 +180,17 @@ class PPO:
         for i, beta in enumerate(self.betas):
             check_number(f"learner.betas[{i}]", beta, low=0, high=1 - 1e-9)
 
+    def check_model(self, model: Model) -> None:
+        """Raise ConfigError where the settings can't hold for a model."""
+        room, most = self.max_new_tokens, model.objective.max_length - 1
+        if room is not None and room >= most:
+            way_out = f"Give less than {most}, for the prompt needs its part"
+            raise ConfigError(describe("learner.max_new_tokens", "leaves the context no prompt", room, way_out))
+        if self.kl > 0 and self.reference == "base" and model.adapters.mode == "full":
+            way_out = "Write start or last, or train a LoRA"
+            what = "with all weights trained the base isn't kept"
+            raise ConfigError(describe("learner.reference", what, self.reference, way_out))
+
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Learn from the model's own answers, from the start or from what `run.checkpoint` saved in mid-task."""
         lesson = _Lesson(self, run, task, mixture, saved)
@@ -224,7 +237,8 @@ class _Lesson:
         )  # fmt: skip
         self.rewards = ppo.rewards()
         self.room = ppo.max_new_tokens or run.model.objective.answer_room(task)
-        self.n_iterations = ppo.iterations or max(1, math.ceil(ppo.epochs * self.problems.sizes[0] / ppo.prompts))
+        n_problems = self.problems.sizes[0]  # none where a strategy learned them before
+        self.n_iterations = (ppo.iterations or math.ceil(ppo.epochs * n_problems / ppo.prompts)) if n_problems else 0
         params = run.model.adapters.trainable()
         if not ppo.start_:
             ppo.start_ = snapshot(params)
@@ -235,11 +249,12 @@ class _Lesson:
         self.progress = Progress(learning_rate=rate, batch_size=ppo.prompts * ppo.samples)
         self.began = snapshot(params)
         self.recent: list[list[float]] = []  # success and signal of the last iterations
-        self.kept: dict[tuple[int, int], tuple[float, Row]] = {}  # the best answer to each problem of the task
+        self.kept: dict[tuple[int, int], _Best] = {}  # of the task's own problems, by address
         if saved is not None:
-            self.progress = Progress(**saved["progress"])
+            own = {name: saved[name][run.processes.rank] for name in OWN}
+            self.progress = Progress(**{**saved["progress"], **own})
             self.began, self.recent = saved["began"], saved["recent"]
-            self.kept = {tuple(address): (reward, row) for address, reward, row in saved["kept"]}
+            self.kept = {tuple(address): tuple(best) for address, best in saved["kept"]}
         n_steps = self.n_iterations * ppo.updates * ppo.minibatches
         self.step = Step(run, task, params, n_steps=n_steps, learning_rate=rate)
         fused = run.accelerator.device.type in ("cpu", "cuda")
@@ -276,9 +291,7 @@ class _Lesson:
             run.after_step(self.task, self._state)
         if self.critic is not None:
             self.ppo.critic_ = {name: values.clone() for name, values in self.critic.state().items()}
-        kept = [one for part in run.processes.gather(list(self.kept.items())) for one in part]
-        best = max((reward for _, (reward, _) in kept), default=0.0)
-        self.progress.learned = [row for _, (reward, row) in sorted(kept) if reward == best]
+        self.progress.learned = self._best_rows()
 
     def close(self) -> None:
         """Leave the model as it was found."""
@@ -286,12 +299,27 @@ class _Lesson:
             self.critic.close()
         self.run.model.train()
 
+    def _best_rows(self) -> list[Row] | None:
+        """Return the problems whose best answer is worth most, with it; None where no answer was worth anything."""
+        kept = self._kept_by_all()
+        best = max((reward for reward, _, _ in kept.values()), default=0.0)
+        return [kept[address][2] for address in sorted(kept) if kept[address][0] == best] if best > 0 else None
+
+    def _kept_by_all(self) -> dict[tuple[int, int], "_Best"]:
+        """Return what all processes keep: of a problem that several were asked, the best answer, then the newest."""
+        merged: dict[tuple[int, int], _Best] = {}
+        for part in self.run.processes.gather(self.kept):
+            for address, best in part.items():
+                if address not in merged or best[:2] > merged[address][:2]:
+                    merged[address] = best
+        return merged
+
     def _iterate(self, number: int) -> dict[str, Any]:
         """Ask, judge and learn once; return what is told of it."""
         began = time.perf_counter()
         answered, n_cut = self._ask(number)
         drawn = time.perf_counter()
-        parts = self._judge(answered)
+        parts = self._judge_or_save(number, answered)
         judged = time.perf_counter()
         numbers = {**self._outcome(answered, n_cut), **parts}
         numbers |= self._learn(number, answered)
@@ -302,11 +330,12 @@ class _Lesson:
     def _ask(self, number: int) -> tuple[list[Answered], int]:
         """Return this process's problems with the answers drawn to them, and how many of these were cut off."""
         ppo, run, objective = self.ppo, self.run, self.run.model.objective
-        asked = self.problems.asked(number, ppo.prompts)[run.processes.rank :: run.processes.size]
+        asked, own = self.problems.asked(number, ppo.prompts), slice(run.processes.rank, None, run.processes.size)
         self.sampler.refresh()
         questions = objective.questions([row for _, _, row in asked], self.room)
-        generator = generator_for(*self.seed_parts, number, run.processes.rank, "draw")
-        drawn = self.sampler.draw(questions, ppo.samples, self.room, generator, ppo.temperature)
+        generator = generator_for(*self.seed_parts, number, 0, "draw")
+        drawn = self.sampler.draw(questions, ppo.samples, self.room, generator, ppo.temperature, own)
+        asked, questions = asked[own], questions[own]
         answered = []
         for (address, task, row), prompt, responses in zip(asked, questions, drawn, strict=True):
             different, counts = distinct(responses)
@@ -315,7 +344,16 @@ class _Lesson:
         n_cut = sum(objective.end_of(ids) == len(ids) for responses in drawn for ids in responses)
         return answered, n_cut
 
-    def _judge(self, answered: list[Answered]) -> dict[str, float]:
+    def _judge_or_save(self, number: int, answered: list[Answered]) -> dict[str, float]:
+        """Judge the answers; where that fails, save the run as it was before the iteration, so that nothing is lost."""
+        try:
+            return self._judge(number, answered)
+        except TrainingError:
+            if self.run.processes.size == 1:  # the others know nothing of it, and saving is done together
+                self.run.checkpoint({"task": self.task.name, "learner": self._state()})
+            raise
+
+    def _judge(self, number: int, answered: list[Answered]) -> dict[str, float]:
         """Say what each answer is worth, and whether it is right; return the means of what the reward tells beside."""
         for one in answered:
             one.right = [is_right(one.task, text, one.row, self.run.model.objective) for text in one.texts]
@@ -330,8 +368,8 @@ class _Lesson:
         of_answers = iter(values)
         for one in answered:
             one.rewards = [next(of_answers) for _ in one.responses]
-            if one.address[0] == 0:
-                self._keep(one)
+            if one.address[0] == 0 and one.task.name == self.task.name:
+                self._keep(number, one)
         return parts
 
     def _mean_of_given(self, values: Any, answered: list[Answered]) -> float | None:
@@ -344,12 +382,11 @@ class _Lesson:
         """Return what the reward is told was asked: the row's own prompt, or the conversation as the model read it."""
         return one.row.get("prompt") or self.run.model.objective.prompt_and_completion(one.row)[0]
 
-    def _keep(self, one: Answered) -> None:
+    def _keep(self, number: int, one: Answered) -> None:
         """Keep the best answer to a problem, the newest where several are."""
         place = max(range(len(one.rewards)), key=lambda i: one.rewards[i])
         if one.address not in self.kept or one.rewards[place] >= self.kept[one.address][0]:
-            row = {**one.row, "completion": one.texts[place]}
-            self.kept[one.address] = (one.rewards[place], row)
+            self.kept[one.address] = (one.rewards[place], number, with_answer(one.row, one.texts[place]))
 
     def _outcome(self, answered: list[Answered], n_cut: int) -> dict[str, Any]:
         """Return what an iteration's answers came to: of the task's own problems, those asked again aside."""
@@ -377,10 +414,11 @@ class _Lesson:
         ppo, run = self.ppo, self.run
         self._compare(answered)
         every = ppo.kl > 0 or ppo.entropy > 0 or ppo.advantage == GAE  # these hold where answers earn the same too
-        used = [one for one in answered if every or any(one.advantages)]
+        places = range(run.processes.rank, len(answered) * run.processes.size, run.processes.size)
+        used = {i: one for i, one in zip(places, answered, strict=False) if every or any(one.advantages)}
         steps = self._minibatches(number, used)
         loss, norms, tally = 0.0, [], _Tally()
-        if run.processes.sum(len(used)):
+        if steps:
             self._before_update([micro for step in steps for micro in step])
             for update in range(ppo.updates):
                 order = torch.randperm(len(steps), generator=generator_for(*self.seed_parts, number, update, "order"))
@@ -396,7 +434,7 @@ class _Lesson:
                         norms.append(self.step.gradient_norm.item())
                     self.progress.index += 1
             self.progress.loss_sum += loss
-            self.progress.n_tokens += sum(one.n_tokens for one in used) * ppo.updates
+            self.progress.n_tokens += sum(one.n_tokens for one in used.values()) * ppo.updates
         n_steps = max(1, ppo.updates * len(steps))
         moved, size = distance(self.step.params, self.began)
         return {
@@ -419,19 +457,28 @@ class _Lesson:
             places = [sum(one.counts[:i]) for i in range(len(one.counts))]
             one.advantages = [values[place] for place in places]
 
-    def _minibatches(self, number: int, used: list[Answered]) -> list[list[_Micro]]:
-        """Return what each optimizer step of an update learns; rows as they stand are dealt out over the steps."""
-        ppo, run = self.ppo, self.run
-        order = torch.randperm(len(used), generator=generator_for(*self.seed_parts, number, "minibatches")).tolist()
-        rows = self.problems.as_they_are(number, ppo.prompts)[run.processes.rank :: run.processes.size]
-        lengths = [len(ids) for one in used for ids in one.responses]
-        mean_length = sum(lengths) / max(1, len(lengths))
+    def _minibatches(self, number: int, used: dict[int, Answered]) -> list[list[_Micro]]:
+        """Return what each optimizer step of an update learns; rows as they stand are dealt out over the steps.
+
+        Args:
+            used: {number in the iteration: problem}, this process's.
+        """
+        ppo, processes = self.ppo, self.run.processes
+        everyone = sorted(i for part in processes.gather(list(used)) for i in part)
+        order = torch.randperm(len(everyone), generator=generator_for(*self.seed_parts, number, "minibatches")).tolist()
+        rows = self.problems.as_they_are(number, ppo.prompts)
+        n_tokens = processes.sum(sum(len(ids) for one in used.values() for ids in one.responses))
+        mean_length = n_tokens / max(1, processes.sum(sum(len(one.responses) for one in used.values())))
         steps = []
         for place in range(ppo.minibatches):
-            own = [used[i] for i in order[place :: ppo.minibatches]]
+            dealt = [everyone[i] for i in order[place :: ppo.minibatches]]
+            as_they_are = rows[place :: ppo.minibatches]
+            if not dealt and not as_they_are:
+                continue
+            own = [used[i] for i in dealt if i in used]
             micros = [self._micro(part) for part in cut(own, ppo.micro_tokens, packed=self.packed)]
-            if rows[place :: ppo.minibatches]:
-                micros.append(self._as_they_are(rows[place :: ppo.minibatches], mean_length))
+            if as_they_are[processes.rank :: processes.size]:
+                micros.append(self._as_they_are(as_they_are[processes.rank :: processes.size], mean_length))
             steps.append(micros)
         return steps
 
@@ -519,12 +566,13 @@ class _Lesson:
 
     def _state(self) -> dict[str, Any]:
         """Return what `train` needs to go on from here, bit for bit."""
-        kept = [[list(address), reward, dict(row)] for address, (reward, row) in self.kept.items()]
+        progress = self.progress
         state = {
-            "progress": asdict(self.progress),
+            "progress": asdict(progress),
+            **{name: self.run.processes.gather(vars(progress)[name]) for name in OWN},
             "began": self.began,
             "recent": self.recent,
-            "kept": [one for part in self.run.processes.gather(kept) for one in part],
+            "kept": [[list(address), list(best)] for address, best in self._kept_by_all().items()],
             "optimizer": self.optimizer.state_dict(),
         }
         if self.critic is not None:
@@ -595,8 +643,20 @@ class _PolicyLoss:
 
 
 def reference_weights(params: dict[str, torch.nn.Parameter], kept: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the weights of an earlier policy for the present parameters: a LoRA that is newer than it counts 0."""
-    return {name: kept[name] if name in kept else torch.zeros_like(p) for name, p in params.items()}
+    """Return the weights of an earlier policy, {name: value}: those that it had, and 0 for what came after it.
+
+    A LoRA that is newer than it counts 0, and so do the rows and columns by which one has grown.
+
+    Args:
+        params: the parameters that are trained now. kept: those that were trained then.
+    """
+    weights = dict(kept)
+    for name, p in params.items():
+        if name not in kept or kept[name].shape != p.shape:
+            weights[name] = torch.zeros_like(p)
+            if name in kept:
+                weights[name][tuple(slice(n) for n in kept[name].shape)] = kept[name].to(p)
+    return weights
 
 
 def _log_p(outputs: Outputs, temperature: float) -> torch.Tensor:
@@ -612,8 +672,8 @@ def snapshot(params: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
 
 
 def distance(params: dict[str, torch.nn.Parameter], before: dict[str, torch.Tensor]) -> tuple[float, float]:
-    """Return how far weights have come since `before`, and how large they were: 2-norms over all of them."""
+    """Return how far weights have come since `before`, and how large they were: 2-norms over all that it names."""
     with torch.no_grad():
-        moved = sum((p - before[name]).float().square().sum().item() for name, p in params.items())
+        moved = sum((params[name] - values).float().square().sum().item() for name, values in before.items())
         size = sum(values.float().square().sum().item() for values in before.values())
     return moved**0.5, max(size, 1e-30) ** 0.5

@@ -12,6 +12,7 @@ from everlearn.models.objectives import Objective
 from everlearn.seeds import generator_for
 from everlearn.types import Mixture, Row, Task
 
+OWN_ANSWER = "own_answer"  # column of a row that carries an answer of the model's: its own, that counts as right
 Asked = tuple[tuple[int, int], Task, Row]  # (group of the mixture, row within it), whose task, the row
 
 
@@ -74,6 +75,22 @@ class Problems:
     def _at(self, group: int, row: int) -> tuple[Task, Row]:
         for part in self.groups[group]:
             if row < len(part):
-                return part.task, dict(part.rows[row])
+                return part.task, as_asked(part.rows[row])
             row -= len(part)
         raise IndexError(row)
+
+
+def with_answer(row: Row, text: str) -> Row:
+    """Return a row that is answered by `text`; its own answer is kept beside it."""
+    if row.get("messages") is None:
+        return {**row, "completion": text, OWN_ANSWER: row["completion"]}
+    *before, last = row["messages"]
+    return {**row, "messages": [*before, {**last, "content": text}], OWN_ANSWER: last["content"]}
+
+
+def as_asked(row: Row) -> Row:
+    """Return a row with its own answer, by which others are judged, where `with_answer` put another in its place."""
+    if row.get(OWN_ANSWER) is None:
+        return dict(row)
+    asked = with_answer(row, row[OWN_ANSWER])
+    return {name: value for name, value in asked.items() if name != OWN_ANSWER}

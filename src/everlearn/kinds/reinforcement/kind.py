@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 
-from everlearn.errors import ConfigError, describe
+from everlearn.errors import ConfigError, StreamError, describe
 from everlearn.kinds.reinforcement.recipe import ReinforcementRecipe, WarmStart
 from everlearn.learners.ppo import PPO, distance, reference_weights, snapshot
 from everlearn.learners.sft import SupervisedLearner
@@ -25,6 +25,7 @@ from everlearn.rl.rollouts import can_be_packed
 from everlearn.rl.sampler import Sampler
 from everlearn.runs import LOG, Supervised
 from everlearn.saving import Saving
+from everlearn.strategy import overriding
 from everlearn.streams.schedule import Schedule
 from everlearn.types import Cost, Row, Task
 from everlearn.way import Run
@@ -48,8 +49,13 @@ class Reinforcement(Supervised):
 
     def open(self, accelerator: Accelerator) -> Provenance:
         super().open(accelerator)
+        for task in self.schedules[self.recipe.all_seeds()[0]].stream:
+            if task.kind != "prompt":
+                way_out = "Give rows with prompts, and what answers are judged by"
+                raise StreamError(describe(f"task {task.name!r}", "can't be answered", task.kind, way_out))
         warm = self.recipe.warm_start
         if warm is not None:
+            self._check_beside(warm)
             self.schedules = {seed: with_warm_starts(schedule, warm) for seed, schedule in self.schedules.items()}
             steps = {step.name: step for schedule in self.schedules.values() for step in schedule.steps}
             data = [data_record(step) for name, step in steps.items() if name.startswith(WARM_START)]
@@ -59,7 +65,8 @@ class Reinforcement(Supervised):
     def start(self, seed: int, saving: Saving, accelerator: Accelerator) -> Run:
         self.learner = self.recipe.build_learner()  # it keeps what it learned beside the weights
         one = super().start(seed, saving, accelerator)
-        self.packed = can_be_packed(one.model)
+        if isinstance(one.learner, PPO):
+            one.learner.check_model(one.model)
         self.began: dict[str, torch.Tensor] = {}  # the policy that divergence is measured from
         return one
 
@@ -78,6 +85,7 @@ class Reinforcement(Supervised):
             with warming(one, self.recipe.warm_start):
                 cost = one.learn(task, saved)
             one.learned.pop()  # strategies protect what is learned from here on
+            del one.tasks[task.name]
         self._keep(one)
         return cost
 
@@ -102,6 +110,16 @@ class Reinforcement(Supervised):
 
         return write_policy_report(views, out)
 
+    def _check_beside(self, warm: WarmStart) -> None:
+        """Raise ConfigError where strategies, which rest meanwhile, and a warm start later on would undo each other.
+
+        Those that change the model before a task have frozen none of what it moves, or put other weights in its place.
+        """
+        for strategy in self.recipe.build_strategies() if warm.when == "task" else ():
+            if overriding([strategy], "adapt_model") or "initial_" in strategy.keeps_weights:
+                what = f"{strategy.name} holds or puts back what earlier tasks left, and rests during a warm start"
+                raise ConfigError(describe("warm_start.when", what, warm.when, "Write start"))
+
     def _score_all(self, one: Run, tasks: list[Task], after: int, trained: str | None) -> None:
         super()._score_all(one, tasks, after, trained)
         self._measure(one, {"after": after, "trained": trained, "iteration": None})
@@ -123,28 +141,36 @@ class Reinforcement(Supervised):
 
     def _measure(self, one: Run, where: dict[str, Any]) -> None:
         """Write down how often the policy is right on each task's held-out problems, and how far it has come."""
-        sampler = Sampler(one.model, one.accelerator.device, "float32")
+        sampler = Sampler(one.model, one.accelerator.device, "own")
         line: dict[str, Any] = {"type": "evaluation", **where, "seed": one.seed, "tasks": {}}
-        drawn = []
+        packed, n_tokens, kl, asleep = can_be_packed(one.model), 0, 0.0, []
+        weights = reference_weights(one.model.adapters.trainable(), self.began)
         for task in self.schedules[one.seed].stream:
-            room = getattr(one.learner, "max_new_tokens", None) or one.model.objective.answer_room(task)
+            room = self._room(one, task)
             purpose = (one.seed, "measure", where["after"], where["iteration"])
             with one.ready_for(task):
                 sampler.refresh()  # of the weights that the strategies answer this task with
                 best = sample_answers(one, sampler, task, 1, 0.0, room, purpose)
                 found = sample_answers(one, sampler, task, self.recipe.evaluation.samples, 1.0, room, purpose)
-            drawn += found.answered
+                n_drawn = sum(sum(answered.of_tokens(answered.counts)) for answered in found.answered)
+                if self.began:
+                    kl += n_drawn * divergence(one, found.answered, weights, packed=packed)
+                asleep.append(dormant_share(one, found.answered, packed=packed))
+            n_tokens += n_drawn
             line["tasks"][task.name] = {
                 "greedy": best.outcomes, "sampled": found.outcomes, "length": found.length, "cut_off": found.cut_off,
             }  # fmt: skip
         if self.began:
-            params = one.model.adapters.trainable()
-            weights = reference_weights(params, self.began)
-            line["kl_to_start"] = divergence(one, drawn, weights, packed=self.packed)
-            moved, size = distance(params, weights)
+            line["kl_to_start"] = kl / n_tokens
+            moved, size = distance(dict(one.model.network.named_parameters()), weights)
             line["weight_change"] = moved / size
-        line["dormant"] = dormant_share(one, drawn, packed=self.packed)
+        line["dormant"] = None if None in asleep else sum(asleep) / len(asleep)
         self.logs[ITERATIONS].append(line)
+
+    def _room(self, one: Run, task: Task) -> int:
+        """Return how many tokens an answer may have."""
+        most = one.learner.max_new_tokens if isinstance(one.learner, PPO) else None
+        return most or one.model.objective.answer_room(task)
 
     def _keep(self, one: Run) -> None:
         """Lay ready what a checkpoint holds besides model and strategies."""
