@@ -1,4 +1,4 @@
-"""The commands on Countdown: data for it."""
+"""The commands on Countdown: data for it, and its recipes for clusters."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from everlearn.commands.runs import Settings
 from everlearn.commands.terminal import console
+from everlearn.errors import ConfigError, describe
 
 app = typer.Typer(help="Countdown, where numbers and operators have to reach a target.", no_args_is_help=True)
 
@@ -64,3 +66,23 @@ def generate(
         paths = generate_files(order, out, n_processes, done)
     for path in paths:
         console.print(str(path), highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command("export-verl")
+def export_verl(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (YAML) of reinforcement on Countdown.")],
+    out: Annotated[Path, typer.Argument(help="The new folder, to be copied to the cluster.", metavar="DIR")],
+    settings: Settings = None,
+) -> None:
+    """Write a recipe as a folder that verl trains from on Ray: data, configuration, reward and launch script."""
+    from everlearn.kinds.reinforcement.recipe import ReinforcementRecipe
+    from everlearn.kinds.reinforcement.verl.export import export_verl as write_folder
+    from everlearn.runs import read_recipe
+
+    _, content = read_recipe(recipe, settings or ())
+    if not isinstance(content, ReinforcementRecipe):
+        way_out = "Give one with learner: {name: ppo}"
+        raise ConfigError(describe(str(recipe), "is no recipe of reinforcement", recipe.name, way_out))
+    for note in write_folder(content, out, recipe.stem):
+        console.print(note, highlight=False)
+    console.print(f"Start it there: {out / 'launch.sh'}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,72 @@
+"""verl's own composition, validator, data set and reward loader take what is exported. Needs EVERLEARN_VERL_PYTHON:
+a Python with verl 0.9.1, hydra-core, tensordict, codetiming, torchdata, pylatexenc, ray, and a torch for the CPU."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from everlearn.cli import main
+from support.models import byte_tokenizer
+
+ROOT = Path(__file__).parents[4]
+TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>"
+
+
+@pytest.fixture(scope="session")
+def qwen(tmp_path_factory) -> Path:
+    """Folder of a 1-layer Qwen2 with random weights and a chat template."""
+    folder, tokenizer = tmp_path_factory.mktemp("models") / "qwen", byte_tokenizer()
+    tokenizer.chat_template = TEMPLATE
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=2048,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def check(python, tmp_path, *arguments):
+    """Return the process that has verl look at a folder."""
+    outer = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment = {**outer, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "CUDA_VISIBLE_DEVICES": ""}
+    command = [python, str(ROOT / "tests/support/verl_check.py"), *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_gpus", "batch", "rates"),
+    [("countdown_qwen_1.5b", 8, 128, (1e-6, 1e-5)), ("countdown_qwen_3b", 4, 64, (8e-7, 8e-6))],
+)
+def test_verl_takes_the_recipes(name, n_gpus, batch, rates, verl_python, qwen, problems, tmp_path):
+    settings = [f"model.name={qwen}", f"stream.paths=[{problems}]"]
+    out = tmp_path / "out"
+    options = [option for setting in settings for option in ("--set", setting)]
+    assert main(["countdown", "export-verl", str(ROOT / f"recipes/{name}.yaml"), str(out), *options]) == 0
+    done = check(verl_python, tmp_path, out)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    config = found["config"]
+    assert (config["trainer"]["n_gpus_per_node"], config["data"]["train_batch_size"]) == (n_gpus, batch)
+    assert (config["actor_rollout_ref"]["actor"]["optim"]["lr"], config["critic"]["optim"]["lr"]) == rates
+    assert config["actor_rollout_ref"]["rollout"]["tensor_model_parallel_size"] == 2
+    assert (found["use_critic"], found["use_reference_policy"]) == (True, False)
+    assert found["data"]["train"]["sources"] == ["countdown_0"]
+    assert found["data"]["val"]["sources"] == [f"countdown_{group}" for group in range(4)]
+    for split, n in (("train", 130), ("val", 24)):
+        assert found["data"][split]["n"] == n
+        assert found["data"][split]["asked"].startswith("<user>Using the numbers")
+        assert found["data"][split]["scores"] == [{"score": 1.0, "acc": 1.0}, {"score": 0.0, "acc": 0.0}]
+    assert len((out / "stages").read_text().splitlines()) == 12
+
+
+def test_verl_refuses_what_is_wrong(verl_python, exported, tmp_path):
+    done = check(verl_python, tmp_path, exported, "actor_rollout_ref.actor.optim.lrr=1")
+    assert done.returncode != 0
+    assert "lrr" in done.stderr
