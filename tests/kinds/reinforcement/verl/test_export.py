@@ -28,6 +28,14 @@ def test_a_folder_that_exists_is_kept(exported):
     assert sorted(exported.rglob("*")) == before
 
 
+def test_gpus_that_draw_together_divide_all(tmp_path):
+    with pytest.raises(ConfigError, match=r"--tensor-parallel: doesn't divide 4\. Got 3"):
+        export_verl(recipe_with(processes=4), tmp_path / "out", tensor_parallel=3)
+    export_verl(recipe_with(processes=4), tmp_path / "out", tensor_parallel=2)
+    config = read_yaml(tmp_path / "out/config/countdown.yaml")
+    assert config["actor_rollout_ref"]["rollout"]["tensor_model_parallel_size"] == 2
+
+
 def test_what_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(StreamError, match="too few problems"):
         export_verl(recipe_with(stream={"max_number": 3}), tmp_path / "few")

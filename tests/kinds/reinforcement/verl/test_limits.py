@@ -31,8 +31,8 @@ from support.countdown import recipe_with
         ({"learner": {"kl": 0.1, "reference": "last"}}, r"learner\.reference: .*Write start"),
         ({"learner": {"stop_success": 0.9}}, r"learner\.stop_success: .*Write null"),
         ({"learner": {"advantage": "group"}}, r"learner\.stop_signal: .*Write null"),
-        ({"learner": {"minibatches": 3}}, r"learner\.minibatches: .*a divisor of learner\.prompts, which is 8"),
-        ({"processes": 5}, r"processes: the 32 answers of a minibatch can't be dealt out evenly\. Got 5"),
+        ({"learner": {"minibatches": 3}}, r"learner\.minibatches: doesn't divide 8\. Got 3"),
+        ({"processes": 5}, r"processes: doesn't divide 32\. Got 5"),
     ],
 )
 def test_it_is_refused(changes, message):

@@ -7,29 +7,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from everlearn.cli import main
-from support.models import byte_tokenizer
+from support.qwen import make_qwen
 
 ROOT = Path(__file__).parents[4]
-TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>"
 
 
 @pytest.fixture(scope="session")
 def qwen(tmp_path_factory) -> Path:
-    """Folder of a 1-layer Qwen2 with random weights and a chat template."""
-    folder, tokenizer = tmp_path_factory.mktemp("models") / "qwen", byte_tokenizer()
-    tokenizer.chat_template = TEMPLATE
-    config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=2048,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        Qwen2ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    """Folder of a tiny Qwen2."""
+    return make_qwen(tmp_path_factory.mktemp("models") / "qwen")
 
 
 def check(python, tmp_path, *arguments):
@@ -48,7 +36,8 @@ def test_verl_takes_the_recipes(name, n_gpus, batch, rates, verl_python, qwen, p
     settings = [f"model.name={qwen}", f"stream.paths=[{problems}]"]
     out = tmp_path / "out"
     options = [option for setting in settings for option in ("--set", setting)]
-    assert main(["countdown", "export-verl", str(ROOT / f"recipes/{name}.yaml"), str(out), *options]) == 0
+    recipe = str(ROOT / f"recipes/{name}.yaml")
+    assert main(["countdown", "export-verl", recipe, str(out), "--tensor-parallel", "2", *options]) == 0
     done = check(verl_python, tmp_path, out)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
@@ -61,7 +50,7 @@ def test_verl_takes_the_recipes(name, n_gpus, batch, rates, verl_python, qwen, p
     assert found["data"]["val"]["sources"] == [f"countdown_{group}" for group in range(4)]
     for split, n in (("train", 130), ("val", 24)):
         assert found["data"][split]["n"] == n
-        assert found["data"][split]["asked"].startswith("<user>Using the numbers")
+        assert found["data"][split]["asked"].startswith("<|im_start|>user\nUsing the numbers")
         assert found["data"][split]["scores"] == [{"score": 1.0, "acc": 1.0}, {"score": 0.0, "acc": 0.0}]
     assert len((out / "stages").read_text().splitlines()) == 12
 

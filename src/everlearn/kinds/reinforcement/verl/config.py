@@ -137,7 +137,6 @@ def _rollout(recipe: ReinforcementRecipe, ppo: PPO) -> dict[str, Any]:
         "n": ppo.samples,
         "temperature": ppo.temperature,
         "dtype": dtype,
-        "tensor_model_parallel_size": 1,
         # with a LoRA the base's weights aren't sent over, so vLLM has to load them
         "load_format": "safetensors" if (recipe.model.adapter or AdapterConfig()).name == "lora" else "dummy",
     }

@@ -79,13 +79,14 @@ def _check_learner(ppo: PPO) -> None:
 
 
 def _check_batches(ppo: PPO, n_gpus: int) -> None:
-    if ppo.prompts % ppo.minibatches:
-        way_out = f"Give a divisor of learner.prompts, which is {ppo.prompts}"
-        raise ConfigError(describe("learner.minibatches", "verl's are of one size", ppo.minibatches, way_out))
-    n_answers = ppo.prompts // ppo.minibatches * ppo.samples
-    if n_answers % n_gpus:
-        what = f"the {n_answers} answers of a minibatch can't be dealt out evenly"
-        raise ConfigError(describe("processes", what, n_gpus, "Give a divisor of them"))
+    check_share("learner.minibatches", ppo.minibatches, ppo.prompts)
+    check_share("processes", n_gpus, ppo.prompts // ppo.minibatches * ppo.samples)
+
+
+def check_share(where: str, n: int, whole: int) -> None:
+    """Raise ConfigError unless `n` are of one size in `whole`: verl deals nothing out unevenly."""
+    if whole % n:
+        raise ConfigError(describe(where, f"doesn't divide {whole}", n, "Give a divisor of it, for verl"))
 
 
 def _check_plain(where: str, thing: Any, mapped: Iterable[str]) -> None:
