@@ -20,8 +20,10 @@ for option in "$@"; do
 done
 reached=$end
 if [[ -n $STOP_AT ]] && ((STOP_AT < end)); then reached=$STOP_AT; fi
-mkdir -p "$folder/global_step_$reached"
-touch "$folder/global_step_$reached/data.pt"
+for step in $((reached - 2)) $reached; do
+    mkdir -p "$folder/global_step_$step/actor"
+    touch "$folder/global_step_$step/data.pt" "$folder/global_step_$step/actor"/{model,optim}_world_size_1_rank_0.pt
+done
 echo -n "$reached" > "$folder/latest_checkpointed_iteration.txt"
 exit "${CODE:-0}"
 """
@@ -74,6 +76,8 @@ def test_each_group_of_each_round_goes_on_from_the_last(launch):
     assert {one["trainer.nnodes"] for one in stages} == {"2"}
     kept = sorted(path.parent.name for path in launch.folder.glob("checkpoints/*/data.pt"))
     assert kept == ["global_step_40"]
+    weights = sorted(str(path.relative_to(launch.folder)) for path in launch.folder.glob("checkpoints/*/actor/*"))
+    assert weights == [f"checkpoints/global_step_{end}/actor/model_world_size_1_rank_0.pt" for end in (10, 20, 30, 40)]
     assert "All 40 iterations are done" in done.stdout
     again, calls = launch()
     assert (again.returncode, len(calls)) == (0, 2)  # nothing is left to train
@@ -86,13 +90,16 @@ def test_after_a_stop_it_goes_on_within_the_group(launch):
     done, calls = launch(STOP_AT="24", RAY_ADDRESS="head:6379")
     assert done.returncode == 1
     assert "round 2, group 0: verl ended after iteration 24 of 30; see logs/" in done.stderr
+    assert len(list(launch.folder.glob("checkpoints/global_step_24/actor/optim_*"))) == 1
     assert not any(call.startswith("ray") for call in calls)
     done, calls = launch()
     assert done.returncode == 0, done.stderr
     stages = [options_of(call) for call in calls[1:-1]]
     loaded = [(one["group"], one["actor_rollout_ref.actor.checkpoint.load_contents"]) for one in stages]
     assert loaded == [("'0'", "[model,optimizer,extra]"), ("'plus_times'", "[model]")]
-    assert (launch.folder / "checkpoints/global_step_24/data.pt").exists()
+    assert {path.name for path in launch.folder.glob("checkpoints/global_step_*")} == {
+        f"global_step_{end}" for end in (10, 20, 30, 40)
+    }
 
 
 def test_checkpoints_may_lie_elsewhere(launch, tmp_path):

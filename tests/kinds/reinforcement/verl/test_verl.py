@@ -3,10 +3,12 @@ a Python with verl 0.9.1, hydra-core, tensordict, codetiming, torchdata, pylatex
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from everlearn.cli import main
 from support.qwen import make_qwen
@@ -59,3 +61,23 @@ def test_verl_refuses_what_is_wrong(verl_python, exported, tmp_path):
     done = check(verl_python, tmp_path, exported, "actor_rollout_ref.actor.optim.lrr=1")
     assert done.returncode != 0
     assert "lrr" in done.stderr
+
+
+def test_hydra_takes_what_the_launch_script_says(verl_python, exported, tmp_path):
+    folder, tools = tmp_path / "to train", tmp_path / "bin"
+    shutil.copytree(exported, folder)
+    tools.mkdir()
+    for name, command in (("ray", "true"), ("python", f'exec "{verl_python}" "$@"')):
+        (tools / name).write_text(f"#!/bin/sh\n{command}\n")
+        (tools / name).chmod(0o755)
+    done = subprocess.run(
+        [str(folder / "launch.sh"), "--cfg", "job"],  # shows the configuration, and trains nothing
+        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stderr == "round 1, group 0: verl ended after iteration 0 of 10; see logs/\n"
+    log = (folder / "logs/round1_group_0.log").read_text()
+    shown = yaml.safe_load(log[log.index("model_engine:") :])
+    assert (shown["folder"], shown["group"]) == (str(folder), "0")
+    assert (shown["trainer"]["total_training_steps"], shown["trainer"]["val_before_train"]) == (10, True)
+    assert shown["trainer"]["default_local_dir"] == f"{folder}/checkpoints"
+    assert shown["critic"]["checkpoint"]["load_contents"] == ["model"]

@@ -82,8 +82,8 @@ def _trainer(recipe: ReinforcementRecipe, ppo: PPO, stages: list[Stage]) -> dict
         "total_training_steps": stages[0].end,
         "total_epochs": max(math.ceil(stage.end / a_pass) for stage, a_pass in zip(stages, passes, strict=True)),
         "save_freq": passes[0] if every is None else max(1, every // (ppo.updates * ppo.minibatches)),
-        "max_actor_ckpt_to_keep": 1,
-        "max_critic_ckpt_to_keep": 1,
+        "max_actor_ckpt_to_keep": 2,  # with 1, a stop in the middle of saving could leave none
+        "max_critic_ckpt_to_keep": 2,
         "test_freq": recipe.evaluation.interval,
         "logger": ["console", *recipe.track],
         "default_local_dir": "${folder}/checkpoints",

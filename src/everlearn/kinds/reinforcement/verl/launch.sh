@@ -49,6 +49,12 @@ while read -r round group end <&3; do
             exit 1
         fi
     fi
+    # of a group that is done the weights at its end are kept: no checkpoints on the way to them, no optimizers
+    for folder in "$checkpoints"/global_step_*; do
+        step=${folder##*_}
+        if ((step > begin && step < end)); then rm -rf "$folder"; fi
+    done
+    rm -f "$checkpoints/global_step_$end"/*/optim_world_size_*.pt
     begin=$end
 done 3<stages
 echo "All $begin iterations are done: $checkpoints"
