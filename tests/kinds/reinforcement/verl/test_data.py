@@ -56,6 +56,8 @@ def test_files_of_another_shape_are_refused(problems, tmp_path):
         pq.write_table(pa.table(column), rows / "train.parquet")
         (rows / "train.jsonl").unlink(missing_ok=True)
         refused(rows, r"\.(parquet|jsonl): can't be exported to verl")
+    (rows / "train.parquet").write_bytes(b"PAR1")
+    refused(rows, r"train\.parquet: can't be exported to verl")
     alone = tmp_path / "alone"
     alone.mkdir()
     (alone / "train.parquet").write_bytes((problems / "0/train.parquet").read_bytes())

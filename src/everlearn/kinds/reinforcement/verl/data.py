@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from everlearn.kinds.reinforcement.recipe import ReinforcementRecipe
@@ -45,8 +46,9 @@ def write_data(recipe: ReinforcementRecipe, folder: Path) -> tuple[dict[str, Gro
         generate(order, folder, done=lambda group, of_group: notes.extend(of_group))
         folders = {group: folder_of(group) for group in order.groups}
     elif isinstance(stream, FileStream):
-        folders = {files.name: files.name for files in _found(stream)}
-        for files in _found(stream):
+        found = _found(stream)
+        folders = {files.name: files.name for files in found}
+        for files in found:
             (folder / files.name).mkdir(parents=True)
             for split, role in zip(SPLITS, ("train", "evaluation"), strict=True):
                 shutil.copyfile(files.files[role], folder / files.name / f"{split}.parquet")
@@ -89,5 +91,8 @@ def _found(stream: FileStream) -> list[TaskFiles]:
 def _is_of_records(path: Path) -> bool:
     if path.suffix.lower() != ".parquet":
         return False
-    schema = pq.read_schema(path)
+    try:
+        schema = pq.read_schema(path)
+    except pa.ArrowInvalid:
+        return False
     return all(name in schema.names and schema.field(name).type == SCHEMA.field(name).type for name in RECORD)
