@@ -42,22 +42,31 @@ def test_folders_keep_the_order_in_which_they_are_named(problems, tmp_path):
     assert list(groups) == ["2", "0"]
 
 
-def test_files_of_another_shape_are_refused(problems, tmp_path):
+OTHERS = {
+    "rows": lambda path: path.with_suffix(".jsonl").write_text(json.dumps({"prompt": "3 5", "completion": "8"}) + "\n"),
+    "other columns": lambda path: pq.write_table(pa.table({"prompt": ["3 5"]}), path),
+    "other types": lambda path: pq.write_table(
+        pa.table({"data_source": ["x"], "prompt": ["3 5"], "reward_model": [{"a": 1}]}), path
+    ),
+    "no Parquet": lambda path: path.write_bytes(b"PAR1"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_files_of_another_shape_are_refused(kind, problems, tmp_path):
+    folder = tmp_path / "0"
+    folder.mkdir()
+    (folder / "test.parquet").write_bytes((problems / "0/test.parquet").read_bytes())
+    OTHERS[kind](folder / "train.parquet")
+    with pytest.raises(ConfigError, match=r"train\.\w+: can't be exported to verl.*everlearn countdown generate"):
+        write_data(of_files([folder]), tmp_path / "out")
+
+
+def test_tasks_that_lack_something_are_refused(problems, tmp_path):
     def refused(folder, message, **changes):
         with pytest.raises(ConfigError, match=message):
             write_data(of_files([folder], **changes), tmp_path / "out")
 
-    rows = tmp_path / "rows"
-    rows.mkdir()
-    for split in ("train", "test"):
-        (rows / f"{split}.jsonl").write_text(json.dumps({"prompt": "3 5", "completion": "8"}) + "\n")
-    refused(rows, r"(train|test)\.jsonl: can't be exported to verl.*everlearn countdown generate")
-    for column in ({"prompt": ["3 5"]}, {"data_source": ["x"], "prompt": ["3 5"], "reward_model": [{"a": 1}]}):
-        pq.write_table(pa.table(column), rows / "train.parquet")
-        (rows / "train.jsonl").unlink(missing_ok=True)
-        refused(rows, r"\.(parquet|jsonl): can't be exported to verl")
-    (rows / "train.parquet").write_bytes(b"PAR1")
-    refused(rows, r"train\.parquet: can't be exported to verl")
     alone = tmp_path / "alone"
     alone.mkdir()
     (alone / "train.parquet").write_bytes((problems / "0/train.parquet").read_bytes())
