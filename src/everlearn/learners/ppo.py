@@ -59,7 +59,7 @@ CHOICES = {
     "precision": ("no", "bf16"),
 }
 _Best = tuple[float, int, Row]  # of a problem: its best answer's reward, the iteration, the row with that answer
-Told = Callable[[Any, Task, Sampler, dict[str, Any]], None]  # run, task, sampler, what is told
+Told = Callable[[Any, Task, dict[str, Any], bool], None]  # run, task, what is told, whether it is the last
 
 
 @register("learner", "ppo")
@@ -171,15 +171,13 @@ class PPO:
             "temperature", "reward_seconds", "critic_learning_rate", "clip_low", "clip_high", "value_clip", "clip",
             "entropy_target", "learning_rate",
         )  # fmt: skip
-        bounds: dict[str, dict[str, float]] = {
-            **dict.fromkeys(counts, {"low": 1}),
-            **dict.fromkeys(above, {"above": 0}),
-            **dict.fromkeys(("gamma", "gae_lambda", "stop_success", "stop_signal"), {"low": 0, "high": 1}),
-            **dict.fromkeys(("kl", "entropy", "weight_decay"), {"low": 0}),
-        }
-        for name, bound in bounds.items():
-            if getattr(self, name) not in (None, AUTO):
-                check_number(f"learner.{name}", getattr(self, name), **bound)
+        shares, weights = ("gamma", "gae_lambda", "stop_success", "stop_signal"), ("kl", "entropy", "weight_decay")
+        for names, bound in (
+            (counts, {"low": 1}), (above, {"above": 0}), (shares, {"low": 0, "high": 1}), (weights, {"low": 0}),
+        ):  # fmt: skip
+            for name in names:
+                if getattr(self, name) not in (None, AUTO):
+                    check_number(f"learner.{name}", getattr(self, name), **bound)
         for i, beta in enumerate(self.betas):
             check_number(f"learner.betas[{i}]", beta, low=0, high=1 - 1e-9)
 
@@ -288,7 +286,8 @@ class _Lesson:
             self._look_whether_to_stop(numbers)
             self.progress.elapsed_s = time.perf_counter() - self.started
             if self.ppo.told is not None:
-                self.ppo.told(run, self.task, self.sampler, {"iteration": self.progress.epoch, **numbers})
+                last = self.progress.stopped or self.progress.epoch == self.n_iterations
+                self.ppo.told(run, self.task, {"iteration": self.progress.epoch, **numbers}, last)
             run.listener.step(self.progress.epoch, numbers["loss"])
             run.after_step(self.task, self._state)
         if self.critic is not None:

@@ -68,7 +68,7 @@ def build_matrix(run: Run, seed: int) -> SeedMatrix:
     scores = {(result.after, result.score.task): result.score for result in run.scores if result.seed == seed}
     scored = {step: [task for at, task in scores if at == step] for step in range(-1, len(schedule))}
     joint = not {task for _, task in scores} & set(schedule)
-    together = {step for step in range(len(schedule)) if joint and scored[step]}
+    together = {step for step, name in enumerate(schedule) if joint and scored[step] and not _lays_ground(name)}
     unmeasured = {record["task"] for record in run.data if record.get("n", {}).get("evaluation") == 0}
     named = [name for step, name in enumerate(schedule) if step not in together and name not in unmeasured]
     tasks = tuple(dict.fromkeys([*named, *(task for _, task in scores)]))
@@ -85,10 +85,15 @@ def build_matrix(run: Run, seed: int) -> SeedMatrix:
     outcomes = {cell: np.array(score.outcomes) for cell, score in scores.items() if score.outcomes}
     metric_names = {task: score.metric for (_, task), score in scores.items()}
     last = _last_step(values, learned_at)
-    warm = tuple(i for i, name in enumerate(schedule) if name.startswith(WARM_START) and name not in tasks)
+    warm = tuple(step for step, name in enumerate(schedule) if _lays_ground(name) and name not in tasks)
     return SeedMatrix(
         seed, schedule, tasks, learned_at, values, low, high, n, baseline, outcomes, metric_names, last, warm
     )  # fmt: skip
+
+
+def _lays_ground(name: str) -> bool:
+    """Whether a step is called as warm starts are."""
+    return name.startswith(WARM_START)
 
 
 def _first_step(task: str, schedule: tuple[str, ...], scored: Mapping[int, list[str]], together: set[int]) -> int:

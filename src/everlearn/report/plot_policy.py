@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from everlearn.report.policy_records import Answers, Measurement, mean_of
 from everlearn.report.policy_results import DECODED, Phase
 from everlearn.report.policy_views import Line, PolicyView, mean_line, repeating, step_label
+from everlearn.report.records import WARM_START
 from everlearn.report.style import COLOURS, GREY, SOFT, fonts, labels, new_figure, run_style, tidy
 
 TOP = 1.03  # of an axis of shares, so that what lies at 1 is seen
@@ -52,7 +53,7 @@ def draw_success(views: Sequence[PolicyView]) -> Figure | None:
     width = 9.6 if len(shown) == 1 else 4.4 * len(shown)
     figure = new_figure(width, 1.45 * len(tasks) + 1.5)
     panels = figure.subplots(len(tasks), len(shown), squeeze=False, sharex="col", sharey=True)
-    heads, names = labels(tasks, "task", 24), labels([one.name for one in shown], "run", 28)
+    heads, names = labels(tasks, "task", 14), labels([one.name for one in shown], "run", 28)
     for column, one in zip(panels.T, shown, strict=True):
         for axes, task, place in zip(column, tasks, range(len(tasks)), strict=True):
             colour = COLOURS[place % len(COLOURS)]
@@ -68,7 +69,7 @@ def draw_success(views: Sequence[PolicyView]) -> Figure | None:
         column[-1].set_xlabel("iteration")
         column[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
     for axes, head in zip(panels[:, 0], heads, strict=True):
-        axes.set_ylabel(head, fontfamily=fonts(), fontweight="bold")
+        axes.set_ylabel(head, fontfamily=fonts(), fontsize=9, fontweight="bold")
     figure.supylabel("success on held-out problems, by task", fontsize=10)
     handles = [Line2D([], [], color=GREY, linestyle=line, label=text) for line, text in LOOKS.values()]
     handles.append(Patch(facecolor=SHADE, label="learned here"))
@@ -181,10 +182,11 @@ def draw_divergence(views: Sequence[PolicyView]) -> Figure | None:
                 axes.plot(x[:1], y[:1], **dot, markerfacecolor="white")
                 axes.plot(x[-1:], y[-1:], **dot)
         axes.set_title(f"while {name} is learned", fontfamily=fonts(), fontsize=10)
-        axes.set_ylim(0, TOP)
         axes.tick_params(labelbottom=True)
         tidy(axes, "both")
-    panels[0].set_xlim(0, 1.06 * max(axes.dataLim.xmax for axes in panels[: len(steps)]))
+    drawn = [axes.dataLim for axes in panels[: len(steps)]]
+    panels[0].set_xlim(0, 1.06 * max(one.xmax for one in drawn) or 1)
+    panels[0].set_ylim(max(0, min(one.ymin for one in drawn) - 0.08), min(TOP, max(one.ymax for one in drawn) + 0.08))
     for axes in panels[len(steps) :]:
         axes.set_visible(False)
     figure.supxlabel("KL from the start of the run (nats a token)", fontsize=10)
@@ -235,7 +237,7 @@ def _lines(axes: Axes, lines: Sequence[Line], look: Mapping[str, Any], *, seeds:
         for x, y in lines:
             axes.plot(x, y, **look, linewidth=0.7, alpha=0.4)
     x, y = mean_line(lines)
-    axes.plot(x, y, **look, linewidth=1.7, marker="." if len(x) < FEW else "", markersize=4)
+    axes.plot(x, y, **look, linewidth=1.7, marker="o" if len(x) < FEW else "", markersize=3)
 
 
 def _steps(axes: Axes, view: PolicyView, shaded: set[float]) -> None:
@@ -254,7 +256,8 @@ def _name_steps(axes: Axes, view: PolicyView, column_width: float) -> float:
     Returns:
         How far they reach, in points.
     """
-    names = labels([span.label for span in view.spans], "step", 18)
+    of_tasks = iter(labels([span.label for span in view.spans if not span.is_warm_start], "step", 18))
+    names = [WARM_START if span.is_warm_start else next(of_tasks) for span in view.spans]
     whole = view.spans[-1].end
     fits = all(
         0.085 * len(name) < 0.85 * column_width * (span.end - span.begin) / whole

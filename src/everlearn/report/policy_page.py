@@ -13,11 +13,13 @@ from everlearn.report.policy_results import DECODED, LAST
 from everlearn.report.policy_views import PolicyView, load_policies, repeating, step_label
 from everlearn.report.style import save
 from everlearn.report.table import Grid
-from everlearn.report.text import count, duration, estimate, number
+from everlearn.report.text import count, duration, estimate, number, short
 from everlearn.report.views import RunView
 from everlearn.state import make_folder
 
 ANSWERS_NOTE = "Greedy: the likeliest answer; sampled: at temperature 1."
+
+LONGEST = 20  # letters of a name in a table of many columns
 
 # file name, title, caption, what draws it (None where the runs give nothing to draw)
 _PICTURES: tuple[tuple[str, str, str, Callable[[Sequence[PolicyView]], Figure | None]], ...] = (
@@ -104,7 +106,7 @@ def course_grid(views: Sequence[PolicyView]) -> Grid:
             end = entry["at_end"]
             cells = [number(end[name]) for name in ("signal", "entropy", "kl_to_start")]
             cells += [number(end[name], digits=4) for name in ("weight_change_to_start", "dormant")]
-            row = (label, _iterations(entry), _time(entry), *cells, _ended(entry))
+            row = (short(label, LONGEST), _iterations(entry), _time(entry), *cells, _ended(entry))
             rows.append((view.name, *row) if several else row)
     note = (
         f"Means over the seeds; signal and entropy over the last {LAST} iterations. KL (nats a token) and weight "

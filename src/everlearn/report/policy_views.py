@@ -69,9 +69,9 @@ class PolicyView:
             points.append((span.begin, of(phase.start)))
             points += [(span.begin + one.iteration, of(one)) for one in phase.measured if one.iteration is not None]
             if phase.complete:
-                points.append((span.begin + len(phase.iterations) if phase.iterations else span.end, of(phase.end)))
+                points += [(span.begin + len(phase.iterations), of(phase.end))] if phase.iterations else []
                 points.append((span.end, of(phase.end)))
-        known = [(x, y) for x, y in points if y is not None]
+        known = list(dict.fromkeys((x, y) for x, y in points if y is not None))  # an end is the next step's start
         return np.array([x for x, _ in known]), np.array([y for _, y in known], dtype=float)
 
 

@@ -30,7 +30,8 @@ class Sampler:
     prompts, layers of a strategy's own) is drawn from as it stands.
 
     Args:
-        dtype: of the copy: float32, bfloat16, or auto, bfloat16 where the machine has instructions for it.
+        dtype: of the copy: float32, bfloat16, own (the model's), or auto: bfloat16 where the machine has instructions
+            for it.
 
     Cost: a copy of the model's weights, where there is one; a refresh copies them.
     """
@@ -38,7 +39,7 @@ class Sampler:
     def __init__(self, model: Model, device: torch.device, dtype: str = "auto"):
         self.model, self.device = model, device
         own = next(language_model(model.network).parameters()).dtype
-        wanted = getattr(torch, fast_dtype(device.type) if dtype == "auto" else dtype)
+        wanted = own if dtype == "own" else getattr(torch, fast_dtype(device.type) if dtype == "auto" else dtype)
         self._copy = None
         if _can_be_copied(model.network) and (is_peft(model.network) or wanted != own):
             self._copy = _plain_copy(model.network).to(wanted)
@@ -73,7 +74,7 @@ class Sampler:
             prompts: token ids, that leave room for the response in the context.
             generator: of the CPU; a response depends on its own numbers alone, but for rounding.
             temperature: 0 takes the likeliest token each time.
-            own: which of the prompts are answered, as this process's. Their responses are the same however many there are.
+            own: which of the prompts are answered, as this process's. Their responses don't depend on how many there are.
         """
         uniforms = torch.rand((len(prompts), n, max_new_tokens), generator=generator)[own].flatten(0, 1)
         prompts = prompts[own]

@@ -1,4 +1,4 @@
-"""Every strategy where a model learns from its own answers: it runs and does what it says, or is refused with a reason."""
+"""Every strategy where a model learns from its own answers: it does what it says, or is refused with a reason."""
 
 from dataclasses import replace
 

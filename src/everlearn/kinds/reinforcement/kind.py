@@ -111,7 +111,7 @@ class Reinforcement(Supervised):
         return write_policy_report(views, out)
 
     def _check_beside(self, warm: WarmStart) -> None:
-        """Raise ConfigError where strategies, which rest meanwhile, and a warm start in mid-run undo each other.
+        """Raise ConfigError where strategies, which rest meanwhile, and a warm start later on would undo each other.
 
         Those that change the model before a task have frozen none of what it moves, or put other weights in its place.
         """
@@ -122,13 +122,11 @@ class Reinforcement(Supervised):
 
     def _score_all(self, one: Run, tasks: list[Task], after: int, trained: str | None) -> None:
         super()._score_all(one, tasks, after, trained)
-        dtype = one.learner.sampling_dtype if isinstance(one.learner, PPO) else "auto"
-        sampler = Sampler(one.model, one.accelerator.device, dtype)
-        self._measure(one, sampler, {"after": after, "trained": trained, "iteration": None})
+        self._measure(one, {"after": after, "trained": trained, "iteration": None})
         if after < 0:
             self.keep_length(one.saving)
 
-    def _told(self, one: Run, task: Task, sampler: Sampler, numbers: dict[str, Any]) -> None:
+    def _told(self, one: Run, task: Task, numbers: dict[str, Any], last: bool) -> None:
         """Write an iteration down, and measure the policy where it is time to."""
         done, where = numbers["iteration"], {"seed": one.seed, "after": one.position, "trained": task.name}
         self.logs[ITERATIONS].append({"type": "iteration", **where, **numbers}, sync=False)
@@ -137,12 +135,13 @@ class Reinforcement(Supervised):
             one.n_logged += 1
             told = {name: value for name, value in numbers.items() if isinstance(value, int | float)}
             one.accelerator.log({f"{task.name}/{name}": value for name, value in told.items()}, step=one.n_logged)
-        if done % self.recipe.evaluation.interval == 0:
-            self._measure(one, sampler, {**where, "iteration": done})
+        if done % self.recipe.evaluation.interval == 0 and not last:
+            self._measure(one, {**where, "iteration": done})
         self._keep(one)
 
-    def _measure(self, one: Run, sampler: Sampler, where: dict[str, Any]) -> None:
+    def _measure(self, one: Run, where: dict[str, Any]) -> None:
         """Write down how often the policy is right on each task's held-out problems, and how far it has come."""
+        sampler = Sampler(one.model, one.accelerator.device, "own")
         line: dict[str, Any] = {"type": "evaluation", **where, "seed": one.seed, "tasks": {}}
         packed, n_tokens, kl, asleep = can_be_packed(one.model), 0, 0.0, []
         weights = reference_weights(one.model, self.began)
