@@ -324,9 +324,17 @@ class _Lesson:
         judged = time.perf_counter()
         numbers = {**self._outcome(answered, n_cut), **parts}
         numbers |= self._learn(number, answered)
+        self._check_finite(number, numbers)
         ended = time.perf_counter()
         numbers["seconds"] = {"draw": drawn - began, "judge": judged - drawn, "learn": ended - judged}
         return numbers
+
+    def _check_finite(self, number: int, numbers: dict[str, Any]) -> None:
+        off = {name: n for name, n in numbers.items() if isinstance(n, float) and not math.isfinite(n)}
+        if off:
+            where = f"task {self.task.name!r}, iteration {number + 1} of {self.n_iterations}"
+            way_out = "Lower learner.learning_rate, or set learner.clip; the weights of before are kept"
+            raise TrainingError(describe(where, "the policy has run away", off, way_out))
 
     def _ask(self, number: int) -> tuple[list[Answered], int]:
         """Return this process's problems with the answers drawn to them, and how many of these were cut off."""

@@ -3,6 +3,7 @@
 Beside what every run leaves there is iterations.jsonl: a line an iteration, and one for each measurement.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -161,7 +162,7 @@ class Reinforcement(Supervised):
                 "greedy": best.outcomes, "sampled": found.outcomes, "length": found.length, "cut_off": found.cut_off,
             }  # fmt: skip
         if self.began:
-            line["kl_to_start"] = kl / n_tokens
+            line["kl_to_start"] = kl / n_tokens if math.isfinite(kl) else None  # it has no upper bound
             moved, size = distance(dict(one.model.network.named_parameters()), weights)
             line["weight_change"] = moved / size if size else None  # all may begin at 0
         line["dormant"] = None if None in asleep else sum(asleep) / len(asleep)
