@@ -74,9 +74,10 @@ def find(kind: str, name: str, where: str = "") -> Any:
         module_name, _, attribute = name.partition(":")
         try:
             thing = vars(importlib.import_module(module_name))[attribute]
-        except (ImportError, KeyError, ValueError, TypeError) as error:  # TypeError: of a name that begins with a dot
+        except Exception as error:  # whatever a user's module raises as it is imported
+            told = str(error) if isinstance(error, ImportError | KeyError) else f"{type(error).__name__}: {error}"
             way_out = "Write package.module:Class of something importable"
-            raise ConfigError(describe(where, f"can't be imported ({error})", name, way_out)) from error
+            raise ConfigError(describe(where, f"can't be imported ({told})", name, way_out)) from error
         if not _can_be(kind, thing):
             raise ConfigError(describe(where, f"can't be a {kind}", name, f"Name {WANTED.get(kind, 'a dataclass')}"))
         return thing
