@@ -167,3 +167,12 @@ def test_numbers_and_texts_that_look_like_them_survive_yaml(tmp_path):
     content = {"a": 1e-4, "b": "1e-4", "c": "é", "d": ["2E5", 3]}
     (tmp_path / "file.yaml").write_text(write_yaml(content), encoding="utf-8")
     assert read_yaml(tmp_path / "file.yaml") == content
+
+
+def test_a_class_from_outside_that_is_no_strategy_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "some_classes.py").write_text(
+        "import dataclasses\n\n@dataclasses.dataclass\nclass Other:\n    n: int = 1\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"strategies\[1\]: is no strategy. Got 'Other'. Derive its class from"):
+        build_strategies(["ewc", "some_classes:Other"])

@@ -232,6 +232,9 @@ def build_strategies(
         else:
             options = {"name": entry} if isinstance(entry, str) else entry
             strategies.append(build("strategy", options, f"{where}[{i}]"))
+        if not isinstance(strategies[-1], Strategy):
+            what, way_out = "is no strategy", "Derive its class from everlearn.strategy.Strategy"
+            raise ConfigError(describe(f"{where}[{i}]", what, type(strategies[-1]).__name__, way_out))
     names = [strategy.name for strategy in strategies]
     for first, second in combinations(strategies, 2):
         if first.name == second.name:
