@@ -7,7 +7,10 @@ import yaml
 
 from everlearn.config import build_strategies, load_recipe, read_yaml, write_yaml
 from everlearn.errors import ConfigError, EverlearnError
+from everlearn.home.settings import Settings
+from everlearn.runs import read_recipe
 from everlearn.strategies.ewc import EWC
+from everlearn.trainer import ContinualTrainer
 from support.recipes import plain_recipe
 
 RECIPE = plain_recipe(["replay", {"name": "ewc", "strength": 5}], seeds=[0, 1])
@@ -176,3 +179,14 @@ def test_a_class_from_outside_that_is_no_strategy_is_refused(tmp_path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match=r"strategies\[1\]: is no strategy. Got 'Other'. Derive its class from"):
         build_strategies(["ewc", "some_classes:Other"])
+
+
+def test_a_learner_of_another_kind_of_run_is_refused():
+    wanted = r"learner\.name: learns in a kind of run of its own\. Got 'ppo'\. Write a recipe with kind: reinforcement"
+    for make in (
+        lambda: read_recipe({"kind": "supervised", **plain_recipe([]), "learner": {"name": "ppo"}}),
+        lambda: Settings(learner={"name": "ppo"}),
+        lambda: ContinualTrainer("pocket", learner={"name": "ppo"}),
+    ):
+        with pytest.raises(ConfigError, match=wanted):
+            make()

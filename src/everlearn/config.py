@@ -22,6 +22,7 @@ from everlearn.streams.loading import TaskOptions
 
 T = TypeVar("T")
 MOST_VALUES = 100_000  # in a recipe
+LED_BY = {"ppo": "reinforcement"}  # learner -> the kind of run that leads it
 SCHEDULE_KEYS = ("order", "shuffle", "rounds", "split_rounds", "per_task", "per_task_eval")
 
 
@@ -104,7 +105,7 @@ class Recipe:
 
     def build_learner(self) -> Any:
         """Return the learner."""
-        return build("learner", {"name": "sft", **self.learner}, "learner")
+        return build_learner(self.learner)
 
     def build_strategies(self) -> list[Strategy]:
         """Return new strategies in the order of the recipe."""
@@ -219,6 +220,19 @@ def build(kind: str, options: Mapping[str, Any], where: str, also: Sequence[str]
         raise ConfigError(describe(where, "has no name", options, "Write name: and the name of one that is registered"))
     cls = find(kind, options["name"], f"{where}.name")
     return from_mapping(cls, {key: value for key, value in options.items() if key != "name"}, where, also)
+
+
+def build_learner(options: Mapping[str, Any]) -> Any:
+    """Return the learner that options make, one of right answers: sft where they name none.
+
+    Raises:
+        ConfigError: if it is one that only a kind of run of its own leads.
+    """
+    kind = LED_BY.get(options.get("name", "sft"))
+    if kind is not None:
+        what, way_out = "learns in a kind of run of its own", f"Write a recipe with kind: {kind}"
+        raise ConfigError(describe("learner.name", what, options["name"], way_out))
+    return build("learner", {"name": "sft", **options}, "learner")
 
 
 def build_strategies(

@@ -447,7 +447,7 @@ class _Lesson:
         n_steps = max(1, ppo.updates * len(steps))
         moved, size = distance(self.step.params, self.began)
         return {
-            "loss": loss / n_steps,
+            "loss": run.processes.sum(loss) / n_steps,
             **tally.means(run),
             "gradient_norm": sum(norms) / len(norms) if norms else 0.0,
             "gradient_norm_relative": (sum(norms) / len(norms) / size if norms else 0.0) if size else None,

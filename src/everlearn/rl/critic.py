@@ -38,7 +38,11 @@ class Critic:
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self._hidden: torch.Tensor | None = None
-        self._hook = actor.get_output_embeddings().register_forward_pre_hook(self._see) if kind == HEAD else None
+
+        def see(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:  # no method: copies of the actor are made
+            self._hidden = inputs[0]
+
+        self._hook = actor.get_output_embeddings().register_forward_pre_hook(see) if kind == HEAD else None
         self.parameters = {f"head.{name}": p for name, p in self.head.named_parameters()}
         if self.network is not None:
             own = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
@@ -77,9 +81,6 @@ class Critic:
     def state(self) -> dict[str, torch.Tensor]:
         """Return what it learned: {name: weights}."""
         return {name: p.detach() for name, p in self.parameters.items()}
-
-    def _see(self, layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        self._hidden = inputs[0]
 
     @torch.no_grad()
     def _load(self, learned: dict[str, torch.Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""What can't be learned from, and what goes wrong meanwhile: one sentence each, and nothing that was learned is lost."""
+"""What can't be learned from, and what goes wrong meanwhile: one sentence each, and nothing learned is lost."""
 
 import json
 
@@ -25,7 +25,7 @@ REFUSED = {
     "too many rows": ({"warm_start": {"rows": 17}}, "warm_start.rows: task 'add_0' has 16 training rows. Got 17"),
     "a context's answer": ({"learner": {"max_new_tokens": 63}}, "learner.max_new_tokens: leaves the context no prompt"),
     "a base that moves": (
-        {"learner": {"kl": 0.1, "reference": "base"}, "adapter": {"name": "full"}}, "learner.reference: with all weights",
+        {"learner": {"kl": 0.1, "reference": "base"}, "adapter": {"name": "full"}}, "learner.reference: with all",
     ),
     "a warm start that is undone": (
         {"warm_start": {"rows": 2, "when": "task"}, "strategies": ["packnet"]}, "warm_start.when: packnet holds",
