@@ -13,6 +13,8 @@ from transformers import (
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    Lfm2Config,
+    Lfm2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
 )
@@ -40,6 +42,9 @@ MODELS = {
     ),
     "gemma2, half of whose layers slide a window": lambda: Gemma2ForCausalLM(
         Gemma2Config(**SIZES, **HEADS, sliding_window=8, initializer_range=0.5)
+    ),
+    "lfm2, half of whose layers have a state in place of keys": lambda: Lfm2ForCausalLM(
+        Lfm2Config(**SIZES, **HEADS, layer_types=["conv", "full_attention"], initializer_range=0.5)
     ),
     "mamba, which has a state in place of a cache": lambda: FalconMambaForCausalLM(
         FalconMambaConfig(**SIZES, state_size=4, initializer_range=0.5)
