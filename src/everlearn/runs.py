@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 from rich.console import RenderableType
@@ -37,6 +37,10 @@ from everlearn.state import (
 from everlearn.streams.schedule import Schedule, apply_schedule, checked_stream
 from everlearn.types import Cost, Task, TaskResult
 from everlearn.way import Run
+
+if TYPE_CHECKING:
+    from everlearn.report.table import Grid
+    from everlearn.report.views import RunView
 
 PLAIN = "supervised"
 LOG = "results.jsonl"
@@ -334,7 +338,6 @@ class Supervised(RunKind):
 
     @classmethod
     def draw(cls, folders: Mapping[str, Path], out: Path) -> list[RenderableType]:
-        from everlearn.report.html import write_report
         from everlearn.report.table import abilities_grid, compare_table, matrix_grid, to_rich
         from everlearn.report.views import load_views
 
@@ -342,12 +345,20 @@ class Supervised(RunKind):
             if not (folder / LOG).exists():
                 way_out = "Name folders of runs that have begun"
                 raise ConfigError(describe("compare", "there are no results in the folder", str(folder), way_out))
-        write_report(folders, out)
         views = load_views(folders)
+        own = cls.write_report(views, out)
         tables = [*(to_rich(matrix_grid(view)) for view in views), compare_table(folders)]
         kept = abilities_grid(views)
         tables += [] if kept is None else [to_rich(kept)]
-        return [*tables, f"\nReport: {out / 'report.html'}"]
+        return [*tables, *map(to_rich, own), f"\nReport: {out / 'report.html'}"]
+
+    @classmethod
+    def write_report(cls, views: Sequence["RunView"], out: Path) -> list["Grid"]:
+        """Write the report of runs that were read; return tables of the kind's own that a terminal shows too."""
+        from everlearn.report.html import write_pages
+
+        write_pages(views, out)
+        return []
 
     def _tell_of_data(self, one: Run) -> None:
         """Tell the user what there is to know of a run's rows, and write down what they are."""

@@ -48,6 +48,6 @@ def policy_run(llama: Path, task: Task, adapter: str = "lora", strategies=(), **
 def learned(run: Run) -> list[dict[str, Any]]:
     """Let a run learn its task, and return what is told of each iteration."""
     told: list[dict[str, Any]] = []
-    run.learner.told = lambda run, task, sampler, numbers: told.append(numbers)
+    run.learner.told = lambda run, task, numbers, last: told.append(numbers)
     run.learn(next(iter(run.tasks.values())))
     return told

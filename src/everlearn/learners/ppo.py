@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
-from everlearn.errors import ConfigError, check_choice, check_number, describe
+from everlearn.errors import ConfigError, TrainingError, check_choice, check_number, describe
 from everlearn.evaluation.score import is_right
 from everlearn.learners.budget import AUTO
 from everlearn.learners.rates import ENOUGH_ROWS, learning_rate_for
-from everlearn.learners.sft import Hooks, Progress, take_step
+from everlearn.learners.sft import OWN, Hooks, Progress, take_step
 from everlearn.learners.teacher import as_base, as_teacher
+from everlearn.models.load import Model
 from everlearn.models.objectives import Batch, item_losses, mean_loss, to_device
 from everlearn.registry import register
 from everlearn.rl.advantages import (
@@ -37,7 +38,7 @@ from everlearn.rl.advantages import (
 )
 from everlearn.rl.critic import CRITICS, Critic
 from everlearn.rl.losses import divergences, entropies, policy_losses, value_losses
-from everlearn.rl.problems import Problems
+from everlearn.rl.problems import Problems, with_answer
 from everlearn.rl.reward import Rewards
 from everlearn.rl.rollouts import Answered, can_be_packed, cut, distinct, lay_out
 from everlearn.rl.sampler import Sampler
@@ -48,12 +49,16 @@ if TYPE_CHECKING:
     from everlearn.way import Run
 
 VERIFIER = "verifier"  # the reward that needs no function
-REFERENCES = ("start", "last", "base")
-REPLAYED = ("rollout", "answer")
-ENTROPY_STEP = 0.005  # by which its weight is moved in an iteration
-SAMPLING = ("auto", "float32", "bfloat16")
-PRECISIONS = ("no", "bf16")
-Told = Callable[[Any, Task, Sampler, dict[str, Any]], None]  # run, task, sampler, what is told
+CHOICES = {
+    "advantage": ADVANTAGES,
+    "critic": CRITICS,
+    "reference": ("start", "last", "base"),
+    "replayed": ("rollout", "answer"),
+    "sampling_dtype": ("auto", "float32", "bfloat16"),
+    "precision": ("no", "bf16"),
+}
+_Best = tuple[float, int, Row]  # of a problem: its best answer's reward, the iteration, the row with that answer
+Told = Callable[[Any, Task, dict[str, Any], bool], None]  # run, task, what is told, whether it is the last
 
 
 @register("learner", "ppo")
@@ -62,10 +67,10 @@ class PPO:
     """Learn from what the model's own answers are worth, by proximal policy optimisation.
 
     Args:
-        epochs: passes over a task's problems. iterations: in their place, how often problems are asked and learned from.
+        epochs: passes over a task's problems. iterations: in their place, how often some are asked and learned from.
         prompts: problems asked in an iteration, over all processes; old ones that strategies mix in come on top.
-        samples: answers drawn to each of them, at `temperature`, of at most `max_new_tokens` (null: as the task says, or
-            a quarter more than its longest right answer).
+        samples: answers drawn to each of them, at `temperature`, of at most `max_new_tokens` (null: as the task says,
+            or a quarter more than its longest right answer).
         updates: passes over an iteration's answers, each in `minibatches` optimizer steps.
         micro_tokens: tokens in a forward pass, padding included.
         reward: a registered reward, or package.module:function; reward_seconds: what such a function may take for one
@@ -77,14 +82,13 @@ class PPO:
         value_clip: the same for values; null for no limit.
         kl: weight of KL(policy || reference) in the loss; reference: the policy at the start of the run, at the end of
             the last task, or the base model (the adapter off).
-        entropy: weight of the policy's entropy, which is taken from the loss. entropy_target: in its place, nats a token
-            that it is held at: while it is lower, the weight rises by 0.005 an iteration; while it is higher, the
-            weight falls by as much, and isn't used.
+        entropy: weight of the policy's entropy, which is taken from the loss while its mean over a forward pass is
+            below entropy_target, nats a token (null: always).
         learning_rate: auto: by the model's kind and width, as for 32 rows (`everlearn.learners.rates`).
-        replayed: what is done with old rows that a strategy mixes in: rollout, they are asked again; answer, the answers
-            kept with them are learned.
-        stop_success: stop a task early when so many of `patience` iterations' answers were right; stop_signal: when only
-            so many of their problems had answers that differ in reward. Null: never.
+        replayed: what is done with old rows that a strategy mixes in: rollout, they are asked again; answer, the
+            answers kept with them are learned.
+        stop_success: stop a task early when so many of `patience` iterations' answers were right; stop_signal: when
+            only so many of their problems had answers that differ in reward. Null: never.
         sampling_dtype: of the weights that answers are drawn with; auto: bfloat16 where the machine has instructions
             for it.
 
@@ -95,7 +99,7 @@ class PPO:
     whose answers earn the same are left out (advantage group and rloo, without kl and entropy).
 
     Source: Schulman et al. 2017, arXiv 1707.06347 (PPO); Shao et al. 2024, arXiv 2402.03300 (advantage group: GRPO);
-    He et al. 2025, arXiv 2505.22312 (Skywork-OR1), section 4.2 (entropy_target).
+    He et al. 2025, arXiv 2505.22312 (Skywork-OR1), section 4.2 (entropy is held at a target).
     Departs: tokens weigh alike, whichever answer they are of; old log-probabilities are recomputed by the policy that
     learns, so that the first step's ratios are exactly 1; dropout is off.
     """
@@ -135,7 +139,7 @@ class PPO:
     patience: int = 5
     sampling_dtype: str = "auto"
 
-    traits: ClassVar[tuple[str, ...]] = ("reinforcement",)
+    traits: ClassVar[tuple[str, ...]] = ("rollouts",)
     train_on: ClassVar[str] = "last"
     learn: ClassVar[str] = "answer"
     uses_validation: ClassVar[bool] = False
@@ -145,36 +149,9 @@ class PPO:
     told: Told | None = field(init=False, repr=False, compare=False, default=None)  # hears of each iteration
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "prompts", "samples", "updates", "minibatches", "micro_tokens", "reward_workers"):
-            check_number(f"learner.{name}", getattr(self, name), low=1)
-        for name in ("iterations", "max_new_tokens"):
-            if getattr(self, name) is not None:
-                check_number(f"learner.{name}", getattr(self, name), low=1)
-        for name in ("temperature", "reward_seconds", "critic_learning_rate", "clip_low", "clip_high"):
-            check_number(f"learner.{name}", getattr(self, name), above=0)
-        for name in ("gamma", "gae_lambda", "stop_success", "stop_signal"):
-            if getattr(self, name) is not None:
-                check_number(f"learner.{name}", getattr(self, name), low=0, high=1)
-        for name in ("value_clip", "clip"):
-            if getattr(self, name) is not None:
-                check_number(f"learner.{name}", getattr(self, name), above=0)
-        for name in ("kl", "entropy", "weight_decay"):
-            check_number(f"learner.{name}", getattr(self, name), low=0)
-        check_number("learner.patience", self.patience, low=1)
-        if self.learning_rate != AUTO:
-            check_number("learner.learning_rate", self.learning_rate, above=0)
-        for i, beta in enumerate(self.betas):
-            check_number(f"learner.betas[{i}]", beta, low=0, high=1 - 1e-9)
-        for name, allowed in (
-            ("advantage", ADVANTAGES), ("critic", CRITICS), ("reference", REFERENCES), ("replayed", REPLAYED),
-            ("sampling_dtype", SAMPLING), ("precision", PRECISIONS),
-        ):  # fmt: skip
+        self._check_numbers()
+        for name, allowed in CHOICES.items():
             check_choice(f"learner.{name}", getattr(self, name), allowed)
-        if self.entropy_target is not None:
-            check_number("learner.entropy_target", self.entropy_target, above=0)
-            if self.entropy:
-                way_out = "Write one of the two"
-                raise ConfigError(describe("learner.entropy", "stands beside entropy_target", self.entropy, way_out))
         if self.advantage == GAE and self.critic == "none":
             way_out = "Write head or model, or another advantage"
             raise ConfigError(describe("learner.critic", "advantage gae needs one", self.critic, way_out))
@@ -183,6 +160,36 @@ class PPO:
             what = f"advantage {self.advantage} compares a problem's answers"
             raise ConfigError(describe("learner.samples", what, self.samples, way_out))
         self.rewards()
+
+    def _check_numbers(self) -> None:
+        counts = (
+            "epochs", "iterations", "prompts", "samples", "max_new_tokens", "updates", "minibatches", "micro_tokens",
+            "reward_workers", "patience",
+        )  # fmt: skip
+        above = (
+            "temperature", "reward_seconds", "critic_learning_rate", "clip_low", "clip_high", "value_clip", "clip",
+            "entropy_target", "learning_rate",
+        )  # fmt: skip
+        shares, weights = ("gamma", "gae_lambda", "stop_success", "stop_signal"), ("kl", "entropy", "weight_decay")
+        for names, bound in (
+            (counts, {"low": 1}), (above, {"above": 0}), (shares, {"low": 0, "high": 1}), (weights, {"low": 0}),
+        ):  # fmt: skip
+            for name in names:
+                if getattr(self, name) not in (None, AUTO):
+                    check_number(f"learner.{name}", getattr(self, name), **bound)
+        for i, beta in enumerate(self.betas):
+            check_number(f"learner.betas[{i}]", beta, low=0, high=1 - 1e-9)
+
+    def check_model(self, model: Model) -> None:
+        """Raise ConfigError where the settings can't hold for a model."""
+        room, most = self.max_new_tokens, model.objective.max_length - 1
+        if room is not None and room >= most:
+            way_out = f"Give less than {most}, for the prompt needs its part"
+            raise ConfigError(describe("learner.max_new_tokens", "leaves the context no prompt", room, way_out))
+        if self.kl > 0 and self.reference == "base" and model.adapters.mode == "full":
+            way_out = "Write start or last, or train a LoRA"
+            what = "with all weights trained the base isn't kept"
+            raise ConfigError(describe("learner.reference", what, self.reference, way_out))
 
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Learn from the model's own answers, from the start or from what `run.checkpoint` saved in mid-task."""
@@ -230,7 +237,8 @@ class _Lesson:
         )  # fmt: skip
         self.rewards = ppo.rewards()
         self.room = ppo.max_new_tokens or run.model.objective.answer_room(task)
-        self.n_iterations = ppo.iterations or max(1, math.ceil(ppo.epochs * self.problems.sizes[0] / ppo.prompts))
+        n_problems = self.problems.sizes[0]  # none where a strategy learned them before
+        self.n_iterations = (ppo.iterations or math.ceil(ppo.epochs * n_problems / ppo.prompts)) if n_problems else 0
         params = run.model.adapters.trainable()
         if not ppo.start_:
             ppo.start_ = snapshot(params)
@@ -240,14 +248,13 @@ class _Lesson:
             run.inform(f"{task.name}: learning rate {rate:g}.")
         self.progress = Progress(learning_rate=rate, batch_size=ppo.prompts * ppo.samples)
         self.began = snapshot(params)
-        self.entropy = self.integral = ppo.entropy  # its weight, and what that is while entropy is too low
         self.recent: list[list[float]] = []  # success and signal of the last iterations
-        self.kept: dict[tuple[int, int], tuple[float, Row]] = {}  # the best answer to each problem of the task
+        self.kept: dict[tuple[int, int], _Best] = {}  # of the task's own problems, by address
         if saved is not None:
-            self.progress = Progress(**saved["progress"])
+            own = {name: saved[name][run.processes.rank] for name in OWN}
+            self.progress = Progress(**{**saved["progress"], **own})
             self.began, self.recent = saved["began"], saved["recent"]
-            self.entropy, self.integral = saved["entropy"]
-            self.kept = {tuple(address): (reward, row) for address, reward, row in saved["kept"]}
+            self.kept = {tuple(address): tuple(best) for address, best in saved["kept"]}
         n_steps = self.n_iterations * ppo.updates * ppo.minibatches
         self.step = Step(run, task, params, n_steps=n_steps, learning_rate=rate)
         fused = run.accelerator.device.type in ("cpu", "cuda")
@@ -278,14 +285,13 @@ class _Lesson:
             self._look_whether_to_stop(numbers)
             self.progress.elapsed_s = time.perf_counter() - self.started
             if self.ppo.told is not None:
-                self.ppo.told(run, self.task, self.sampler, {"iteration": self.progress.epoch, **numbers})
+                last = self.progress.stopped or self.progress.epoch == self.n_iterations
+                self.ppo.told(run, self.task, {"iteration": self.progress.epoch, **numbers}, last)
             run.listener.step(self.progress.epoch, numbers["loss"])
             run.after_step(self.task, self._state)
         if self.critic is not None:
             self.ppo.critic_ = {name: values.clone() for name, values in self.critic.state().items()}
-        kept = [one for part in run.processes.gather(list(self.kept.items())) for one in part]
-        best = max((reward for _, (reward, _) in kept), default=0.0)
-        self.progress.learned = [row for _, (reward, row) in sorted(kept) if reward == best]
+        self.progress.learned = self._best_rows()
 
     def close(self) -> None:
         """Leave the model as it was found."""
@@ -293,12 +299,27 @@ class _Lesson:
             self.critic.close()
         self.run.model.train()
 
+    def _best_rows(self) -> list[Row] | None:
+        """Return the problems whose best answer is worth most, with it; None where no answer was worth anything."""
+        kept = self._kept_by_all()
+        best = max((reward for reward, _, _ in kept.values()), default=0.0)
+        return [kept[address][2] for address in sorted(kept) if kept[address][0] == best] if best > 0 else None
+
+    def _kept_by_all(self) -> dict[tuple[int, int], "_Best"]:
+        """Return what all processes keep: of a problem that several were asked, the best answer, then the newest."""
+        merged: dict[tuple[int, int], _Best] = {}
+        for part in self.run.processes.gather(self.kept):
+            for address, best in part.items():
+                if address not in merged or best[:2] > merged[address][:2]:
+                    merged[address] = best
+        return merged
+
     def _iterate(self, number: int) -> dict[str, Any]:
         """Ask, judge and learn once; return what is told of it."""
         began = time.perf_counter()
         answered, n_cut = self._ask(number)
         drawn = time.perf_counter()
-        parts = self._judge(answered)
+        parts = self._judge_or_save(number, answered)
         judged = time.perf_counter()
         numbers = {**self._outcome(answered, n_cut), **parts}
         numbers |= self._learn(number, answered)
@@ -309,11 +330,12 @@ class _Lesson:
     def _ask(self, number: int) -> tuple[list[Answered], int]:
         """Return this process's problems with the answers drawn to them, and how many of these were cut off."""
         ppo, run, objective = self.ppo, self.run, self.run.model.objective
-        asked = self.problems.asked(number, ppo.prompts)[run.processes.rank :: run.processes.size]
+        asked, own = self.problems.asked(number, ppo.prompts), slice(run.processes.rank, None, run.processes.size)
         self.sampler.refresh()
         questions = objective.questions([row for _, _, row in asked], self.room)
-        generator = generator_for(*self.seed_parts, number, run.processes.rank, "draw")
-        drawn = self.sampler.draw(questions, ppo.samples, self.room, generator, ppo.temperature)
+        generator = generator_for(*self.seed_parts, number, 0, "draw")
+        drawn = self.sampler.draw(questions, ppo.samples, self.room, generator, ppo.temperature, own)
+        asked, questions = asked[own], questions[own]
         answered = []
         for (address, task, row), prompt, responses in zip(asked, questions, drawn, strict=True):
             different, counts = distinct(responses)
@@ -322,7 +344,16 @@ class _Lesson:
         n_cut = sum(objective.end_of(ids) == len(ids) for responses in drawn for ids in responses)
         return answered, n_cut
 
-    def _judge(self, answered: list[Answered]) -> dict[str, float]:
+    def _judge_or_save(self, number: int, answered: list[Answered]) -> dict[str, float]:
+        """Judge the answers; where that fails, save the run as it was before the iteration, so that nothing is lost."""
+        try:
+            return self._judge(number, answered)
+        except TrainingError:
+            if self.run.processes.size == 1:  # the others know nothing of it, and saving is done together
+                self.run.checkpoint({"task": self.task.name, "learner": self._state()})
+            raise
+
+    def _judge(self, number: int, answered: list[Answered]) -> dict[str, float]:
         """Say what each answer is worth, and whether it is right; return the means of what the reward tells beside."""
         for one in answered:
             one.right = [is_right(one.task, text, one.row, self.run.model.objective) for text in one.texts]
@@ -337,8 +368,8 @@ class _Lesson:
         of_answers = iter(values)
         for one in answered:
             one.rewards = [next(of_answers) for _ in one.responses]
-            if one.address[0] == 0:
-                self._keep(one)
+            if one.address[0] == 0 and one.task.name == self.task.name:
+                self._keep(number, one)
         return parts
 
     def _mean_of_given(self, values: Any, answered: list[Answered]) -> float | None:
@@ -351,12 +382,11 @@ class _Lesson:
         """Return what the reward is told was asked: the row's own prompt, or the conversation as the model read it."""
         return one.row.get("prompt") or self.run.model.objective.prompt_and_completion(one.row)[0]
 
-    def _keep(self, one: Answered) -> None:
+    def _keep(self, number: int, one: Answered) -> None:
         """Keep the best answer to a problem, the newest where several are."""
         place = max(range(len(one.rewards)), key=lambda i: one.rewards[i])
         if one.address not in self.kept or one.rewards[place] >= self.kept[one.address][0]:
-            row = {**one.row, "completion": one.texts[place]}
-            self.kept[one.address] = (one.rewards[place], row)
+            self.kept[one.address] = (one.rewards[place], number, with_answer(one.row, one.texts[place]))
 
     def _outcome(self, answered: list[Answered], n_cut: int) -> dict[str, Any]:
         """Return what an iteration's answers came to: of the task's own problems, those asked again aside."""
@@ -383,17 +413,18 @@ class _Lesson:
         """Take the steps of an iteration."""
         ppo, run = self.ppo, self.run
         self._compare(answered)
-        every = ppo.kl > 0 or self.entropy > 0 or ppo.advantage == GAE  # these hold where answers earn the same too
-        used = [one for one in answered if every or any(one.advantages)]
+        every = ppo.kl > 0 or ppo.entropy > 0 or ppo.advantage == GAE  # these hold where answers earn the same too
+        places = range(run.processes.rank, len(answered) * run.processes.size, run.processes.size)
+        used = {i: one for i, one in zip(places, answered, strict=False) if every or any(one.advantages)}
         steps = self._minibatches(number, used)
         loss, norms, tally = 0.0, [], _Tally()
-        if run.processes.sum(len(used)):
+        if steps:
             self._before_update([micro for step in steps for micro in step])
             for update in range(ppo.updates):
                 order = torch.randperm(len(steps), generator=generator_for(*self.seed_parts, number, update, "order"))
                 for place in order.tolist():
                     micros = steps[place]
-                    policy = _PolicyLoss(ppo, run, micros, self.critic, tally, self.entropy)
+                    policy = _PolicyLoss(ppo, run, micros, self.critic, tally)
                     self.step.index = self.progress.index
                     batches, rows = [micro.batch for micro in micros], [micro.rows for micro in micros]
                     loss += take_step(run, self.step, batches, rows, self.optimizer, self.hooks, ppo.clip, policy)
@@ -403,15 +434,12 @@ class _Lesson:
                         norms.append(self.step.gradient_norm.item())
                     self.progress.index += 1
             self.progress.loss_sum += loss
-            self.progress.n_tokens += sum(one.n_tokens for one in used) * ppo.updates
+            self.progress.n_tokens += sum(one.n_tokens for one in used.values()) * ppo.updates
         n_steps = max(1, ppo.updates * len(steps))
         moved, size = distance(self.step.params, self.began)
-        weight = self.entropy
-        self._hold_entropy(tally.means(run).get("entropy"))
         return {
             "loss": loss / n_steps,
             **tally.means(run),
-            "entropy_weight": weight,
             "gradient_norm": sum(norms) / len(norms) if norms else 0.0,
             "gradient_norm_relative": sum(norms) / len(norms) / size if norms else 0.0,
             "weight_change": moved / size,
@@ -429,18 +457,28 @@ class _Lesson:
             places = [sum(one.counts[:i]) for i in range(len(one.counts))]
             one.advantages = [values[place] for place in places]
 
-    def _minibatches(self, number: int, used: list[Answered]) -> list[list[_Micro]]:
-        """Return what each optimizer step of an update learns; rows as they stand are dealt out over the steps."""
-        ppo, run = self.ppo, self.run
-        order = torch.randperm(len(used), generator=generator_for(*self.seed_parts, number, "minibatches")).tolist()
-        rows = self.problems.as_they_are(number, ppo.prompts)[run.processes.rank :: run.processes.size]
-        mean_length = sum(len(ids) for one in used for ids in one.responses) / max(1, sum(len(o.responses) for o in used))
+    def _minibatches(self, number: int, used: dict[int, Answered]) -> list[list[_Micro]]:
+        """Return what each optimizer step of an update learns; rows as they stand are dealt out over the steps.
+
+        Args:
+            used: {number in the iteration: problem}, this process's.
+        """
+        ppo, processes = self.ppo, self.run.processes
+        everyone = sorted(i for part in processes.gather(list(used)) for i in part)
+        order = torch.randperm(len(everyone), generator=generator_for(*self.seed_parts, number, "minibatches")).tolist()
+        rows = self.problems.as_they_are(number, ppo.prompts)
+        n_tokens = processes.sum(sum(len(ids) for one in used.values() for ids in one.responses))
+        mean_length = n_tokens / max(1, processes.sum(sum(len(one.responses) for one in used.values())))
         steps = []
         for place in range(ppo.minibatches):
-            own = [used[i] for i in order[place :: ppo.minibatches]]
+            dealt = [everyone[i] for i in order[place :: ppo.minibatches]]
+            as_they_are = rows[place :: ppo.minibatches]
+            if not dealt and not as_they_are:
+                continue
+            own = [used[i] for i in dealt if i in used]
             micros = [self._micro(part) for part in cut(own, ppo.micro_tokens, packed=self.packed)]
-            if rows[place :: ppo.minibatches]:
-                micros.append(self._as_they_are(rows[place :: ppo.minibatches], mean_length))
+            if as_they_are[processes.rank :: processes.size]:
+                micros.append(self._as_they_are(as_they_are[processes.rank :: processes.size], mean_length))
             steps.append(micros)
         return steps
 
@@ -509,13 +547,6 @@ class _Lesson:
         for micro in micros:
             micro.advantages = whiten(micro.advantages, micro.counts, totals)
 
-    def _hold_entropy(self, entropy: float | None) -> None:
-        target = self.ppo.entropy_target
-        if target is not None and entropy is not None:
-            self.integral += ENTROPY_STEP if entropy < target else -ENTROPY_STEP
-            self.integral = max(0.0, self.integral)
-            self.entropy = self.integral if entropy < target else 0.0
-
     def _look_whether_to_stop(self, numbers: dict[str, Any]) -> None:
         ppo = self.ppo
         self.recent = [*self.recent, [numbers["success"], numbers["signal"]]][-ppo.patience :]
@@ -523,25 +554,25 @@ class _Lesson:
             return
         success, signal = (sum(values) / ppo.patience for values in zip(*self.recent, strict=True))
         if ppo.stop_success is not None and success >= ppo.stop_success:
-            self.progress.stopped = True
+            self.progress.stopped, numbers["stopped"] = True, "success"
             self.run.inform(f"{self.task.name}: {success:.0%} of the answers are right; stopped early.")
         elif ppo.stop_signal is not None and ppo.advantage != GAE and signal < ppo.stop_signal:
-            self.progress.stopped = True
+            self.progress.stopped, numbers["stopped"] = True, "signal"
             self.run.note(
-                f"Task {self.task.name!r}: stopped after {self.progress.epoch} iterations, for only {signal:.0%} of the "
-                "problems have answers that differ in reward, and nothing is learned from the others. More samples, a "
-                "higher temperature, learner.entropy, easier problems or a warm start may help."
+                f"Task {self.task.name!r}: stopped after {self.progress.epoch} iterations, for only {signal:.0%} of "
+                "the problems have answers that differ in reward, and nothing is learned from the others. More "
+                "samples, a higher temperature, learner.entropy, easier problems or a warm start may help."
             )
 
     def _state(self) -> dict[str, Any]:
         """Return what `train` needs to go on from here, bit for bit."""
-        kept = [[list(address), reward, dict(row)] for address, (reward, row) in self.kept.items()]
+        progress = self.progress
         state = {
-            "progress": asdict(self.progress),
+            "progress": asdict(progress),
+            **{name: self.run.processes.gather(vars(progress)[name]) for name in OWN},
             "began": self.began,
             "recent": self.recent,
-            "entropy": [self.entropy, self.integral],
-            "kept": [one for part in self.run.processes.gather(kept) for one in part],
+            "kept": [[list(address), list(best)] for address, best in self._kept_by_all().items()],
             "optimizer": self.optimizer.state_dict(),
         }
         if self.critic is not None:
@@ -572,11 +603,8 @@ class _Tally:
 class _PolicyLoss:
     """PPO's loss, a mean over the tokens of all answers, however often each was drawn; see `StepLoss`."""
 
-    def __init__(
-        self, ppo: PPO, run: "Run", micros: list[_Micro], critic: Critic | None, tally: _Tally,
-        entropy: float,
-    ):  # fmt: skip
-        self.ppo, self.micros, self.critic, self.tally, self.entropy = ppo, micros, critic, tally, entropy
+    def __init__(self, ppo: PPO, run: "Run", micros: list[_Micro], critic: Critic | None, tally: _Tally):
+        self.ppo, self.micros, self.critic, self.tally = ppo, micros, critic, tally
         n_items = run.processes.sum(sum(len(micro.counts) for micro in micros))
         total = run.processes.sum(sum(micro.counts.sum().item() for micro in micros))
         self.scale = n_items / total if total else 1.0
@@ -591,28 +619,44 @@ class _PolicyLoss:
         log_p = _log_p(step.outputs, ppo.temperature)
         old = log_p.detach() if micro.old is None else micro.old
         losses = policy_losses(log_p, old, micro.advantages, ppo.clip_low, ppo.clip_high)
-        with torch.set_grad_enabled(self.entropy > 0):
+        with torch.set_grad_enabled(ppo.entropy > 0):
             entropy = entropies(step.outputs.logits.float() / ppo.temperature)
         ratio = (log_p.detach() - old).exp()
         clipped = ((ratio < 1 - ppo.clip_low) | (ratio > 1 + ppo.clip_high)).float()
         told = {"policy_loss": losses, "entropy": entropy, "clipped": clipped}
-        if self.entropy > 0:
-            losses = losses - self.entropy * entropy
+        if ppo.entropy > 0 and self._is_low(entropy, micro.counts):
+            losses = losses - ppo.entropy * entropy
         if micro.reference is not None:
             told["kl"] = divergences(log_p, micro.reference)
             losses = losses + ppo.kl * told["kl"]
         if self.critic is not None:
-            told["value_loss"] = value_losses(self.critic.values(step.batch), micro.values, micro.returns, ppo.value_clip)
+            told["value_loss"] = value_losses(
+                self.critic.values(step.batch), micro.values, micro.returns, ppo.value_clip
+            )
             losses = losses + told["value_loss"]
         self.tally.add(micro.counts, **told)
         return (step.weights * losses).mean()
 
+    def _is_low(self, entropy: torch.Tensor, counts: torch.Tensor) -> bool:
+        target = self.ppo.entropy_target
+        return target is None or bool((counts * entropy.detach()).sum() < target * counts.sum())
 
-def reference_weights(
-    params: dict[str, torch.nn.Parameter], kept: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """Return the weights of an earlier policy for the present parameters: a LoRA that is newer than it counts 0."""
-    return {name: kept[name] if name in kept else torch.zeros_like(p) for name, p in params.items()}
+
+def reference_weights(params: dict[str, torch.nn.Parameter], kept: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the weights of an earlier policy, {name: value}: those that it had, and 0 for what came after it.
+
+    A LoRA that is newer than it counts 0, and so do the rows and columns by which one has grown.
+
+    Args:
+        params: the parameters that are trained now. kept: those that were trained then.
+    """
+    weights = dict(kept)
+    for name, p in params.items():
+        if name not in kept or kept[name].shape != p.shape:
+            weights[name] = torch.zeros_like(p)
+            if name in kept:
+                weights[name][tuple(slice(n) for n in kept[name].shape)] = kept[name].to(p)
+    return weights
 
 
 def _log_p(outputs: Outputs, temperature: float) -> torch.Tensor:
@@ -628,8 +672,8 @@ def snapshot(params: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
 
 
 def distance(params: dict[str, torch.nn.Parameter], before: dict[str, torch.Tensor]) -> tuple[float, float]:
-    """Return how far weights have come since `before`, and how large they were: 2-norms over all of them."""
+    """Return how far weights have come since `before`, and how large they were: 2-norms over all that it names."""
     with torch.no_grad():
-        moved = sum((p - before[name]).float().square().sum().item() for name, p in params.items())
+        moved = sum((params[name] - values).float().square().sum().item() for name, values in before.items())
         size = sum(values.float().square().sum().item() for values in before.values())
     return moved**0.5, max(size, 1e-30) ** 0.5

@@ -42,7 +42,7 @@ def generalised_advantages(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the advantage and the return of each token [n, length]: GAE, an episode ending with its last token.
 
-    delta_t = r_t + gamma V_{t+1} - V_t;  A_t = delta_t + gamma lam A_{t+1};  return_t = A_t + V_t; V is 0 after the end.
+    delta_t = r_t + gamma V_{t+1} - V_t; A_t = delta_t + gamma lam A_{t+1}; return_t = A_t + V_t; V is 0 after the end.
 
     Args:
         rewards: of each token [n, length].

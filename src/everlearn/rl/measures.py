@@ -55,9 +55,7 @@ def sample_answers(
     return Sampled(answered, outcomes, sum(map(len, every)) / len(every), n_cut / len(every))
 
 
-def divergence(
-    run: "Run", answered: Sequence[Answered], weights: dict[str, torch.Tensor], *, packed: bool
-) -> float:
+def divergence(run: "Run", answered: Sequence[Answered], weights: dict[str, torch.Tensor], *, packed: bool) -> float:
     """Return an estimate of KL(policy || policy with other weights) in nats a token, on answers that the policy drew.
 
     Source: `everlearn.rl.losses.divergences`.

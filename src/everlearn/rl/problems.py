@@ -12,14 +12,15 @@ from everlearn.models.objectives import Objective
 from everlearn.seeds import generator_for
 from everlearn.types import Mixture, Row, Task
 
+OWN_ANSWER = "own_answer"  # column of a row that carries an answer of the model's: its own, that counts as right
 Asked = tuple[tuple[int, int], Task, Row]  # (group of the mixture, row within it), whose task, the row
 
 
 class Problems:
     """What a mixture's rows are to a learner that answers them.
 
-    The first group's rows, and with `ask_again` those that strategies mix in, are problems, answered by the model. Other
-    rows that are mixed in (texts, or answers that were kept) are learned as they stand.
+    The first group's rows, and with `ask_again` those that strategies mix in, are problems, answered by the model.
+    Other rows that are mixed in (texts, or answers that were kept) are learned as they stand.
     """
 
     def __init__(self, mixture: Mixture, objective: Objective, seed_parts: tuple[Any, ...], *, ask_again: bool):
@@ -40,7 +41,9 @@ class Problems:
         mixed = mixed_in([group.ratio for group in mixture.groups], self.sizes)
         self._asked_again = [each for each in mixed if each.group in asked]
         self._as_they_are = [each for each in mixed if each.group not in asked]
-        left = (group if number not in asked else replace(group, parts=()) for number, group in enumerate(mixture.groups))
+        left = (
+            group if number not in asked else replace(group, parts=()) for number, group in enumerate(mixture.groups)
+        )
         self.encoded = EncodedMixture(Mixture(tuple(left)), objective) if self._as_they_are else None
 
     def asked(self, iteration: int, n: int) -> list[Asked]:
@@ -72,7 +75,22 @@ class Problems:
     def _at(self, group: int, row: int) -> tuple[Task, Row]:
         for part in self.groups[group]:
             if row < len(part):
-                return part.task, dict(part.rows[row])
+                return part.task, as_asked(part.rows[row])
             row -= len(part)
         raise IndexError(row)
 
+
+def with_answer(row: Row, text: str) -> Row:
+    """Return a row that is answered by `text`; its own answer is kept beside it."""
+    if row.get("messages") is None:
+        return {**row, "completion": text, OWN_ANSWER: row["completion"]}
+    *before, last = row["messages"]
+    return {**row, "messages": [*before, {**last, "content": text}], OWN_ANSWER: last["content"]}
+
+
+def as_asked(row: Row) -> Row:
+    """Return a row with its own answer, by which others are judged, where `with_answer` put another in its place."""
+    if row.get(OWN_ANSWER) is None:
+        return dict(row)
+    asked = with_answer(row, row[OWN_ANSWER])
+    return {name: value for name, value in asked.items() if name != OWN_ANSWER}

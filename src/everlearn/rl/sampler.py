@@ -31,7 +31,8 @@ class Sampler:
     prompts, layers of a strategy's own) is drawn from as it stands.
 
     Args:
-        dtype: of the copy: float32, bfloat16, or auto, bfloat16 where the machine has instructions for it.
+        dtype: of the copy: float32, bfloat16, own (the model's), or auto: bfloat16 where the machine has instructions
+            for it.
 
     Cost: a copy of the model's weights, where there is one; a refresh copies them.
     """
@@ -39,7 +40,7 @@ class Sampler:
     def __init__(self, model: Model, device: torch.device, dtype: str = "auto"):
         self.model, self.device = model, device
         own = next(language_model(model.network).parameters()).dtype
-        wanted = getattr(torch, fast_dtype(device.type) if dtype == "auto" else dtype)
+        wanted = own if dtype == "own" else getattr(torch, fast_dtype(device.type) if dtype == "auto" else dtype)
         self._copy = None
         if _can_be_copied(model.network) and (is_peft(model.network) or wanted != own):
             self._copy = _plain_copy(model.network).to(wanted)
@@ -66,6 +67,7 @@ class Sampler:
         max_new_tokens: int,
         generator: torch.Generator,
         temperature: float = 1.0,
+        own: slice = slice(None),
     ) -> list[list[list[int]]]:
         """Return n responses to each prompt: token ids, with the one that ends it, where one came in time.
 
@@ -73,8 +75,10 @@ class Sampler:
             prompts: token ids, that leave room for the response in the context.
             generator: of the CPU; a response depends on its own numbers alone, but for rounding.
             temperature: 0 takes the likeliest token each time.
+            own: which of the prompts are answered, as this process's. Their responses don't depend on how many there are.
         """
-        uniforms = torch.rand((len(prompts) * n, max_new_tokens), generator=generator)
+        uniforms = torch.rand((len(prompts), n, max_new_tokens), generator=generator)[own].flatten(0, 1)
+        prompts = prompts[own]
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # little padding
         at_once = max(1, ROWS // n)
         drawn: list[list[list[int]]] = [[] for _ in prompts]

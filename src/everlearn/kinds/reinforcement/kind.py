@@ -1,34 +1,38 @@
-"""Runs by reinforcement: the loop over tasks and the log of a supervised run, with warm starts, and measured as policies.
+"""Runs by reinforcement: a supervised run's loop over tasks and its log, with warm starts, and measured as policies.
 
 Beside what every run leaves there is iterations.jsonl: a line an iteration, and one for each measurement.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
 
+from everlearn.errors import ConfigError, StreamError, describe
 from everlearn.kinds.reinforcement.recipe import ReinforcementRecipe, WarmStart
 from everlearn.learners.ppo import PPO, distance, reference_weights, snapshot
 from everlearn.learners.sft import SupervisedLearner
-from everlearn.models.load import load_model
 from everlearn.provenance import Provenance, data_record
 from everlearn.registry import register
+from everlearn.report.policy_records import ITERATIONS
+from everlearn.report.records import WARM_START
 from everlearn.rl.measures import divergence, dormant_share, sample_answers
 from everlearn.rl.rollouts import can_be_packed
 from everlearn.rl.sampler import Sampler
 from everlearn.runs import LOG, Supervised
 from everlearn.saving import Saving
+from everlearn.strategy import overriding
 from everlearn.streams.schedule import Schedule
-from everlearn.types import Cost, Task
+from everlearn.types import Cost, Row, Task
 from everlearn.way import Run
 
-ITERATIONS = "iterations.jsonl"
-WARM_START = "warm start"
+if TYPE_CHECKING:
+    from everlearn.report.table import Grid
+    from everlearn.report.views import RunView
 
 
 @register("run", "reinforcement")
@@ -45,8 +49,13 @@ class Reinforcement(Supervised):
 
     def open(self, accelerator: Accelerator) -> Provenance:
         super().open(accelerator)
+        for task in self.schedules[self.recipe.all_seeds()[0]].stream:
+            if task.kind != "prompt":
+                way_out = "Give rows with prompts, and what answers are judged by"
+                raise StreamError(describe(f"task {task.name!r}", "can't be answered", task.kind, way_out))
         warm = self.recipe.warm_start
         if warm is not None:
+            self._check_beside(warm)
             self.schedules = {seed: with_warm_starts(schedule, warm) for seed, schedule in self.schedules.items()}
             steps = {step.name: step for schedule in self.schedules.values() for step in schedule.steps}
             data = [data_record(step) for name, step in steps.items() if name.startswith(WARM_START)]
@@ -56,7 +65,8 @@ class Reinforcement(Supervised):
     def start(self, seed: int, saving: Saving, accelerator: Accelerator) -> Run:
         self.learner = self.recipe.build_learner()  # it keeps what it learned beside the weights
         one = super().start(seed, saving, accelerator)
-        self.packed = can_be_packed(one.model)
+        if isinstance(one.learner, PPO):
+            one.learner.check_model(one.model)
         self.began: dict[str, torch.Tensor] = {}  # the policy that divergence is measured from
         return one
 
@@ -75,6 +85,7 @@ class Reinforcement(Supervised):
             with warming(one, self.recipe.warm_start):
                 cost = one.learn(task, saved)
             one.learned.pop()  # strategies protect what is learned from here on
+            del one.tasks[task.name]
         self._keep(one)
         return cost
 
@@ -85,14 +96,37 @@ class Reinforcement(Supervised):
             one.learner.critic_ = one.saving.context.get("critic", {})
         return training
 
+    def summarise(self) -> dict[str, Any]:
+        from everlearn.report.policy_records import read_policy
+        from everlearn.report.policy_results import policy_results
+        from everlearn.report.records import read_run
+
+        run = read_run(self.out)
+        return policy_results(run, read_policy(run))
+
+    @classmethod
+    def write_report(cls, views: Sequence["RunView"], out: Path) -> list["Grid"]:
+        from everlearn.report.policy_page import write_policy_report
+
+        return write_policy_report(views, out)
+
+    def _check_beside(self, warm: WarmStart) -> None:
+        """Raise ConfigError where strategies, which rest meanwhile, and a warm start later on would undo each other.
+
+        Those that change the model before a task have frozen none of what it moves, or put other weights in its place.
+        """
+        for strategy in self.recipe.build_strategies() if warm.when == "task" else ():
+            if overriding([strategy], "adapt_model") or "initial_" in strategy.keeps_weights:
+                what = f"{strategy.name} holds or puts back what earlier tasks left, and rests during a warm start"
+                raise ConfigError(describe("warm_start.when", what, warm.when, "Write start"))
+
     def _score_all(self, one: Run, tasks: list[Task], after: int, trained: str | None) -> None:
         super()._score_all(one, tasks, after, trained)
-        sampler = Sampler(one.model, one.accelerator.device)
-        self._measure(one, sampler, {"after": after, "trained": trained, "iteration": None})
+        self._measure(one, {"after": after, "trained": trained, "iteration": None})
         if after < 0:
             self.keep_length(one.saving)
 
-    def _told(self, one: Run, task: Task, sampler: Sampler, numbers: dict[str, Any]) -> None:
+    def _told(self, one: Run, task: Task, numbers: dict[str, Any], last: bool) -> None:
         """Write an iteration down, and measure the policy where it is time to."""
         done, where = numbers["iteration"], {"seed": one.seed, "after": one.position, "trained": task.name}
         self.logs[ITERATIONS].append({"type": "iteration", **where, **numbers}, sync=False)
@@ -101,33 +135,42 @@ class Reinforcement(Supervised):
             one.n_logged += 1
             told = {name: value for name, value in numbers.items() if isinstance(value, int | float)}
             one.accelerator.log({f"{task.name}/{name}": value for name, value in told.items()}, step=one.n_logged)
-        if done % self.recipe.evaluation.interval == 0:
-            sampler.refresh()
-            self._measure(one, sampler, {**where, "iteration": done})
+        if done % self.recipe.evaluation.interval == 0 and not last:
+            self._measure(one, {**where, "iteration": done})
         self._keep(one)
 
-    def _measure(self, one: Run, sampler: Sampler, where: dict[str, Any]) -> None:
+    def _measure(self, one: Run, where: dict[str, Any]) -> None:
         """Write down how often the policy is right on each task's held-out problems, and how far it has come."""
+        sampler = Sampler(one.model, one.accelerator.device, "own")
         line: dict[str, Any] = {"type": "evaluation", **where, "seed": one.seed, "tasks": {}}
-        drawn = []
+        packed, n_tokens, kl, asleep = can_be_packed(one.model), 0, 0.0, []
+        weights = reference_weights(one.model.adapters.trainable(), self.began)
         for task in self.schedules[one.seed].stream:
-            room = getattr(one.learner, "max_new_tokens", None) or one.model.objective.answer_room(task)
+            room = self._room(one, task)
             purpose = (one.seed, "measure", where["after"], where["iteration"])
             with one.ready_for(task):
+                sampler.refresh()  # of the weights that the strategies answer this task with
                 best = sample_answers(one, sampler, task, 1, 0.0, room, purpose)
                 found = sample_answers(one, sampler, task, self.recipe.evaluation.samples, 1.0, room, purpose)
-            drawn += found.answered
+                n_drawn = sum(sum(answered.of_tokens(answered.counts)) for answered in found.answered)
+                if self.began:
+                    kl += n_drawn * divergence(one, found.answered, weights, packed=packed)
+                asleep.append(dormant_share(one, found.answered, packed=packed))
+            n_tokens += n_drawn
             line["tasks"][task.name] = {
                 "greedy": best.outcomes, "sampled": found.outcomes, "length": found.length, "cut_off": found.cut_off,
             }  # fmt: skip
         if self.began:
-            params = one.model.adapters.trainable()
-            weights = reference_weights(params, self.began)
-            line["kl_to_start"] = divergence(one, drawn, weights, packed=self.packed)
-            moved, size = distance(params, weights)
+            line["kl_to_start"] = kl / n_tokens
+            moved, size = distance(dict(one.model.network.named_parameters()), weights)
             line["weight_change"] = moved / size
-        line["dormant"] = dormant_share(one, drawn, packed=self.packed)
+        line["dormant"] = None if None in asleep else sum(asleep) / len(asleep)
         self.logs[ITERATIONS].append(line)
+
+    def _room(self, one: Run, task: Task) -> int:
+        """Return how many tokens an answer may have."""
+        most = one.learner.max_new_tokens if isinstance(one.learner, PPO) else None
+        return most or one.model.objective.answer_room(task)
 
     def _keep(self, one: Run) -> None:
         """Lay ready what a checkpoint holds besides model and strategies."""
@@ -141,15 +184,24 @@ def with_warm_starts(schedule: Schedule, warm: WarmStart) -> Schedule:
     """Return the schedule with steps of supervised learning: one at first, or one before each task."""
     steps: list[Task] = []
     if warm.when == "start":
+        rows = [row for task in schedule.stream for row in _first_rows(task, warm)]
         first = schedule.stream.tasks[0]
-        rows = [dict(row) for task in schedule.stream for row in task.train[: warm.rows]]
         steps.append(replace(first, name=WARM_START, train=rows, evaluation=[], validation=None))
     for step in schedule.steps:
         if warm.when == "task":
-            rows = [dict(row) for row in step.train[: warm.rows]]
-            steps.append(replace(step, name=f"{WARM_START} of {step.name}", train=rows, evaluation=[], validation=None))
+            name = f"{WARM_START} of {step.name}"
+            steps.append(replace(step, name=name, train=_first_rows(step, warm), evaluation=[], validation=None))
         steps.append(step)
     return Schedule(schedule.stream, tuple(steps))
+
+
+def _first_rows(task: Task, warm: WarmStart) -> list[Row]:
+    if warm.rows > len(task.train):
+        way_out = "Ask for fewer, or give it more"
+        raise ConfigError(
+            describe("warm_start.rows", f"task {task.name!r} has {len(task.train)} training rows", warm.rows, way_out)
+        )
+    return [dict(task.train[i]) for i in range(warm.rows)]
 
 
 @contextmanager
