@@ -22,7 +22,7 @@ from transformers import (
 from everlearn.evaluation.generate import generate_greedily
 from everlearn.models.adapters import Adapters
 from everlearn.models.causal import CausalObjective
-from everlearn.models.load import POCKET, Model, ModelConfig, load_model
+from everlearn.models.load import POCKET, AdapterConfig, Model, ModelConfig, load_model
 from everlearn.rl.sampler import Sampler
 from support.models import byte_tokenizer
 from support.policy import ADAPTERS

@@ -1,6 +1,7 @@
 """Responses drawn from a language model: each prompt is read once for all of its responses, a LoRA merged meanwhile."""
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -148,15 +149,22 @@ def _forward(
 
 
 def _can_be_copied(network: nn.Module) -> bool:
-    """Tell whether all that is added to the network are LoRAs of linear maps, which can be laid into its weights."""
+    """Tell whether all that is added to the network are LoRAs of linear maps, which can be laid into its weights.
+
+    Into weights of their own, that is: an output layer that shares the embeddings' would change these too.
+    """
     if prompts_of(network) is not None or unknown_layers(network):
         return False
     tuned = [module for module in network.modules() if isinstance(module, BaseTunerLayer)]
+    n_owners = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
     return all(
         isinstance(layer, LoraLayer)
         and not layer.merged
+        and not layer.lora_embedding_A
         and all(type(down) is nn.Linear for down in layer.lora_A.values())
         and not any(getattr(layer, "use_dora", {}).values())
+        and layer.get_base_layer().weight.is_floating_point()
+        and n_owners[id(layer.get_base_layer().weight)] == 1
         for layer in tuned
     )
 
