@@ -168,6 +168,28 @@ def test_a_copy_follows_the_lora_when_it_is_told_to(llama, bert):
 
 
 @pytest.mark.parametrize(
+    ("options", "copied"),
+    [
+        ({"adapter": AdapterConfig("lora", rank=4, targets=["q_proj", "down_proj"])}, True),
+        ({"adapter": AdapterConfig("lora", rank=4, targets=["q_proj", "lm_head"])}, False),  # the embeddings' weights
+        ({"adapter": AdapterConfig("lora", rank=4, targets=["q_proj", "embed_tokens"])}, False),
+        ({"adapter": AdapterConfig("lora", rank=4), "chat_template": "chatml"}, False),  # new tokens are trained
+    ],
+    ids=["some layers", "output layer", "embeddings", "new tokens"],
+)
+def test_wherever_a_lora_is_it_has_its_part(options, copied, llama):
+    model = load_model(ModelConfig(str(llama), **options), [prompt_task(0)], 0)
+    with torch.no_grad():
+        for p in model.adapters.trainable().values():
+            p.add_(torch.randn(p.shape, generator=seeded(1)) * 0.3)
+    prompts = model.objective.prompt_ids(PROMPTS[:3], 10)
+    sampler = Sampler(model, CPU, "float32")
+    assert (sampler._copy is not None) == copied
+    drawn = sampler.draw(prompts, 1, 10, seeded(), temperature=0.0)
+    assert [ids for (ids,) in drawn] == [one_by_one(model, prompt, 10) for prompt in prompts]
+
+
+@pytest.mark.parametrize(
     "name", ["olora", "inclora", "inflora", "separate", "grow", "progressive_prompts", "l2p", "pnn", "hat"]
 )
 def test_whatever_strategies_add_has_its_part(name, llama, bert):
