@@ -17,6 +17,8 @@ from transformers import (
     Lfm2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
 )
 
 from everlearn.evaluation.generate import generate_greedily
@@ -42,6 +44,9 @@ MODELS = {
     ),
     "gemma2, half of whose layers slide a window": lambda: Gemma2ForCausalLM(
         Gemma2Config(**SIZES, **HEADS, sliding_window=8, initializer_range=0.5)
+    ),
+    "mistral, whose window slides": lambda: MistralForCausalLM(
+        MistralConfig(**SIZES, **HEADS, sliding_window=8, initializer_range=0.5)
     ),
     "lfm2, half of whose layers have a state in place of keys": lambda: Lfm2ForCausalLM(
         Lfm2Config(**SIZES, **HEADS, layer_types=["conv", "full_attention"], initializer_range=0.5)
@@ -219,3 +224,20 @@ def test_in_bfloat16_a_copy_of_whole_weights_follows_too(llama, bert):
     sampler.refresh()
     assert sampler.draw(prompts, 4, 8, seeded()) == Sampler(run.model, CPU, "bfloat16").draw(prompts, 4, 8, seeded())
     assert sampler.draw(prompts, 4, 8, seeded()) != before
+
+
+@pytest.mark.real_model
+@pytest.mark.xdist_group("real_model")
+def test_smollm2_answers_as_scored(smollm2):
+    """Three queries share a key there; the LoRA is laid into a copy."""
+    model = load_model(ModelConfig(smollm2, ADAPTERS["lora"]), [prompt_task(0)], 0)
+    with torch.no_grad():
+        for name, p in model.adapters.trainable().items():
+            if "lora_B" in name:
+                p.normal_(std=0.02, generator=seeded(1))
+    prompts = model.objective.prompt_ids(["What is the capital of France?", "Count: one, two,"], 6)
+    drawn = Sampler(model, CPU, "float32").draw(prompts, 2, 6, seeded(), temperature=0.0)
+    with torch.no_grad(), model.evaluating():
+        wanted = generate_greedily(model.network, model.objective, prompts, 6, CPU)
+    assert [model.objective.answer_of(first) for first, _ in drawn] == wanted
+    assert all(first == second for first, second in drawn)
