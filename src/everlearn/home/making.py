@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from everlearn.files import append_line, write_sealed
 from everlearn.home.abilities import keep_files
-from everlearn.home.files import append_line, write_sealed
 from everlearn.home.settings import Settings
 from everlearn.home.store import VERSION_FILE, Version, event_of, now, remove
 from everlearn.record import environment

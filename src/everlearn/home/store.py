@@ -28,7 +28,7 @@ from typing import Any
 from everlearn.config import from_mapping
 from everlearn.errors import StateError, describe
 from everlearn.evaluation.answers import without_answers
-from everlearn.home.files import (
+from everlearn.files import (
     append_line,
     locked,
     read_lines,

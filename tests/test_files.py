@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from everlearn.errors import StateError
-from everlearn.home.files import append_line, locked, read_lines, read_sealed, sha256_of, write_sealed
+from everlearn.files import append_line, locked, read_lines, read_sealed, sha256_of, write_sealed
 
 
 def test_sealed_file_round_trip_and_damage(tmp_path: Path) -> None:

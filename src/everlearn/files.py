@@ -1,4 +1,4 @@
-"""The files of a home: JSON that carries its own checksum, a log that only grows, a lock."""
+"""Files of a folder that is kept for years: JSON that carries its own checksum, a log that only grows, a lock."""
 
 import fcntl
 import hashlib
@@ -22,13 +22,17 @@ def sha256_of(path: Path) -> str:
     try:
         return file_sha256(path)
     except OSError as error:
-        way_out = "Restore it from a copy of the home"
+        way_out = "Restore it from a copy of the folder"
         raise StateError(describe(str(path), f"can't be read ({error.strerror})", path.name, way_out)) from error
 
 
-def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace `path` by a JSON object and, under "sha256", the checksum of all the rest."""
-    write_json(path, {**value, "sha256": _seal(value)})
+def write_sealed(path: Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
+    """Replace `path` by a JSON object and, under "sha256", the checksum of all the rest.
+
+    Args:
+        indent: None writes it on one line, ten times as fast where it is large.
+    """
+    write_json(path, {**value, "sha256": _seal(value)}, indent)
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
@@ -40,7 +44,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     value = read_json(path)
     found = value.pop("sha256", None) if isinstance(value, dict) else None
     if found is None or found != _seal(value):
-        way_out = "Restore it from a copy of the home"
+        way_out = "Restore it from a copy of the folder"
         raise StateError(describe(str(path), "is damaged (its checksum differs)", str(found)[:12], way_out))
     return value
 
@@ -71,13 +75,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         whole = path.read_bytes().rpartition(b"\n")[0]
         return [json.loads(line) for line in whole.split(b"\n") if line]
     except (OSError, ValueError) as error:
-        way_out = "Mend that line or restore the file from a copy; versions do not depend on it"
+        way_out = "Mend that line or restore the file from a copy; nothing else depends on it"
         raise StateError(describe(str(path), f"can't be read ({error})", path.name, way_out)) from error
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, what: str = "home") -> Iterator[None]:
     """Hold the lock file `path`; the kernel lets go of it when the process ends, however it ends.
+
+    Args:
+        what: is changed meanwhile, in a word.
 
     Raises:
         StateError: if another process holds it, with its pid.
@@ -91,7 +98,8 @@ def locked(path: Path) -> Iterator[None]:
             file.seek(0)
             way_out = "Wait until it has ended, or stop it; what it did so far is kept"
             where, pid = str(path.parent), file.read().strip()
-            raise StateError(describe(where, "another process is changing this home", f"pid {pid}", way_out)) from error
+            held = f"another process is changing this {what}"
+            raise StateError(describe(where, held, f"pid {pid}", way_out)) from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
