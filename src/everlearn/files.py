@@ -4,13 +4,15 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from everlearn.errors import StateError, describe
-from everlearn.state import file_sha256, read_json, write_json, writing
+from everlearn.state import file_sha256, fsync_folder, read_json, write_json, writing
 
 
 def sha256_of(path: Path) -> str:
@@ -104,6 +106,41 @@ def locked(path: Path, what: str = "home") -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+@contextmanager
+def staged(place: Path) -> Iterator[Path]:
+    """Give a folder to write into, which appears whole, and on the disk, as `place` when the block ends.
+
+    Raises:
+        StateError: if it can't be written.
+    """
+    aside = place.absolute().with_name(f".{place.name}.{os.getpid()}.tmp")
+    with writing(place):
+        try:
+            remove(aside)
+            aside.mkdir(parents=True)
+            yield aside
+            fsync_folder(aside)
+            os.rename(aside, place)
+            fsync_folder(aside.parent)
+        finally:
+            if aside.exists():
+                remove(aside)
+
+
+def now() -> str:
+    """Return the time, UTC, to the millisecond."""
+    seconds = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds * 1000) % 1000:03d}Z"
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _seal(value: Mapping[str, Any]) -> str:
