@@ -28,7 +28,6 @@ class Base:
         layers: {name: (outputs, inputs)} of its linear layers, the heads aside.
         kind: of network: causal, classify, tag or tensor.
         head: name of the layer whose place a classifier's head takes; None where there is none.
-        fresh: names of the weights that its files lack.
     """
 
     name: str
@@ -36,26 +35,28 @@ class Base:
     layers: dict[str, tuple[int, int]]
     kind: str = "causal"
     head: str | None = None
-    fresh: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: Model) -> "Base":
         """Return the base of a loaded model, whatever LoRAs stand on it.
 
         Raises:
-            ModelError: if its files can't be read, or all its weights are trained.
+            ModelError: if its files can't be read; if they lack weights, a pooler's say, which were drawn anew and are
+                trained; or if all weights are trained.
         Cost: reads its files once, or its weights.
         """
         adapters = model.adapters
-        return cls(
-            model.name, _fingerprint(model), linear_layers(adapters), model.kind, head_name(adapters), adapters.fresh
-        )  # fmt: skip
+        if adapters.fresh:
+            way_out = "Save it once with these weights, or use another model"
+            what = "its files lack weights that experts would share and each change"
+            raise ModelError(describe(f"base model {model.name!r}", what, list(adapters.fresh), way_out))
+        return cls(model.name, _fingerprint(model), linear_layers(adapters), model.kind, head_name(adapters))
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Base":
         """Return what `vars` of a base became in JSON."""
         layers = {name: tuple(shape) for name, shape in value["layers"].items()}
-        return cls(**{**value, "layers": layers, "fresh": tuple(value["fresh"])})
+        return cls(**{**value, "layers": layers})
 
     def check_same(self, other: "Base | Mapping[str, str]", where: str) -> None:
         """Raise ModelError where the other, or the model of that fingerprint, isn't this base."""

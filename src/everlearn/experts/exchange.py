@@ -107,10 +107,10 @@ def _check_base(library: Library, lora: Lora, folder: Path) -> None:
 def _add_head(library: Library, number: int, task: str, lora: Lora) -> Lora:
     """Return a LoRA with the head of a task beside it."""
     head, base = library.head(number, task), library.base
-    if base.fresh or "." in base.head:
+    if "." in base.head:
         way_out = "Export the run or the home that learned it: everlearn export"
-        what = "the head can't stand by itself: there are other weights that the base's files lack"
-        raise ModelError(describe(f"export: task {task!r}", what, [*base.fresh, base.head], way_out))
+        what = "the head is part of a larger layer, which peft would take whole"
+        raise ModelError(describe(f"export: task {task!r}", what, base.head, way_out))
     config = copy.deepcopy(lora.config)
     config.modules_to_save = [base.head]
     config.task_type = "TOKEN_CLS" if base.kind == "tag" else "SEQ_CLS"

@@ -349,7 +349,9 @@ class Library:
             if gone or rows - self._store.profiles.rows.keys():
                 way_out = "Go back to a later snapshot, or restore the folder from a copy"
                 raise StateError(describe(str(self.path), "what was then has been pruned", gone[:4], way_out))
-            if not forget:
+            if forget:  # the change that this is counts for none
+                state = replace(state, generation=state.generation - 1)
+            else:
                 state = replace(state, **{name: max(vars(state)[name], vars(present)[name]) for name in _COUNTERS})
             self._store.state = state
             self._store.event("restored", experts=len(live(state.experts)), forget=forget)

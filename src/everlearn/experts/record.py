@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from everlearn.errors import ConfigError, describe
 from everlearn.types import Score
+
+if TYPE_CHECKING:
+    from everlearn.models.adapters import Adapters
 
 LIVE, RETIRED, PRUNED = "live", "retired", "pruned"
 
@@ -25,6 +28,32 @@ class Head:
         if self.weight.ndim != 2 or len(self.weight) != n or (self.bias is not None and self.bias.shape != (n,)):
             shapes = [tuple(part.shape) for part in (self.weight, self.bias) if part is not None]
             raise ConfigError(describe("head", f"doesn't fit its {n} labels", shapes, "Give a row for each label"))
+
+    @classmethod
+    def of(cls, adapters: "Adapters", task: str) -> "Head":
+        """Return a copy, on the CPU, of a task's head in a model.
+
+        Raises:
+            ConfigError: if the task has no head of its own there.
+        """
+        block = _block(adapters, task)
+        bias = None if block.bias is None else block.bias.detach().to("cpu", copy=True)
+        return cls(block.weight.detach().to("cpu", copy=True), bias, adapters.task_labels[task])
+
+    def copy_to(self, adapters: "Adapters", task: str) -> None:
+        """Set a task's head in a model to this one.
+
+        Raises:
+            ConfigError: if the task has no head of its own there, or its labels are others.
+        """
+        block = _block(adapters, task)
+        if adapters.task_labels[task] != self.labels:
+            way_out = f"Let the task have these labels, in this order: {', '.join(self.labels)}"
+            raise ConfigError(describe(f"task {task!r}", "has other labels", adapters.task_labels[task], way_out))
+        with torch.no_grad():
+            block.weight.copy_(self.weight)
+            if self.bias is not None:
+                block.bias.copy_(self.bias)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,3 +134,10 @@ class Expert:
 def score_entry(score: Score) -> dict[str, Any]:
     """Return what is kept of a score."""
     return {key: value for key, value in vars(score).items() if key in ("metric", "value", "n", "low", "high")}
+
+
+def _block(adapters: "Adapters", task: str) -> torch.nn.Linear:
+    if task not in adapters.task_blocks:
+        way_out = "Use model.head: task, and a task that the model has seen"
+        raise ConfigError(describe(f"task {task!r}", "has no head of its own", list(adapters.task_blocks), way_out))
+    return adapters.head.blocks[adapters.task_blocks[task]]

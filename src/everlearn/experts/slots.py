@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
@@ -56,7 +56,7 @@ class Slots:
     answer, `mixed` another one for each row. Swapping one in copies its weights; names, modules and hooks stay.
 
     Attributes:
-        loaded: {number: (slot, folder of its weights)}, least recently used first.
+        loaded: {number: (slot, files that it was filled from)}, least recently used first.
 
     Args:
         model: with one LoRA, of the library's base. The slots are made by the operation `slots`, if there are none yet.
@@ -77,7 +77,7 @@ class Slots:
         if not any(operation == "slots" for operation, _ in adapters.log):
             adapters.do("slots", n=settings.max_loaded, rank=settings.rank, targets=list(settings.targets))
         self.model, self.library = model, library
-        self.loaded: OrderedDict[int, tuple[str, str]] = OrderedDict()
+        self.loaded: OrderedDict[int, tuple[str, Any]] = OrderedDict()
         self._own = adapters.network.active_adapter
         self._layers = _layers(adapters.network)
         names = {name for layer in self._layers.values() for name in layer.lora_A if name.startswith(_SLOT)}
@@ -101,7 +101,7 @@ class Slots:
             way_out = "Make the library with a larger max_loaded, or use fewer at once"
             raise ConfigError(describe("experts", f"the model has {n_slots} slots", f"{len(wanted)} experts", way_out))
         for number in [number for number in wanted if number in self.loaded]:
-            if self.loaded[number][1] == self.library.expert(number).folder:
+            if self.loaded[number][1] == self.library.expert(number).files:
                 self.loaded.move_to_end(number)
             else:  # adapted since
                 self.unload(number)
@@ -111,7 +111,7 @@ class Slots:
                 self.unload(next(iter(self.loaded)))
             slot = self._free.pop()
             self._copy(lora, slot)
-            self.loaded[number] = (slot, self.library.expert(number).folder)
+            self.loaded[number] = (slot, self.library.expert(number).files)
         return [self.loaded[number][0] for number in numbers]
 
     def unload(self, number: int) -> None:
