@@ -1,10 +1,15 @@
 """LoRAs with random weights, and models whose own LoRA is moved away from nothing."""
 
+import json
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from unittest import mock
 
 import torch
 from peft import LoraConfig
 
+from everlearn.experts import Learned, Library, Merge
 from everlearn.experts.base import Base
 from everlearn.experts.lora import PREFIX, Lora
 from everlearn.models.load import Model
@@ -38,3 +43,46 @@ def logits(model: Model, **options: object) -> torch.Tensor:
     """Return what a language model answers to INPUTS, [rows, positions, tokens]."""
     with model.evaluating():
         return model.network(input_ids=INPUTS, **options).logits
+
+
+def change(library: Library, step: int) -> None:
+    """Change a library in a way that depends on nothing but the step and what is there."""
+    numbers = [expert.number for expert in library.experts]
+    prototype = torch.randn(4, generator=torch.Generator().manual_seed(step))
+    told = Learned(task=f"task {step}", n_rows=step, prototype=prototype)
+    match step % 6:
+        case 2:
+            library.adapt(numbers[0], make_lora(library.base, step), told)
+        case 3:
+            with library.changing():
+                made = library.merge(numbers[-2:], f"merged at {step}", Merge("cat"))
+                library.retire(numbers[-1], f"merged into {made.number}")
+                library.used(made.number, {"step": step})
+        case 4:
+            library.keep_router({"w": prototype, "step": step})
+        case 5:
+            library.prune(numbers[-1])
+        case _:
+            library.add(make_lora(library.base, step), f"made at {step}", learned=[told])
+
+
+def state_of(library: Library) -> dict:
+    """Return all that a library knows and holds, but for the time of the day."""
+    snapshot = json.loads(json.dumps(library.snapshot()))
+    experts = [{k: v for k, v in expert.items() if k != "time"} for expert in snapshot.pop("experts")]
+    profiles = {e.number: {t: v.tolist() for t, v in library.profile(e.number).items()} for e in library.experts}
+    router = library.router()
+    return snapshot | {
+        "experts": experts, "profiles": profiles, "router_step": None if router is None else router["step"],
+    }  # fmt: skip
+
+
+def keep_changing(folder: Path, step: int, pipe: Connection) -> None:
+    """Change a library step by step, and tell of each that is done. To be killed."""
+    torch.set_num_threads(1)
+    library = Library.open(folder)
+    with mock.patch("os.fsync"):  # a kill takes nothing from the system's own memory
+        while True:
+            change(library, step)
+            pipe.send(step)
+            step += 1

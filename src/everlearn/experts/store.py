@@ -249,6 +249,8 @@ class Store:
 
     def _copy_record(self, expert: Expert) -> None:
         folder = self.folder(expert.folder)
+        for leftover in filter(is_leftover, list(folder.iterdir())):
+            remove(leftover)
         with suppress(StateError):  # missing or damaged: it is written anew
             if Expert.from_json({k: v for k, v in read_sealed(folder / EXPERT).items() if k != "base"}) == expert:
                 return
