@@ -28,13 +28,9 @@ def sha256_of(path: Path) -> str:
         raise StateError(describe(str(path), f"can't be read ({error.strerror})", path.name, way_out)) from error
 
 
-def write_sealed(path: Path, value: Mapping[str, Any], indent: int | None = 1) -> None:
-    """Replace `path` by a JSON object and, under "sha256", the checksum of all the rest.
-
-    Args:
-        indent: None writes it on one line, ten times as fast where it is large.
-    """
-    write_json(path, {**value, "sha256": _seal(value)}, indent)
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace `path` by a JSON object and, under "sha256", the checksum of all the rest."""
+    write_json(path, {**value, "sha256": _seal(value)})
 
 
 def read_sealed(path: Path) -> dict[str, Any]:

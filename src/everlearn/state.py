@@ -44,9 +44,9 @@ def write_file(path: Path, data: bytes) -> None:
             aside.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+def write_json(path: Path, value: Any) -> None:
     """`write_file` for a JSON value, indented; NaN is refused by raising ValueError (JSON has none)."""
-    write_file(path, (json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_file(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path, way_out: str = "Restore the file from a copy, or start a new folder") -> Any:

@@ -91,7 +91,7 @@ def test_the_least_recently_used_expert_makes_room(model, library):
     assert slots.load(2) == [second]
     assert list(slots.loaded) == [0, 2]
     assert slots.load(3, 0) == [second, first]  # one that is wanted too is never thrown out
-    with pytest.raises(ConfigError, match=r"the model has 2 slots\. Got '3 experts'"):
+    with pytest.raises(ConfigError, match=r"the model has 2 slots to spare\. Got '3 wanted'"):
         slots.load(0, 1, 2)
     slots.unload(0)
     assert list(slots.loaded) == [3]
@@ -101,6 +101,21 @@ def test_the_least_recently_used_expert_makes_room(model, library):
         emptied = model.network(input_ids=INPUTS, adapter_names=[first] * 3).logits
     with slots.answering(None):
         torch.testing.assert_close(emptied, logits(model))
+
+
+def test_an_expert_that_answers_keeps_its_slot(model, library):
+    slots = Slots(model, library)
+    slots.load(0, 1)
+    with slots.answering(0):
+        wanted = logits(model)
+        slots.load(2)
+        slots.load(3)
+        assert list(slots.loaded) == [0, 3]
+        assert torch.equal(logits(model), wanted)
+        with pytest.raises(ConfigError, match="the model has 1 slots to spare"):
+            slots.load(1, 2)
+        with slots.composed(2), pytest.raises(ConfigError, match="the model has 0 slots to spare"):
+            slots.load(1)
 
 
 def test_what_is_trained_stays_what_it_was(model, library):
@@ -251,6 +266,31 @@ def test_a_merged_expert_answers_like_the_sum(model, library):
         wanted = logits(model)
     with slots.answering(made.number):
         torch.testing.assert_close(logits(model), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_composed_experts_are_their_weighted_sum(model, library):
+    slots = Slots(model, library)
+    slots.load(0, 3)
+    numbers, own = [1, 2], logits(model)  # of ranks 3 and 2, on different layers
+    answers = []
+    with slots.composed(*numbers) as weigh:
+        answers.append(logits(model))
+        for weights in ((1.0, -0.5), (0.0, 1.0)):
+            weigh(weights)
+            answers.append(logits(model))
+        with pytest.raises(ValueError, match="zip"):
+            weigh([1.0])
+    assert torch.equal(logits(model), own)
+    for answer, weights in zip(answers, ((0.5, 0.5), (1.0, -0.5), (0.0, 1.0)), strict=True):
+        made = library.merge(numbers, "sum", Merge("cat", weights))
+        with slots.answering(made.number):
+            torch.testing.assert_close(logits(model), answer, atol=2e-5, rtol=0)
+    with slots.answering(3):
+        three = logits(model)
+    with pytest.raises(ConfigError, match=r"the slots' rank is 8, and together they need more\. Got 12"):
+        slots.composed(0, 3).__enter__()
+    with slots.answering(3):
+        assert torch.equal(logits(model), three)
 
 
 def test_a_model_of_another_shape_is_refused(library, bert):

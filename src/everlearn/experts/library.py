@@ -46,7 +46,8 @@ class Library:
         """Make an empty library for a model's base in a new folder.
 
         Args:
-            rank: the largest that an expert may have. max_loaded: how many of them a model holds at most.
+            rank: the largest that an expert may have, and several composed together.
+            max_loaded: how many experts a model holds at most.
             targets: last parts of the names of the layers that they may stand on; by default of all linear layers.
 
         Raises:

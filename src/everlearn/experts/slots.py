@@ -1,7 +1,7 @@
 """Slots: the few experts that a model holds. Adapters that are made once, and filled by copying weights."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,7 @@ class Slots:
         self._layers = _layers(adapters.network)
         names = {name for layer in self._layers.values() for name in layer.lora_A if name.startswith(_SLOT)}
         self._free = sorted(names, reverse=True)
+        self._pinned: list[str] = []  # that answer now, or will again when a block ends
 
     @property
     def network(self) -> PeftModel:
@@ -96,10 +97,9 @@ class Slots:
         Cost: of one that isn't there yet, its file is read, hashed and copied.
         """
         wanted = list(dict.fromkeys(numbers))
-        n_slots = len(self._free) + len(self.loaded)
+        n_slots = len(self._free) + len(set(self.loaded) - (set(self._answering()) - set(wanted)))
         if len(wanted) > n_slots:
-            way_out = "Make the library with a larger max_loaded, or use fewer at once"
-            raise ConfigError(describe("experts", f"the model has {n_slots} slots", f"{len(wanted)} experts", way_out))
+            raise _too_few(n_slots, len(wanted))
         for number in [number for number in wanted if number in self.loaded]:
             if self.loaded[number][1] == self.library.expert(number).files:
                 self.loaded.move_to_end(number)
@@ -107,10 +107,8 @@ class Slots:
                 self.unload(number)
         for number in [number for number in wanted if number not in self.loaded]:
             lora = self.library.lora(number)
-            if not self._free:
-                self.unload(next(iter(self.loaded)))
-            slot = self._free.pop()
-            self._copy(lora, slot)
+            slot = self._room()
+            self._fill(lora, slot)
             self.loaded[number] = (slot, self.library.expert(number).files)
         return [self.loaded[number][0] for number in numbers]
 
@@ -127,13 +125,41 @@ class Slots:
 
         In a strategy: `run.until_scored.enter_context(slots.answering(number))` in `before_eval`.
         """
-        slots = [] if number is None else self.load(number)
-        before, flags = _active(self.network), _flags(self.network)
-        try:
-            self.network.base_model.set_adapter(slots, inference_mode=True)
+        with self._active(*([] if number is None else self.load(number))):
             yield
+
+    @contextmanager
+    def composed(self, *numbers: int) -> Iterator[Callable[[Sequence[float]], None]]:
+        """Let the weighted sum of experts answer; yields the function that sets the weights, which begin as 1/n each.
+
+        They stand side by side in one slot, whose rank must be the sum of theirs, so that other weights cost no more
+        than a pass over A: sum_i w_i s_i B_i A_i = [B_1 B_2 ...] [w_1 s_1 A_1; w_2 s_2 A_2; ...].
+
+        Raises:
+            ConfigError: if the slots' rank is too small. StateError: if an expert is damaged.
+        """
+        loras = [self.library.lora(number) for number in numbers]
+        rank = sum(lora.rank for lora in loras)
+        if rank > self.library.settings.rank:
+            way_out = f"Make the library with a rank of {rank}, or compose fewer"
+            what = f"the slots' rank is {self.library.settings.rank}, and together they need more"
+            raise ConfigError(describe(f"experts {list(numbers)}", what, rank, way_out))
+        slot, blocks = self._room(), []
+
+        @torch.no_grad()
+        def weigh(weights: Sequence[float]) -> None:
+            for weight, block in zip(weights, blocks, strict=True):
+                for rows, down in block:
+                    torch.mul(down, weight, out=rows)
+
+        try:
+            blocks += self._lay(loras, slot)
+            weigh([1 / len(loras)] * len(loras))
+            with self._active(slot):
+                yield weigh
         finally:
-            _activate(self.network, before, flags)
+            self._clear(slot)
+            self._free.append(slot)
 
     @contextmanager
     def mixed(self, numbers: Sequence[int | None]) -> Iterator[list[str]]:
@@ -184,16 +210,60 @@ class Slots:
         """Return a copy of the LoRA in training as it is now."""
         return Lora.of(self.network, self._own)
 
+    @contextmanager
+    def _active(self, *slots: str) -> Iterator[None]:
+        before, flags = _active(self.network), _flags(self.network)
+        self._pinned += slots
+        try:
+            self.network.base_model.set_adapter(list(slots), inference_mode=True)
+            yield
+        finally:
+            del self._pinned[len(self._pinned) - len(slots) :]
+            _activate(self.network, before, flags)
+
+    def _room(self) -> str:
+        """Return an empty slot; the expert leaves it that was used least recently and isn't answering."""
+        if not self._free:
+            idle = [number for number in self.loaded if number not in self._answering()]
+            if not idle:
+                raise _too_few(0, 1)
+            self.unload(idle[0])
+        return self._free.pop()
+
+    def _answering(self) -> list[int]:
+        return [number for number, (slot, _) in self.loaded.items() if slot in self._pinned]
+
     @torch.no_grad()
-    def _copy(self, lora: Lora, slot: str) -> None:
-        """Fill a slot: what lies beyond the expert's rank is zero, and so are layers that it doesn't stand on."""
-        self._clear(slot)
+    def _fill(self, lora: Lora, slot: str) -> None:
+        """Fill an empty slot; what lies beyond the expert's rank or layers stays zero."""
         for name in lora.layers:
             layer, weights = self._layers[f"{PREFIX}{name}"], lora.layer(name)
             rank = len(weights.down)
             layer.lora_A[slot].weight[:rank].copy_(weights.down)
             layer.lora_B[slot].weight[:, :rank].copy_(weights.up)
             layer.scaling[slot] = weights.scaling
+
+    @torch.no_grad()
+    def _lay(self, loras: Sequence[Lora], slot: str) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Fill an empty slot with LoRAs side by side, of scale 1. What they don't reach stays zero.
+
+        Returns:
+            For each LoRA its rows of the layers' A, and what they are at weight 1, [rank, inputs] each.
+        """
+        filled: dict[str, int] = {}
+        blocks = []
+        for lora in loras:
+            blocks.append([])
+            for name in lora.layers:
+                layer, weights = self._layers[f"{PREFIX}{name}"], lora.layer(name)
+                first = filled.get(name, 0)
+                part = slice(first, first + len(weights.down))
+                rows = layer.lora_A[slot].weight.data[part]
+                layer.lora_B[slot].weight[:, part].copy_(weights.up)
+                layer.scaling[slot], filled[name] = 1.0, part.stop
+                blocks[-1].append((rows, (weights.down * weights.scaling).to(rows)))
+                rows.copy_(blocks[-1][-1][1])
+        return blocks
 
     @torch.no_grad()
     def _clear(self, slot: str) -> None:
@@ -216,6 +286,11 @@ class Slots:
             raise ConfigError(
                 describe(where, f"is larger than the LoRA in training, of rank {rank}", lora.rank, way_out)
             )
+
+
+def _too_few(n_slots: int, n_wanted: int) -> ConfigError:
+    way_out = "Make the library with a larger max_loaded, or use fewer at once"
+    return ConfigError(describe("experts", f"the model has {n_slots} slots to spare", f"{n_wanted} wanted", way_out))
 
 
 def _layers(network: nn.Module) -> dict[str, LoraLayer]:

@@ -94,7 +94,7 @@ class Store:
         with staged(path) as aside:
             (aside / "experts").mkdir()
             (aside / "router").mkdir()
-            write_sealed(aside / LIBRARY, _content(base, settings, State(), {}), None)
+            write_sealed(aside / LIBRARY, _content(base, settings, State(), {}))
             append_line(aside / LOG, {"time": now(), "event": "begun", "base": base.name})
 
     def read(self) -> None:
@@ -228,7 +228,7 @@ class Store:
             self.profiles.write({**known, **self._new_rows})
         self.state = replace(self.state, generation=self.state.generation + 1)
         self._last = {"events": self._events, "changed": changed}
-        write_sealed(self.path / LIBRARY, _content(self.base, self.settings, self.state, self._last), None)
+        write_sealed(self.path / LIBRARY, _content(self.base, self.settings, self.state, self._last))
         stat = (self.path / LIBRARY).stat()
         self._read_from = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         self._finish_last()
