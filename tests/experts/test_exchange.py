@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from everlearn.errors import ConfigError, ModelError, StateError
 from everlearn.experts import Head, Learned, Library, Slots, export_all, export_expert, import_adapter
 from everlearn.models.adapters import quiet_peft
-from everlearn.models.load import ModelConfig, load_model
+from everlearn.models.load import AdapterConfig, ModelConfig, load_model
 from everlearn.models.quiet import quiet
 from support.experts import INPUTS, logits, make_lora, shake
 from support.runs import answers, assert_same, make_bench
@@ -47,6 +47,23 @@ def test_an_expert_of_a_run_is_loaded_by_peft_to_the_same_logits(model, tmp_path
     card = (folder / "README.md").read_text()
     assert card.startswith("# exp/shaken, a LoRA adapter exported by everlearn\n\nshaken\n")
     assert f"AutoModelForCausalLM.from_pretrained({str(llama)!r})" in card
+
+
+def test_the_card_loads_a_base_in_a_gguf_file(tiny_gguf, tmp_path):
+    model = load_model(ModelConfig(str(tiny_gguf), AdapterConfig(rank=2)), [prompt_task(0)])
+    library = Library.create(tmp_path / "library", model)
+    slots = Slots(model, library)
+    shake(model, 0)
+    library.add(slots.trained(), "shaken")
+    folder = export_expert(library, 0, tmp_path / "out")
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0].replace('"."', repr(str(folder)))
+    names: dict = {}
+    with quiet(), quiet_peft(), torch.no_grad():
+        exec(code, names)
+        torch.testing.assert_close(names["model"].eval()(input_ids=INPUTS).logits, logits(model), atol=1e-5, rtol=0)
+    other = Library.create(tmp_path / "other", model)
+    (folder / "expert.json").unlink()
+    assert import_adapter(other, folder, "named by its file").number == 0
 
 
 def test_all_experts_come_back_into_another_library(library, still, tmp_path):

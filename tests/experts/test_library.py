@@ -15,7 +15,7 @@ from everlearn.experts import Head, Learned, Library, Merge
 from everlearn.experts.lora import WEIGHTS
 from everlearn.experts.profiles import Profiles
 from everlearn.experts.store import Store
-from everlearn.files import read_sealed
+from everlearn.files import read_sealed, write_sealed
 from everlearn.models.load import ModelConfig, load_model
 from everlearn.types import Score
 from support.experts import make_lora
@@ -199,6 +199,29 @@ def test_all_of_a_change_or_nothing(library):
     assert files_of(library.path) == before
     assert [expert.number for expert in library.experts] == [0]
     assert add(library, 2).number == 1
+
+
+def test_a_full_disk_leaves_what_was(library, monkeypatch):
+    add(library, 0)
+    before = files_of(library.path)
+    write = write_sealed
+
+    def full(path, value):
+        if path.name == "library.json":
+            raise StateError("no space")
+        write(path, value)
+
+    monkeypatch.setattr("everlearn.experts.store.write_sealed", full)
+    with pytest.raises(StateError, match="no space"):
+        add(library, 1)
+    monkeypatch.undo()
+    left = files_of(library.path)
+    assert left.pop("profiles.safetensors") != before.pop("profiles.safetensors")  # a row that nothing refers to
+    assert left == before
+    assert_same(library.profile(0), {"task_0": vector(0)})
+    assert add(library, 2).number == 1
+    assert_same(Library.open(library.path).profile(1), {"task_2": vector(2)})
+    assert set(Profiles(library.path / "profiles.safetensors").rows) == {0, 1}
 
 
 def test_heads_go_with_their_expert(library):

@@ -12,6 +12,8 @@ from everlearn.experts.record import Expert, Learned
 from everlearn.experts.store import EXPERT
 from everlearn.experts.weights import HEADS, read_heads
 from everlearn.files import read_sealed, staged
+from everlearn.models.card import gguf_base
+from everlearn.models.gguf import gguf_of
 from everlearn.models.load import AUTO
 from everlearn.models.origin import COMMIT, fingerprint_of, place_of
 
@@ -121,13 +123,16 @@ def _add_head(library: Library, number: int, task: str, lora: Lora) -> Lora:
 def _card(library: Library, expert: Expert, lora: Lora, task: str | None) -> str:
     """Return the README of an exported expert."""
     labels = "" if task is None else f"Labels, in order: {', '.join(expert.labels[task])}.\n\n"
-    auto = AUTO[library.base.kind].__name__ if library.base.kind in AUTO else "AutoModel"
-    options = "" if task is None else f", num_labels={len(expert.labels[task])}"
-    name = lora.config.base_model_name_or_path or library.base.name
-    lines = (
-        "from peft import PeftModel", f"from transformers import {auto}", "",
-        f"base = {auto}.from_pretrained({name!r}{options})", 'model = PeftModel.from_pretrained(base, ".")',
-    )  # fmt: skip
+    kind, name = library.base.kind, lora.config.base_model_name_or_path or library.base.name
+    file = gguf_of(name)
+    if file is not None:
+        lines = gguf_base(kind, name, file, {})
+    else:
+        auto = AUTO[kind].__name__ if kind in AUTO else "AutoModel"
+        options = "" if task is None else f", num_labels={len(expert.labels[task])}"
+        lines = ["from peft import PeftModel", f"from transformers import {auto}", ""]
+        lines.append(f"base = {auto}.from_pretrained({name!r}{options})")
+    lines.append('model = PeftModel.from_pretrained(base, ".")')
     code = "\n".join(lines)
     head = f"# {expert.tag or f'Expert {expert.number}'}, a LoRA adapter exported by everlearn"
     return f"{head}\n\n{expert.description}\n\nBase model: {name}.\n\n{labels}```python\n{code}\n```\n"
