@@ -12,14 +12,14 @@ from transformers import AutoModelForCausalLM
 from everlearn.errors import ConfigError, ModelError, StateError
 from everlearn.experts import Learned, Library, Lora, Merge, Slots, export_expert
 from everlearn.models.adapters import quiet_peft
-from everlearn.models.load import ModelConfig, load_model
+from everlearn.models.load import AdapterConfig, ModelConfig, load_model
 from everlearn.models.lora import begin_lora
 from everlearn.strategy import Strategy, learned
 from everlearn.types import Mixture, Task
 from everlearn.way import Run
 from support.experts import INPUTS, logits, make_lora, shake
 from support.runs import StopAfter, Stopped, answers, assert_same, make_bench, weights
-from support.tasks import classify_task
+from support.tasks import classify_task, prompt_task
 
 KINDS = [
     {"rank": 8},
@@ -303,3 +303,23 @@ def test_a_model_without_one_lora_is_refused(model, library):
     begin_lora(model.adapters, 0)
     with pytest.raises(ConfigError, match="experts: need a model with one LoRA"):
         Slots(model, library)
+
+
+@pytest.mark.real_model
+@pytest.mark.xdist_group("real_model")
+def test_smollm2_answers_by_its_experts(smollm2, tmp_path):
+    model = load_model(ModelConfig(smollm2, AdapterConfig(rank=4)), [prompt_task(0)])
+    library = Library.create(tmp_path / "library", model, rank=8, max_loaded=2)
+    slots, wanted = Slots(model, library), []
+    for seed in range(2):
+        slots.begin(None, seed)
+        shake(model, seed)
+        wanted.append(logits(model))
+        library.add(slots.trained(), f"number {seed}")
+    for number in (0, 1, 0):
+        with slots.answering(number):
+            torch.testing.assert_close(logits(model), wanted[number], atol=1e-3, rtol=1e-4)
+    with slots.mixed([1, 0, 1]) as names:
+        together = logits(model, adapter_names=names)
+    for row, number in enumerate([1, 0, 1]):
+        torch.testing.assert_close(together[row], wanted[number][row], atol=1e-3, rtol=1e-4)

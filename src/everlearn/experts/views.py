@@ -12,16 +12,20 @@ def experts_table(library: Library, *, everything: bool = False) -> Table:
     """Return the experts in use, a row each; with `everything`, also those that are retired or pruned."""
     title = f"{len(library)} experts of {library.base.name}"
     table = Table(title=escape(title), title_justify="left")
-    for name in ("", "tag", "description", "came to be", "rank", "tasks", "rows", "uses", "size", "state"):
+    for name in ("", "expert", "came to be", "tasks, rows"):
         table.add_column(name, overflow="fold")
+    for name in ("rank", "uses", "size"):
+        table.add_column(name, justify="right", no_wrap=True)
     damaged = library.damaged()
     for expert in library.records.values() if everything else library.experts:
         state = "damaged" if expert.number in damaged else "" if expert.status == LIVE else expert.status
         tasks = ", ".join(expert.tasks[:4]) + (f" and {len(expert.tasks) - 4} more" if len(expert.tasks) > 4 else "")
+        named = f"[bold]{escape(expert.tag)}[/bold]\n" if expert.tag else ""
         table.add_row(
-            str(expert.number), escape(expert.tag), escape(short(expert.description, 60)), came_to_be(expert),
-            str(expert.rank), escape(tasks), str(sum(expert.rows.values())), str(expert.uses), size(expert.n_bytes),
-            state,
+            str(expert.number), named + escape(short(expert.description, 60)),
+            came_to_be(expert) + (f"\n[bold]{state}[/bold]" if state else ""),
+            f"{escape(tasks)}\n{sum(expert.rows.values())} rows" if tasks else "",
+            str(expert.rank), str(expert.uses), size(expert.n_bytes),
         )  # fmt: skip
     return table
 
