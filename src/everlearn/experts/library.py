@@ -75,7 +75,7 @@ class Library:
 
         Raises:
             StateError: if there is none, or library.json is damaged. ModelError: if the model has another base.
-        Cost: about 50 ms for 1,000 experts; with a model, its files are read once.
+        Cost: about 30 ms of the processor for 1,000 experts; with a model, its files are read once.
         """
         library = cls(Path(path))
         if model is not None:
@@ -360,7 +360,7 @@ class Library:
     def damaged(self) -> dict[int, list[str]]:
         """Return {number: what is wrong} of the experts whose files are missing or of another size.
 
-        Cost: about 20 ms for 1,000 experts. `problems` compares every byte.
+        Cost: about 25 ms of the processor for 1,000 experts. `problems` compares every byte.
         """
         found = {expert.number: self._store.problems(expert, whole=False) for expert in self.records.values()}
         return {number: problems for number, problems in found.items() if problems}
