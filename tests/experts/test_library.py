@@ -182,6 +182,16 @@ def test_a_prototype_is_refused_by_name_and_nothing_changes(library):
     assert list(library.profile(0)) == ["task_0"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), torch.ones(1), {1, 2}])
+def test_what_is_no_json_is_refused_before_it_is_kept(library, value):
+    add(library, 0)
+    with pytest.raises(ConfigError, match="outcome: can't be kept"):
+        library.used(0, value)
+    with pytest.raises(ConfigError, match="log: decided: can't be kept"):
+        library.log("decided", p=value)
+    assert Library.open(library.path).expert(0).uses == 0
+
+
 def test_all_of_a_change_or_nothing(library):
     add(library, 0)
     before = files_of(library.path)

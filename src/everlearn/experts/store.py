@@ -12,6 +12,7 @@ lock                      held by the process that changes the library
 Weights never change once they have their place. What a crash left half-written is cleared away by the next change.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 
-from everlearn.errors import StateError, describe
+from everlearn.errors import ConfigError, StateError, describe
 from everlearn.experts.base import Base
 from everlearn.experts.profiles import Profiles
 from everlearn.experts.record import LIVE, PRUNED, Expert
@@ -180,7 +181,12 @@ class Store:
         return rows[number]
 
     def event(self, name: str, /, **details: Any) -> None:
-        """Put a line into the log, together with the change."""
+        """Put a line into the log, together with the change.
+
+        Raises:
+            ConfigError: if the details are no JSON.
+        """
+        check_json(f"log: {name}", details)
         self._events.append({"time": now(), "event": name, **details})
 
     def write_record(self, expert: Expert, folder: Path) -> None:
@@ -292,6 +298,15 @@ def _n_bytes(folder: Path) -> int:
 
 def _size(path: Path) -> str:
     return f"{path.stat().st_size} bytes"
+
+
+def check_json(where: str, value: Any) -> None:
+    """Raise ConfigError unless a value can be kept as JSON."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        way_out = "Give numbers that are finite, texts, and lists and dicts of them"
+        raise ConfigError(describe(where, f"can't be kept ({error})", value, way_out)) from error
 
 
 def live(experts: Mapping[int, Expert]) -> list[Expert]:
