@@ -14,7 +14,7 @@ from everlearn.experts.lora import Lora
 from everlearn.experts.merging import Merge, merged
 from everlearn.experts.profiles import Prototypes, checked
 from everlearn.experts.record import LIVE, PRUNED, RETIRED, Expert, Head, Learned
-from everlearn.experts.store import LIBRARY, Settings, State, Store, check_json, live
+from everlearn.experts.store import LIBRARY, Settings, State, Store, as_json, live
 from everlearn.experts.weights import HEADS, read_heads, write_weights
 from everlearn.files import now, read_lines, staged
 from everlearn.models.load import Model
@@ -255,10 +255,10 @@ class Library:
 
     def used(self, number: int, outcome: Any = None) -> Expert:
         """Count that an expert was chosen and, where it is known, keep what came of it (a JSON value)."""
-        check_json("outcome", outcome)
+        known = () if outcome is None else (as_json("outcome", outcome),)
         with self.changing():
             expert = self.expert(number)
-            outcomes = expert.outcomes if outcome is None else (*expert.outcomes, outcome)
+            outcomes = (*expert.outcomes, *known)
             return self._store.put(replace(expert, uses=expert.uses + 1, outcomes=outcomes))
 
     def profile(self, number: int) -> dict[str, torch.Tensor]:

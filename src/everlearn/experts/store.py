@@ -176,7 +176,7 @@ class Store:
         """
         rows = self._new_rows if number in self._new_rows else self.profiles.rows
         if number not in rows:
-            way_out = "Restore it from a copy of the folder"
+            way_out = "Open the library again if another process pruned it, or restore the file from a copy"
             raise StateError(describe(str(self.profiles.path), "lacks a prototype", number, way_out))
         return rows[number]
 
@@ -186,8 +186,7 @@ class Store:
         Raises:
             ConfigError: if the details are no JSON.
         """
-        check_json(f"log: {name}", details)
-        self._events.append({"time": now(), "event": name, **details})
+        self._events.append({"time": now(), "event": name, **as_json(f"log: {name}", details)})
 
     def write_record(self, expert: Expert, folder: Path) -> None:
         """Write an expert's record beside its weights."""
@@ -233,7 +232,8 @@ class Store:
             known = {n: row for n, row in self.profiles.rows.items() if n < before.next_prototype}
             self.profiles.write({**known, **self._new_rows})
         self.state = replace(self.state, generation=self.state.generation + 1)
-        self._last = {"events": self._events, "changed": changed}
+        events = [{"change": self.state.generation, **event} for event in self._events]  # so that no two are alike
+        self._last = {"events": events, "changed": changed}
         write_sealed(self.path / LIBRARY, _content(self.base, self.settings, self.state, self._last))
         stat = (self.path / LIBRARY).stat()
         self._read_from = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
@@ -300,10 +300,10 @@ def _size(path: Path) -> str:
     return f"{path.stat().st_size} bytes"
 
 
-def check_json(where: str, value: Any) -> None:
-    """Raise ConfigError unless a value can be kept as JSON."""
+def as_json(where: str, value: Any) -> Any:
+    """Return a value as it comes back from JSON; raise ConfigError where it can't be kept so."""
     try:
-        json.dumps(value, allow_nan=False)
+        return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError) as error:
         way_out = "Give numbers that are finite, texts, and lists and dicts of them"
         raise ConfigError(describe(where, f"can't be kept ({error})", value, way_out)) from error
