@@ -1,4 +1,4 @@
-"""Answers drawn and learned from, beside TRL's `GRPOTrainer`: the same model, problems, lengths and answers, one thread.
+"""Answers drawn and learned from, beside TRL's `GRPOTrainer`: the same model, problems, lengths and answers.
 
     python benchmarks/rollout.py [--peer PYTHON] [--sizes 16x8,48x16] [--turns 12]
 
@@ -6,7 +6,7 @@ PYTHON is the interpreter of another environment that holds TRL (benchmarks/sft_
 model is pocket, all weights trained, after a short warm start on Countdown, so that its answers end as they do in a
 run. Each side is a process of its own; they take turns, so that noise meets all of them, and the first turn doesn't
 count. draw: response tokens a second, the copy's refresh included. learn: an optimizer step of the same answers, as
-they are judged (`judged`: equal ones once, problems without advantage left out), and with random rewards (`all differ`:
+they are judged (`judged`: equal ones once, problems without advantage left out), and with random rewards (`differ`:
 no problem is left out). Log-probabilities must be equal to 1e-5 and gradient norms to 1%, or the comparison is void.
 
 Ratios are told of wall time, and of processor time, which leaves out when other programs held the core.
@@ -34,6 +34,7 @@ from everlearn.learners.devices import start_accelerator
 from everlearn.learners.ppo import PPO, _Lesson
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.listener import Listener
+from everlearn.models.dtypes import fast_dtype
 from everlearn.models.load import POCKET, AdapterConfig, Model, ModelConfig, load_model
 from everlearn.models.objectives import item_losses
 from everlearn.rl.advantages import group_advantages
@@ -48,7 +49,7 @@ STREAM = CountdownStream(groups=("0", "1"), n_train=200, n_eval=1, tags="none")
 N_WARM = 150  # rows of each group
 ROOM = 16  # tokens of an answer, at most
 LEARNING_RATE = 1e-12  # the weights stay as they are, so that every turn does the same work
-BARS = {"draw": 2.5, "learn": 2.0}
+BARS = {"draw": 2.5, "learn": 2.0}  # times as fast as TRL, by default settings
 SAME_LOG_P, SAME_NORM = 1e-5, 0.01
 
 Ask = Callable[[Path, dict[str, Any], str], None]
@@ -106,7 +107,11 @@ def prepare(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
         "answer_tokens": float(np.mean(lengths)),
         "different_answers": sum(len(one.responses) for one in answered) / len(lengths),
         "problems_with_advantage": float(np.mean([len(set(one.right)) > 1 for one in answered])),
-        "right": float(np.mean([right for one in answered for right, n in zip(one.right, one.counts) for _ in range(n)])),
+        "right": float(
+            np.mean(
+                [right for one in answered for right, n in zip(one.right, one.counts, strict=True) for _ in range(n)]
+            )
+        ),
     }
 
 
@@ -145,7 +150,9 @@ def learn(folder: Path, plan: dict[str, Any], dtype: str) -> None:
     """Learn from the answers in turns, as an iteration of PPO does."""
     precision = "bf16" if dtype == "bfloat16" else "no"
     options = {"prompts": plan["n_prompts"], "samples": plan["n_samples"], "max_new_tokens": ROOM}
-    run = run_of(plan["model"], PPO(iterations=1, learning_rate=LEARNING_RATE, precision=precision, **options), precision)
+    run = run_of(
+        plan["model"], PPO(iterations=1, learning_rate=LEARNING_RATE, precision=precision, **options), precision
+    )
     task = run.tasks["1"]
     kept = json.loads((folder / "ours.json").read_text(encoding="utf-8"))
     answered = [Answered(task, address=(0, number), **one) for number, one in enumerate(kept)]
@@ -198,18 +205,21 @@ def measure(folder: Path, plan: dict[str, Any], work: str, peer: str | None) -> 
     finally:
         for worker in workers.values():
             worker.stop()
+    if work == "learn":
+        check_norms(ends)
     return compare(work, taken, ends)
 
 
-def compare(
-    work: str, taken: dict[str, list[dict[str, float]]], ends: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
+def compare(work: str, taken: dict[str, list[dict[str, float]]], ends: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the speed of each side, and how many times as fast as each of TRL's ours is, over the turns.
 
     Args:
         taken: of each side's turns but the first, wall_s and cpu_s. ends: n_tokens of all its turns, where it drew.
     """
-    per = {side: np.array(end["n_tokens"][1:] if work == "draw" else [1.0] * len(taken[side])) for side, end in ends.items()}
+    per = {
+        side: np.array(end["n_tokens"][1:] if work == "draw" else [1.0] * len(taken[side]))
+        for side, end in ends.items()
+    }
     costs = {
         clock: {side: np.array([turn[clock] for turn in turns]) / per[side] for side, turns in taken.items()}
         for clock in ("wall_s", "cpu_s")
@@ -223,6 +233,13 @@ def compare(
         for ours in ends for other in ends if ours.startswith("ours") and other.startswith("trl")
     }  # fmt: skip
     return found
+
+
+def check_norms(ends: dict[str, dict[str, Any]]) -> None:
+    """Refuse a comparison of sides whose gradients differ, in float32."""
+    norms = {side: end["gradient_norms"][0] for side, end in ends.items() if side.endswith("float32")}
+    if max(norms.values()) > (1 + SAME_NORM) * min(norms.values()):
+        raise SystemExit(f"gradient norms differ, {norms}: the comparison is void")
 
 
 def check_same(folder: Path) -> float | None:
@@ -241,6 +258,13 @@ def check_same(folder: Path) -> float | None:
     return apart
 
 
+def judge(found: dict[str, Any], work: str) -> None:
+    """Add the bars to what they are for: ours as it is by default, beside TRL in float32."""
+    ours = f"ours_{fast_dtype('cpu')}" if work == "draw" else "ours_float32"
+    for clock, ratio in found["times_as_fast"].get(f"{ours} as trl_float32", {}).items():
+        found.setdefault("bar", {"times": BARS[work]})[clock] = ratio["median"] >= BARS[work]
+
+
 def tell(title: str, found: dict[str, Any]) -> None:
     """Print one comparison."""
     for name in [name for name in found if "_per_s" in name]:
@@ -248,6 +272,8 @@ def tell(title: str, found: dict[str, Any]) -> None:
     for pair, ratio in found["times_as_fast"].items():
         said = [f"{clock} {r['median']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for clock, r in ratio.items()]
         print(f"  {pair}: {', '.join(said)}, n {ratio['wall_s']['n']}")
+    if "bar" in found:
+        print(f"  bar {found['bar']}")
     sys.stdout.flush()
 
 
@@ -256,6 +282,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--peer", help="python of an environment with TRL")
     parser.add_argument("--sizes", default="16x8,48x16", help="problems x answers to each")
+    parser.add_argument("--works", default="draw,judged,differ", help="what is compared")
     parser.add_argument("--turns", type=int, default=12, help="of each side, of which the first doesn't count")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=results_path("rollout"))
@@ -283,11 +310,12 @@ def main() -> None:
             folder.mkdir()
             numbers[size] = {"answers": prepare(folder, plan)}
             print(f"{size}: " + ", ".join(f"{what} {value:.3g}" for what, value in numbers[size]["answers"].items()))
-            for work, place in (("draw", folder), ("learn", folder / "judged"), ("learn", folder / "differ")):
-                title = work if work == "draw" else f"{work}, {place.name}"
+            for title in arguments.works.split(","):
+                work, place = ("draw", folder) if title == "draw" else ("learn", folder / title)
                 found = measure(place, plan, work, arguments.peer)
                 if work == "learn":
                     found["log_p_apart"] = check_same(place)
+                judge(found, work)
                 numbers[size][title] = found
                 tell(f"{size}, {title}", found)
     write(arguments.out, {"stream": asdict(STREAM), "turns": arguments.turns, "threads": arguments.threads}, numbers)

@@ -13,14 +13,18 @@ from transformers import (
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    Lfm2Config,
+    Lfm2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
 )
 
 from everlearn.evaluation.generate import generate_greedily
 from everlearn.models.adapters import Adapters
 from everlearn.models.causal import CausalObjective
-from everlearn.models.load import POCKET, Model, ModelConfig, load_model
+from everlearn.models.load import POCKET, AdapterConfig, Model, ModelConfig, load_model
 from everlearn.rl.sampler import Sampler
 from support.models import byte_tokenizer
 from support.policy import ADAPTERS
@@ -40,6 +44,12 @@ MODELS = {
     ),
     "gemma2, half of whose layers slide a window": lambda: Gemma2ForCausalLM(
         Gemma2Config(**SIZES, **HEADS, sliding_window=8, initializer_range=0.5)
+    ),
+    "mistral, whose window slides": lambda: MistralForCausalLM(
+        MistralConfig(**SIZES, **HEADS, sliding_window=8, initializer_range=0.5)
+    ),
+    "lfm2, half of whose layers have a state in place of keys": lambda: Lfm2ForCausalLM(
+        Lfm2Config(**SIZES, **HEADS, layer_types=["conv", "full_attention"], initializer_range=0.5)
     ),
     "mamba, which has a state in place of a cache": lambda: FalconMambaForCausalLM(
         FalconMambaConfig(**SIZES, state_size=4, initializer_range=0.5)
@@ -163,6 +173,28 @@ def test_a_copy_follows_the_lora_when_it_is_told_to(llama, bert):
 
 
 @pytest.mark.parametrize(
+    ("options", "copied"),
+    [
+        ({"adapter": AdapterConfig("lora", rank=4, targets=["q_proj", "down_proj"])}, True),
+        ({"adapter": AdapterConfig("lora", rank=4, targets=["q_proj", "lm_head"])}, False),  # the embeddings' weights
+        ({"adapter": AdapterConfig("lora", rank=4, targets=["q_proj", "embed_tokens"])}, False),
+        ({"adapter": AdapterConfig("lora", rank=4), "chat_template": "chatml"}, False),  # new tokens are trained
+    ],
+    ids=["some layers", "output layer", "embeddings", "new tokens"],
+)
+def test_wherever_a_lora_is_it_has_its_part(options, copied, llama):
+    model = load_model(ModelConfig(str(llama), **options), [prompt_task(0)], 0)
+    with torch.no_grad():
+        for p in model.adapters.trainable().values():
+            p.add_(torch.randn(p.shape, generator=seeded(1)) * 0.3)
+    prompts = model.objective.prompt_ids(PROMPTS[:3], 10)
+    sampler = Sampler(model, CPU, "float32")
+    assert (sampler._copy is not None) == copied
+    drawn = sampler.draw(prompts, 1, 10, seeded(), temperature=0.0)
+    assert [ids for (ids,) in drawn] == [one_by_one(model, prompt, 10) for prompt in prompts]
+
+
+@pytest.mark.parametrize(
     "name", ["olora", "inclora", "inflora", "separate", "grow", "progressive_prompts", "l2p", "pnn", "hat"]
 )
 def test_whatever_strategies_add_has_its_part(name, llama, bert):
@@ -192,3 +224,20 @@ def test_in_bfloat16_a_copy_of_whole_weights_follows_too(llama, bert):
     sampler.refresh()
     assert sampler.draw(prompts, 4, 8, seeded()) == Sampler(run.model, CPU, "bfloat16").draw(prompts, 4, 8, seeded())
     assert sampler.draw(prompts, 4, 8, seeded()) != before
+
+
+@pytest.mark.real_model
+@pytest.mark.xdist_group("real_model")
+def test_smollm2_answers_as_scored(smollm2):
+    """Three queries share a key there; the LoRA is laid into a copy."""
+    model = load_model(ModelConfig(smollm2, ADAPTERS["lora"]), [prompt_task(0)], 0)
+    with torch.no_grad():
+        for name, p in model.adapters.trainable().items():
+            if "lora_B" in name:
+                p.normal_(std=0.02, generator=seeded(1))
+    prompts = model.objective.prompt_ids(["What is the capital of France?", "Count: one, two,"], 6)
+    drawn = Sampler(model, CPU, "float32").draw(prompts, 2, 6, seeded(), temperature=0.0)
+    with torch.no_grad(), model.evaluating():
+        wanted = generate_greedily(model.network, model.objective, prompts, 6, CPU)
+    assert [model.objective.answer_of(first) for first, _ in drawn] == wanted
+    assert all(first == second for first, second in drawn)

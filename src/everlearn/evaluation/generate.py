@@ -6,10 +6,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import GenerationConfig, LogitsProcessor
 
 from everlearn.models.adapters import language_model
 from everlearn.models.causal import CausalObjective
+
+BLOCK = 64  # words whose probabilities are summed before one of them is chosen: sums over all, one by one, take long
 
 
 def generate_greedily(
@@ -98,9 +101,15 @@ def choose(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float = 1.
     """
     if temperature == 0:
         return logits.argmax(-1)
-    reached = (logits / temperature).double().softmax(-1).cumsum(-1)
+    p = (logits.float() / temperature).softmax(-1)
+    blocks = F.pad(p, (0, -p.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))  # first its block, then the word within
+    reached = blocks.sum(-1).double().cumsum(-1)
     below = uniforms[:, None].double() * reached[:, -1:]
-    return torch.searchsorted(reached, below, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
+    block = torch.searchsorted(reached, below, right=True).clamp_(max=reached.shape[1] - 1)
+    below -= F.pad(reached, (1, 0)).gather(1, block)
+    within = blocks[torch.arange(len(p), device=p.device), block[:, 0]].double().cumsum(-1)
+    word = torch.searchsorted(within, below, right=True).clamp_(max=BLOCK - 1)
+    return (block * BLOCK + word)[:, 0].clamp_(max=p.shape[-1] - 1)
 
 
 class _Draw(LogitsProcessor):

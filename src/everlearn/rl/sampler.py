@@ -1,6 +1,7 @@
 """Responses drawn from a language model: each prompt is read once for all of its responses, a LoRA merged meanwhile."""
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -17,6 +18,7 @@ from everlearn.models.export import unknown_layers
 from everlearn.models.load import Model
 from everlearn.models.positions import parameters_of
 from everlearn.models.prompts import prompts_of
+from everlearn.rl.decoding import attention_by_products, has_only_keys, repeat_lines
 
 ROWS = 1024  # responses that are drawn at a time
 DROP = 0.75  # finished responses are let go when so few of those in the batch still go on
@@ -74,7 +76,7 @@ class Sampler:
             prompts: token ids, that leave room for the response in the context.
             generator: of the CPU; a response depends on its own numbers alone, but for rounding.
             temperature: 0 takes the likeliest token each time.
-            own: which of the prompts are answered, as this process's; what they get doesn't depend on it.
+            own: which of the prompts are answered, as this process's; their responses are the same, whichever are.
         """
         uniforms = torch.rand((len(prompts), n, max_new_tokens), generator=generator)[own].flatten(0, 1)
         prompts = prompts[own]
@@ -82,7 +84,8 @@ class Sampler:
         at_once = max(1, ROWS // n)
         drawn: list[list[list[int]]] = [[] for _ in prompts]
         network = self.model.network if self._copy is None else self._copy
-        with self.model.evaluating() if self._copy is None else nullcontext():
+        evaluating = self.model.evaluating() if self._copy is None else nullcontext()
+        with evaluating, attention_by_products(network, self.device):
             for low in range(0, len(order), at_once):
                 part = order[low : low + at_once]
                 rows = torch.tensor([i * n + j for i in part for j in range(n)])
@@ -94,20 +97,18 @@ class Sampler:
     def _draw(
         self, network: nn.Module, prompts: list[list[int]], n: int, uniforms: torch.Tensor, temperature: float
     ) -> list[list[int]]:
-        objective, stops = (
-            self.model.objective,
-            torch.tensor(self.model.objective.stop_ids, dtype=torch.long, device=self.device),
-        )
+        objective = self.model.objective
+        stops = torch.tensor(objective.stop_ids, dtype=torch.long, device=self.device)
         longest = max(map(len, prompts))
         ids = torch.tensor([[objective.pad_id] * (longest - len(p)) + p for p in prompts], device=self.device)
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=self.device)
         positions = (mask.cumsum(1) - 1).clamp_(min=0)
         seen = _forward(network, ids, mask, positions)
         cache = getattr(seen, "past_key_values", None)
-        if not isinstance(cache, DynamicCache):  # a model with a state of its own (Mamba, say)
+        if not has_only_keys(cache):  # a model with a state of its own (Mamba, say)
             repeated = [prompt for prompt in prompts for _ in range(n)]
             return draw_answers(network, objective, repeated, uniforms, self.device, temperature)
-        cache.batch_repeat_interleave(n)
+        repeat_lines(network, cache, n)
         logits = seen.logits[:, -1].repeat_interleave(n, 0)
         mask, position = mask.repeat_interleave(n, 0), positions[:, -1:].repeat_interleave(n, 0)
         drawn = torch.full(uniforms.shape, objective.pad_id, device=self.device)
@@ -148,15 +149,22 @@ def _forward(
 
 
 def _can_be_copied(network: nn.Module) -> bool:
-    """Tell whether all that is added to the network are LoRAs of linear maps, which can be laid into its weights."""
+    """Tell whether all that is added to the network are LoRAs of linear maps, which can be laid into its weights.
+
+    Into weights of their own, that is: an output layer that shares the embeddings' would change these too.
+    """
     if prompts_of(network) is not None or unknown_layers(network):
         return False
     tuned = [module for module in network.modules() if isinstance(module, BaseTunerLayer)]
+    n_owners = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
     return all(
         isinstance(layer, LoraLayer)
         and not layer.merged
+        and not layer.lora_embedding_A
         and all(type(down) is nn.Linear for down in layer.lora_A.values())
         and not any(getattr(layer, "use_dora", {}).values())
+        and layer.get_base_layer().weight.is_floating_point()
+        and n_owners[id(layer.get_base_layer().weight)] == 1
         for layer in tuned
     )
 
