@@ -27,6 +27,11 @@ def is_anything(answer: str, row: Row) -> bool:
     return True
 
 
+def starts_low(answer: str, row: Row) -> bool:
+    """A verifier: whether an answer begins with one of the first 80 characters, as a third of a random model's do."""
+    return bool(answer) and ord(answer[0]) < 80
+
+
 def letters_task(verifier: str = "is_odd", n_train: int = 8) -> Task:
     """Prompts of unequal lengths, with whatever verifier of this module."""
     rows = [{"prompt": f"{'t' * (1 + 3 * (n % 3))}{n}=", "completion": "ab"} for n in range(n_train + 2)]

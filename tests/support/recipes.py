@@ -49,7 +49,7 @@ def reinforcement_recipe(strategies: list[Any], llama: Path, folder: Path, **cha
     """
     recipe = language_recipe(strategies, llama, folder)
     for task in recipe["stream"]["tasks"]:
-        task["verifier"] = "support.rewards:starts_low"
+        task["verifier"] = "support.policy:starts_low"
     ppo = {"name": "ppo", "iterations": 2, "prompts": 4, "samples": 4, "learning_rate": 0.01}
     learner = {**ppo, **changes.pop("learner", {})}
     return {**recipe, "learner": learner, "warm_start": {"rows": 4, "epochs": 1}, "device": "cpu", **changes}

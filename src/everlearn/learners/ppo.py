@@ -24,6 +24,7 @@ from everlearn.learners.rates import ENOUGH_ROWS, learning_rate_for
 from everlearn.learners.sft import OWN, Hooks, Progress, take_step
 from everlearn.learners.teacher import as_base, as_teacher
 from everlearn.models.load import Model
+from everlearn.models.lora import laid_back
 from everlearn.models.objectives import Batch, item_losses, mean_loss, to_device
 from everlearn.registry import register
 from everlearn.rl.advantages import (
@@ -441,8 +442,8 @@ class _Lesson:
             "loss": loss / n_steps,
             **tally.means(run),
             "gradient_norm": sum(norms) / len(norms) if norms else 0.0,
-            "gradient_norm_relative": sum(norms) / len(norms) / size if norms else 0.0,
-            "weight_change": moved / size,
+            "gradient_norm_relative": (sum(norms) / len(norms) / size if norms else 0.0) if size else None,
+            "weight_change": moved / size if size else None,
         }
 
     def _compare(self, answered: list[Answered]) -> None:
@@ -528,7 +529,7 @@ class _Lesson:
         if self.ppo.reference == "base":
             return as_base(self.run)
         weights = self.ppo.start_ if self.ppo.reference == "start" else self.began
-        return as_teacher(self.run, reference_weights(self.step.params, weights))
+        return as_teacher(self.run, reference_weights(self.run.model, weights))
 
     def _generalise(self, micros: list[_Micro]) -> None:
         """Give each token its advantage and its return; the reward comes with the last token of an answer."""
@@ -642,20 +643,21 @@ class _PolicyLoss:
         return target is None or bool((counts * entropy.detach()).sum() < target * counts.sum())
 
 
-def reference_weights(params: dict[str, torch.nn.Parameter], kept: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the weights of an earlier policy, {name: value}: those that it had, and 0 for what came after it.
+def reference_weights(model: Model, kept: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the weights of an earlier policy as the model has them now, {name: value}; what came after it counts 0.
 
-    A LoRA that is newer than it counts 0, and so do the rows and columns by which one has grown.
+    That is a LoRA that is newer than it, and the rows and columns by which one has grown.
 
     Args:
-        params: the parameters that are trained now. kept: those that were trained then.
+        kept: the parameters that were trained then.
     """
-    weights = dict(kept)
-    for name, p in params.items():
-        if name not in kept or kept[name].shape != p.shape:
+    weights = laid_back(model.network, kept)
+    for name, p in model.adapters.trainable().items():
+        earlier = weights.get(name)
+        if earlier is None or earlier.shape != p.shape:
             weights[name] = torch.zeros_like(p)
-            if name in kept:
-                weights[name][tuple(slice(n) for n in kept[name].shape)] = kept[name].to(p)
+            if earlier is not None:
+                weights[name][tuple(slice(n) for n in earlier.shape)] = earlier.to(p)
     return weights
 
 
@@ -676,4 +678,4 @@ def distance(params: dict[str, torch.nn.Parameter], before: dict[str, torch.Tens
     with torch.no_grad():
         moved = sum((params[name] - values).float().square().sum().item() for name, values in before.items())
         size = sum(values.float().square().sum().item() for values in before.values())
-    return moved**0.5, max(size, 1e-30) ** 0.5
+    return moved**0.5, size**0.5

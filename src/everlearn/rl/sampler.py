@@ -76,8 +76,7 @@ class Sampler:
             prompts: token ids, that leave room for the response in the context.
             generator: of the CPU; a response depends on its own numbers alone, but for rounding.
             temperature: 0 takes the likeliest token each time.
-            own: which of the prompts are answered, as this process's; their responses don't depend on how many there
-                are.
+            own: which of the prompts are answered, as this process's; their responses are the same, whichever are.
         """
         uniforms = torch.rand((len(prompts), n, max_new_tokens), generator=generator)[own].flatten(0, 1)
         prompts = prompts[own]

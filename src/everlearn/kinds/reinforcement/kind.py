@@ -144,7 +144,7 @@ class Reinforcement(Supervised):
         sampler = Sampler(one.model, one.accelerator.device, "own")
         line: dict[str, Any] = {"type": "evaluation", **where, "seed": one.seed, "tasks": {}}
         packed, n_tokens, kl, asleep = can_be_packed(one.model), 0, 0.0, []
-        weights = reference_weights(one.model.adapters.trainable(), self.began)
+        weights = reference_weights(one.model, self.began)
         for task in self.schedules[one.seed].stream:
             room = self._room(one, task)
             purpose = (one.seed, "measure", where["after"], where["iteration"])
@@ -163,7 +163,7 @@ class Reinforcement(Supervised):
         if self.began:
             line["kl_to_start"] = kl / n_tokens
             moved, size = distance(dict(one.model.network.named_parameters()), weights)
-            line["weight_change"] = moved / size
+            line["weight_change"] = moved / size if size else None  # all may begin at 0
         line["dormant"] = None if None in asleep else sum(asleep) / len(asleep)
         self.logs[ITERATIONS].append(line)
 
