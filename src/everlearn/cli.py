@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from everlearn.commands import advice, catalog, countdown, home, online, runs
+from everlearn.commands import advice, catalog, countdown, experts, home, online, runs
 from everlearn.errors import EverlearnError, Paused
 
 PAUSED = 130
@@ -40,6 +40,7 @@ app = typer.Typer(
 for name, command in COMMANDS.items():
     app.command(name)(command)
 app.add_typer(countdown.app, name="countdown")
+app.add_typer(experts.app, name="experts")
 app.command("meta", hidden=True)(runs.run)  # what `run` was called for such recipes
 
 

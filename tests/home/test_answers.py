@@ -92,7 +92,7 @@ def test_answers_to_other_items_are_not_shown_as_answers_to_these(taught) -> Non
     path = home.path / "versions" / "000002" / "scores" / "answers" / "add_0.json"
     (home.path / "versions" / "000002" / "scores" / "add_0.json").replace(path.with_name("moved"))
     score = json.loads(path.with_name("moved").read_text())
-    from everlearn.home.files import write_sealed
+    from everlearn.files import write_sealed
 
     del score["sha256"]
     write_sealed(home.path / "versions" / "000002" / "scores" / "add_0.json", {**score, "items": None})

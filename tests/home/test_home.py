@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from everlearn.errors import ConfigError, ModelError, StateError, StreamError
+from everlearn.files import locked
 from everlearn.home import Gate, Home
-from everlearn.home.files import locked
 from everlearn.home.store import Store, files_in
 from everlearn.models.load import AdapterConfig, ModelConfig
 from support.home import rows

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from everlearn.errors import StateError
+from everlearn.files import read_sealed, write_sealed
 from everlearn.home import Gate, Home
-from everlearn.home.files import read_sealed, write_sealed
 from everlearn.home.gate import judge_all
 from everlearn.home.references import (
     Reference,

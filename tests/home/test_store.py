@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from everlearn.errors import StateError
+from everlearn.files import read_sealed, write_sealed
 from everlearn.home import Home
-from everlearn.home.files import read_sealed, write_sealed
 from everlearn.home.store import Store, event_of, files_in, now
 from everlearn.types import Score
 

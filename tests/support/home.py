@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from everlearn.files import sha256_of
 from everlearn.home import Home
-from everlearn.home.files import sha256_of
 from everlearn.home.store import files_in
 
 

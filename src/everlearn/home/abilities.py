@@ -13,7 +13,7 @@ from pathlib import Path
 from everlearn.errors import ConfigError, StateError, StreamError, TrainingError, describe
 from everlearn.evaluation.abilities import Abilities
 from everlearn.evaluation.probes import ARENA, SELF
-from everlearn.home.files import read_sealed, sha256_of, write_sealed
+from everlearn.files import read_sealed, sha256_of, write_sealed
 from everlearn.home.gate import Comparison, Gate
 from everlearn.home.store import Store, Version, files_in, remove
 from everlearn.home.tasks import item_of

@@ -6,9 +6,9 @@ from typing import Any
 
 from everlearn.errors import EverlearnError
 from everlearn.evaluation.answers import Flip, flips_of, question_of, right_answer
+from everlearn.files import read_sealed
 from everlearn.home.abilities import ability_problems, measure_abilities
 from everlearn.home.base import check_unchanged
-from everlearn.home.files import read_sealed
 from everlearn.home.gate import Change, can_guard, compare_scores
 from everlearn.home.pending import read_failure, read_plan
 from everlearn.home.references import has_stand_in

@@ -8,6 +8,7 @@ from typing import Any
 
 from everlearn.errors import Paused
 from everlearn.evaluation.gain import NOTHING, WORSE, answer_likelihood, by_log_likelihood, verdict_on
+from everlearn.files import write_sealed
 from everlearn.home.abilities import (
     abilities_before,
     ability_comparisons,
@@ -16,7 +17,6 @@ from everlearn.home.abilities import (
     read_probes,
     scores_of,
 )
-from everlearn.home.files import write_sealed
 from everlearn.home.gate import (
     Change,
     Gate,

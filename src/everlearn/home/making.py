@@ -1,6 +1,5 @@
 """Making a home: the first files, in a folder that appears whole or not at all."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -8,12 +7,12 @@ from typing import Any
 
 import torch
 
+from everlearn.files import append_line, now, staged, write_sealed
 from everlearn.home.abilities import keep_files
-from everlearn.home.files import append_line, write_sealed
 from everlearn.home.settings import Settings
-from everlearn.home.store import VERSION_FILE, Version, event_of, now, remove
+from everlearn.home.store import VERSION_FILE, Version, event_of
 from everlearn.record import environment
-from everlearn.state import fsync_folder, write_json, writing
+from everlearn.state import write_json
 
 SCHEMA = 1
 
@@ -30,28 +29,19 @@ def make_home(
     Raises:
         StateError: if it can't be written.
     """
-    aside = path.absolute().with_name(f".{path.absolute().name}.{os.getpid()}.tmp")
-    with writing(path):
-        try:
-            remove(aside)
-            root = aside / "versions" / "000000"
-            root.mkdir(parents=True)
-            (aside / "tasks").mkdir()
-            keep_files(aside, abilities or {})
-            made = now()
-            write_sealed(root / VERSION_FILE, asdict(Version(0, None, "initial", made)))
-            event = {**event_of("init", 0, {"model": settings.model.name}), "time": made}
-            write_json(aside / "current", {"version": 0, "event": event})
-            append_line(aside / "log.jsonl", event)
-            env = _environment()
-            home = {"schema": SCHEMA, "settings": asdict(settings), "base": dict(fingerprint), "time": made, "env": env}
-            write_json(aside / "home.json", home)
-            fsync_folder(aside)
-            os.rename(aside, path)
-            fsync_folder(path.absolute().parent)
-        finally:
-            if aside.exists():
-                remove(aside)
+    with staged(path) as aside:
+        root = aside / "versions" / "000000"
+        root.mkdir(parents=True)
+        (aside / "tasks").mkdir()
+        keep_files(aside, abilities or {})
+        made = now()
+        write_sealed(root / VERSION_FILE, asdict(Version(0, None, "initial", made)))
+        event = {**event_of("init", 0, {"model": settings.model.name}), "time": made}
+        write_json(aside / "current", {"version": 0, "event": event})
+        append_line(aside / "log.jsonl", event)
+        env = _environment()
+        home = {"schema": SCHEMA, "settings": asdict(settings), "base": dict(fingerprint), "time": made, "env": env}
+        write_json(aside / "home.json", home)
 
 
 def _environment() -> dict[str, Any]:

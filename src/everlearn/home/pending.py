@@ -25,7 +25,7 @@ from everlearn.errors import (
     describe,
 )
 from everlearn.evaluation.answers import without_answers
-from everlearn.home.files import read_sealed, sha256_of, write_sealed
+from everlearn.files import read_sealed, sha256_of, write_sealed
 from everlearn.home.gate import Gate
 from everlearn.home.references import References, references_from, references_values
 from everlearn.home.settings import Settings

@@ -17,8 +17,6 @@ lock                 held by the process that changes the home
 """
 
 import os
-import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -28,11 +26,13 @@ from typing import Any
 from everlearn.config import from_mapping
 from everlearn.errors import StateError, describe
 from everlearn.evaluation.answers import without_answers
-from everlearn.home.files import (
+from everlearn.files import (
     append_line,
     locked,
+    now,
     read_lines,
     read_sealed,
+    remove,
     sha256_of,
     write_sealed,
 )
@@ -312,17 +312,3 @@ def _read_score(path: Path, where: str) -> Kept:
     if answers and (answers["items"], answers["measured_on"]) == (items, measured_on):
         score = replace(score, answers=tuple(answers["answers"]))
     return Kept(score, None if items is None else tuple(items), measured_on)
-
-
-def now() -> str:
-    """Return the time, UTC, to the millisecond."""
-    seconds = time.time()
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds * 1000) % 1000:03d}Z"
-
-
-def remove(path: Path) -> None:
-    """Delete a file or a folder."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

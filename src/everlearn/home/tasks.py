@@ -8,7 +8,7 @@ from pathlib import Path
 
 from everlearn.config import from_mapping
 from everlearn.errors import StateError, StreamError, describe, nearest
-from everlearn.home.files import read_sealed, sha256_of, write_sealed
+from everlearn.files import read_sealed, sha256_of, write_sealed
 from everlearn.state import write_file
 from everlearn.streams.checking import answer_of, digest_of
 from everlearn.types import Kind, Row, Task

@@ -240,7 +240,7 @@ def quiet_peft() -> Iterator[None]:
 
 
 def linear_names(network: nn.Module, head: nn.Module | None) -> list[str]:
-    """Return the last name parts (`q_proj`, `dense`, ...) of all linear maps but the output layer and the heads.
+    """Return the last name parts (`q_proj`, `dense`, ...) of all linear maps but the output layer, heads and LoRAs.
 
     Of a state-space layer (Mamba) `in_proj` alone: the others' weights are read past a LoRA, which would learn nothing.
     """
@@ -251,9 +251,10 @@ def linear_names(network: nn.Module, head: nn.Module | None) -> list[str]:
         if {"A_log", "D"} <= {name for name, _ in layer.named_parameters(recurse=False)}:
             left_out |= {name for name, _ in layer.named_children()} - {"in_proj"}
     names = {
-        name.rpartition(".")[2]
+        name.removesuffix(".base_layer").rpartition(".")[2]
         for name, module in network.named_modules()
         if (isinstance(module, nn.Linear) or _is_conv1d(module))
+        and ".lora_" not in name
         and module not in skipped
         and id(module.weight) not in embeddings
     }

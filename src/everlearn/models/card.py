@@ -36,7 +36,7 @@ def card_of(model: Model, labels: list[str] | None, *, as_adapter: bool) -> str:
         file = gguf_of(name)
         if file is not None:
             base = f"Base model: {model.name} ({file.name}, SHA-256 {file_sha256(file)})."
-        lines = _base(model, name, options) if file is None else _gguf_base(model, name, file, options)
+        lines = _base(model, name, options) if file is None else gguf_base(model.kind, name, file, options)
         if resized_to(model) is not None:
             lines.append(f"base.resize_token_embeddings({resized_to(model)})  # its new tokens are in the adapter")
         lines.append('model = PeftModel.from_pretrained(base, ".")')
@@ -60,12 +60,16 @@ def _base(model: Model, name: str, options: dict[str, Any]) -> list[str]:
     return ["from peft import PeftModel", _import(auto, options), "", load]
 
 
-def _gguf_base(model: Model, name: str, file: Path, options: dict[str, Any]) -> list[str]:
-    """Return the lines that load an adapter's base from a GGUF file."""
+def gguf_base(kind: str, name: str, file: Path, options: dict[str, Any]) -> list[str]:
+    """Return the lines that load an adapter's base, a network of this kind, from a GGUF file.
+
+    Raises:
+        ModelError: if it is to be quantized once more.
+    """
     if "quantization_config" in options:
         way_out = "Export the whole model instead: --merged"
-        raise ModelError(describe("export", "the base, a GGUF file, was quantized once more", model.name, way_out))
-    auto = AUTO[model.kind].__name__
+        raise ModelError(describe("export", "the base, a GGUF file, was quantized once more", name, way_out))
+    auto = AUTO[kind].__name__
     first, folder, place = [], [], repr(str(file.parent))
     if name in PACKAGED:
         package, module = PACKAGED[name]

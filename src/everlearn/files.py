@@ -1,16 +1,18 @@
-"""The files of a home: JSON that carries its own checksum, a log that only grows, a lock."""
+"""Files of a folder that is kept for years: JSON that carries its own checksum, a log that only grows, a lock."""
 
 import fcntl
 import hashlib
 import json
 import os
+import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from everlearn.errors import StateError, describe
-from everlearn.state import file_sha256, read_json, write_json, writing
+from everlearn.state import file_sha256, fsync_folder, read_json, write_json, writing
 
 
 def sha256_of(path: Path) -> str:
@@ -22,7 +24,7 @@ def sha256_of(path: Path) -> str:
     try:
         return file_sha256(path)
     except OSError as error:
-        way_out = "Restore it from a copy of the home"
+        way_out = "Restore it from a copy of the folder"
         raise StateError(describe(str(path), f"can't be read ({error.strerror})", path.name, way_out)) from error
 
 
@@ -40,7 +42,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     value = read_json(path)
     found = value.pop("sha256", None) if isinstance(value, dict) else None
     if found is None or found != _seal(value):
-        way_out = "Restore it from a copy of the home"
+        way_out = "Restore it from a copy of the folder"
         raise StateError(describe(str(path), "is damaged (its checksum differs)", str(found)[:12], way_out))
     return value
 
@@ -71,13 +73,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         whole = path.read_bytes().rpartition(b"\n")[0]
         return [json.loads(line) for line in whole.split(b"\n") if line]
     except (OSError, ValueError) as error:
-        way_out = "Mend that line or restore the file from a copy; versions do not depend on it"
+        way_out = "Mend that line or restore the file from a copy; nothing else depends on it"
         raise StateError(describe(str(path), f"can't be read ({error})", path.name, way_out)) from error
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, what: str = "home") -> Iterator[None]:
     """Hold the lock file `path`; the kernel lets go of it when the process ends, however it ends.
+
+    Args:
+        what: is changed meanwhile, in a word.
 
     Raises:
         StateError: if another process holds it, with its pid.
@@ -91,11 +96,47 @@ def locked(path: Path) -> Iterator[None]:
             file.seek(0)
             way_out = "Wait until it has ended, or stop it; what it did so far is kept"
             where, pid = str(path.parent), file.read().strip()
-            raise StateError(describe(where, "another process is changing this home", f"pid {pid}", way_out)) from error
+            held = f"another process is changing this {what}"
+            raise StateError(describe(where, held, f"pid {pid}", way_out)) from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+@contextmanager
+def staged(place: Path) -> Iterator[Path]:
+    """Give a folder to write into, which appears whole, and on the disk, as `place` when the block ends.
+
+    Raises:
+        StateError: if it can't be written.
+    """
+    aside = place.absolute().with_name(f".{place.name}.{os.getpid()}.tmp")
+    with writing(place):
+        try:
+            remove(aside)
+            aside.mkdir(parents=True)
+            yield aside
+            fsync_folder(aside)
+            os.rename(aside, place)
+            fsync_folder(aside.parent)
+        finally:
+            if aside.exists():
+                remove(aside)
+
+
+def now() -> str:
+    """Return the time, UTC, to the millisecond."""
+    seconds = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds * 1000) % 1000:03d}Z"
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _seal(value: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from everlearn.errors import StateError
-from everlearn.home.files import append_line, locked, read_lines, read_sealed, sha256_of, write_sealed
+from everlearn.files import append_line, locked, read_lines, read_sealed, sha256_of, staged, write_sealed
 
 
 def test_sealed_file_round_trip_and_damage(tmp_path: Path) -> None:
@@ -67,3 +67,18 @@ def test_what_the_system_refuses_is_one_sentence(tmp_path: Path) -> None:
 def test_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StateError, match=r"gone: can't be read \(No such file"):
         sha256_of(tmp_path / "gone")
+
+
+def test_a_staged_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    place = tmp_path / "deep" / "folder"
+    with staged(place) as aside:
+        (aside / "file").write_text("whole")
+        assert not place.exists()
+    assert (place / "file").read_text() == "whole"
+    other = tmp_path / "other"
+    with pytest.raises(ZeroDivisionError), staged(other) as aside:
+        (aside / "file").write_text(str(1 / 0))
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+    with pytest.raises(StateError, match=r"folder: can't be written \(Directory not empty\)"), staged(place):
+        pass
+    assert (place / "file").read_text() == "whole"
