@@ -610,7 +610,7 @@ class _Tally:
 
 
 class _PolicyLoss:
-    """PPO's loss, a mean over the tokens of all answers, however often each was drawn; see `StepLoss`."""
+    """PPO's loss, a mean over the tokens of all answers learned from, as often as each was drawn; see `StepLoss`."""
 
     def __init__(self, ppo: PPO, run: "Run", micros: list[_Micro], critic: Critic | None, tally: _Tally):
         self.ppo, self.micros, self.critic, self.tally = ppo, micros, critic, tally
