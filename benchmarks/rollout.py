@@ -158,14 +158,10 @@ def learn(folder: Path, plan: dict[str, Any], dtype: str) -> None:
     answered = [Answered(task, address=(0, number), **one) for number, one in enumerate(kept)]
     lesson = _Lesson(run.learner, run, task, Mixture.of(task), None)
     run.model.network.eval()
-    # ours is a mean over the tokens that are learned from, TRL's over those of problems without advantage too
-    n_tokens = [sum(one.of_tokens(one.counts)) for one in answered]
-    n_used = [n for n, one in zip(n_tokens, answered, strict=True) if len(set(one.rewards)) > 1]
-    share = sum(n_used) / sum(n_tokens)
     turns, norms = Turns(1), []
     turns.begin()
     for number in range(plan["n_turns"]):
-        norms.append(lesson._learn(number, answered)["gradient_norm"] * share)
+        norms.append(lesson._learn(number, answered)["gradient_norm"])
         turns.step()
     torch.save(log_p(run.model, answered, packed=lesson.packed), folder / f"ours_{dtype}.pt")
     turns.end(gradient_norms=norms)

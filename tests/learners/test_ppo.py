@@ -82,15 +82,22 @@ def test_before_the_first_step_every_ratio_is_1_exactly(options, packed, llama, 
 
 
 @pytest.mark.parametrize("adapter", ["lora", "full"])
-def test_the_gradient_is_of_a_mean_over_the_tokens_of_all_answers(adapter, llama, spied):
-    """Against a loop over the answers, each a row of its own and as often as it was drawn."""
+def test_the_gradient_is_of_a_mean_over_the_tokens_of_all_answers(adapter, llama, spied, monkeypatch):
+    """Against a loop over the answers, each a row of its own, as often as drawn; one problem has no better one."""
+    monkeypatch.setattr("support.policy.is_odd", lambda answer, row: "0" not in row["prompt"] and len(answer) % 2 == 1)
+    iterations = []
+    compare = ppo._Lesson._compare
+    monkeypatch.setattr(
+        ppo._Lesson, "_compare", lambda lesson, asked: (compare(lesson, asked), iterations.append(asked))
+    )
     gradients = Gradients()
     options = {"iterations": 1, "learning_rate": 1e-9, "clip": None, "temperature": 0.5, "samples": 16}
     run = policy_run(llama, letters_task(), adapter, [gradients], **options)
     run.model.objective.stop_ids = list(range(130))  # many short answers, some of which are the same
     start_lora_away_from_zero(run)
     learned(run)
-    (answered,) = spied["answered"]
+    (answered,) = iterations
+    assert len(spied["answered"][0]) < len(answered)
     assert any(count > 1 for one in answered for count in one.counts)
     total = torch.zeros(())
     n_tokens = 0

@@ -427,13 +427,17 @@ class _Lesson:
         used = {i: one for i, one in zip(places, answered, strict=False) if every or any(one.advantages)}
         steps = self._minibatches(number, used)
         loss, norms, tally = 0.0, [], _Tally()
+        n_tokens, n_used = (
+            run.processes.sum(sum(sum(one.of_tokens(one.counts)) for one in some)) for some in (answered, used.values())
+        )
+        share = n_used / n_tokens if n_used else 1.0
         if steps:
             self._before_update([micro for step in steps for micro in step])
             for update in range(ppo.updates):
                 order = torch.randperm(len(steps), generator=generator_for(*self.seed_parts, number, update, "order"))
                 for place in order.tolist():
                     micros = steps[place]
-                    policy = _PolicyLoss(ppo, run, micros, self.critic, tally)
+                    policy = _PolicyLoss(ppo, run, micros, self.critic, tally, share)
                     self.step.index = self.progress.index
                     batches, rows = [micro.batch for micro in micros], [micro.rows for micro in micros]
                     loss += take_step(run, self.step, batches, rows, self.optimizer, self.hooks, ppo.clip, policy)
@@ -610,13 +614,17 @@ class _Tally:
 
 
 class _PolicyLoss:
-    """PPO's loss, a mean over the tokens of all answers learned from, as often as each was drawn; see `StepLoss`."""
+    """PPO's loss, a mean over the tokens of all answers, as often as each was drawn; see `StepLoss`.
 
-    def __init__(self, ppo: PPO, run: "Run", micros: list[_Micro], critic: Critic | None, tally: _Tally):
+    Args:
+        share: of the iteration's tokens, those learned from; the loss of the others is 0.
+    """
+
+    def __init__(self, ppo: PPO, run: "Run", micros: list[_Micro], critic: Critic | None, tally: _Tally, share: float):
         self.ppo, self.micros, self.critic, self.tally = ppo, micros, critic, tally
         n_items = run.processes.sum(sum(len(micro.counts) for micro in micros))
         total = run.processes.sum(sum(micro.counts.sum().item() for micro in micros))
-        self.scale = n_items / total if total else 1.0
+        self.scale = share * n_items / total if total else 1.0
 
     def weights(self, number: int, outputs: Outputs) -> torch.Tensor:
         return self.micros[number].counts * self.scale
