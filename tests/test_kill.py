@@ -19,7 +19,7 @@ from support.recipes import final_weights, language_recipe, lines_of, plain_reci
 from support.runs import assert_same
 from support.worker import work
 
-N_KILLS = {"plain": 16, "language": 8, "on_disk": 5, "online": 8, "meta": 5, "policy": 8}
+N_KILLS = {"plain": 16, "language": 8, "on_disk": 5, "online": 8, "meta": 5, "policy": 5}
 PATIENCE_S = 120  # for one event, on a busy machine
 CHECKPOINT = {"every_s": None, "every_steps": 3}
 
