@@ -12,7 +12,7 @@ from everlearn.way import Run
 
 ADAPTERS = {"lora": AdapterConfig("lora", rank=4), "full": AdapterConfig("full")}
 SMALL = {
-    "iterations": 2, "prompts": 4, "samples": 6, "max_new_tokens": 4, "learning_rate": 0.01,
+    "iterations": 2, "prompts": 4, "samples": 6, "max_new_tokens": 4, "learning_rate": 0.01, "warmup": 1,
     "sampling_dtype": "float32", "stop_success": None, "stop_signal": None,
 }  # fmt: skip
 

@@ -86,6 +86,8 @@ class PPO:
         entropy: weight of the policy's entropy, which is taken from the loss while its mean over a forward pass is
             below entropy_target, nats a token (null: always).
         learning_rate: auto: by the model's kind and width, as for 32 rows (`everlearn.learners.rates`).
+        warmup: iterations at a task's beginning over which it rises: the optimizer's first steps are as large as any,
+            whatever there is to learn.
         replayed: what is done with old rows that a strategy mixes in: rollout, they are asked again; answer, the
             answers kept with them are learned.
         stop_success: stop a task early when so many of `patience` iterations' answers were right; stop_signal: when
@@ -130,6 +132,7 @@ class PPO:
     entropy: float = 0.0
     entropy_target: float | None = None
     learning_rate: float | Literal["auto"] = AUTO
+    warmup: int = 5
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     clip: float | None = 1.0
@@ -165,7 +168,7 @@ class PPO:
     def _check_numbers(self) -> None:
         counts = (
             "epochs", "iterations", "prompts", "samples", "max_new_tokens", "updates", "minibatches", "micro_tokens",
-            "reward_workers", "patience",
+            "reward_workers", "patience", "warmup",
         )  # fmt: skip
         above = (
             "temperature", "reward_seconds", "critic_learning_rate", "clip_low", "clip_high", "value_clip", "clip",
@@ -421,6 +424,9 @@ class _Lesson:
     def _learn(self, number: int, answered: list[Answered]) -> dict[str, Any]:
         """Take the steps of an iteration."""
         ppo, run = self.ppo, self.run
+        self.step.learning_rate = self.progress.learning_rate * min(1.0, (number + 1) / ppo.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.step.learning_rate
         self._compare(answered)
         every = ppo.kl > 0 or ppo.entropy > 0 or ppo.advantage == GAE  # these hold where answers earn the same too
         places = range(run.processes.rank, len(answered) * run.processes.size, run.processes.size)

@@ -26,7 +26,8 @@ def test_ppo():
     assert (actor["ppo_mini_batch_size"], actor["ppo_epochs"], actor["ppo_max_token_len_per_gpu"]) == (2, 2, 5000)
     assert (actor["clip_ratio_low"], actor["clip_ratio_high"]) == (0.2, 0.3)
     assert (actor["use_kl_loss"], actor["kl_loss_coef"], actor["entropy_coeff"]) == (True, 0.05, 0.01)
-    assert actor["optim"] == {"clip_grad": 0.5, "lr": 1e-6, "weight_decay": 0.1, "betas": [0.9, 0.95]}
+    limits = {"clip_grad": 0.5, "weight_decay": 0.1, "betas": [0.9, 0.95]}
+    assert actor["optim"] == {**limits, "lr": 1e-6, "lr_warmup_steps": 5}
     assert (critic["enable"], critic["cliprange_value"]) == (True, 0.4)
     assert critic["optim"] == {"clip_grad": 0.5, "lr": 1e-5, "weight_decay": 0.0}
     assert found["algorithm"] == {"adv_estimator": "gae", "gamma": 0.9, "lam": 0.8}

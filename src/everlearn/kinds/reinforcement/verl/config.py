@@ -126,7 +126,13 @@ def _actor(ppo: PPO) -> dict[str, Any]:
         "entropy_coeff": ppo.entropy,
         "use_kl_loss": ppo.kl > 0,
         **kl,
-        "optim": {**_optimizer(ppo), "lr": ppo.learning_rate, "weight_decay": ppo.weight_decay, "betas": [*ppo.betas]},
+        "optim": {
+            **_optimizer(ppo),
+            "lr": ppo.learning_rate,
+            "lr_warmup_steps": ppo.warmup,
+            "weight_decay": ppo.weight_decay,
+            "betas": [*ppo.betas],
+        },
     }
 
 

@@ -17,7 +17,8 @@ from everlearn.streams.files import FileStream
 LEARNER = {
     "epochs", "iterations", "prompts", "samples", "temperature", "max_new_tokens", "updates", "minibatches",
     "micro_tokens", "reward", "advantage", "gamma", "gae_lambda", "critic", "critic_learning_rate", "clip_low",
-    "clip_high", "value_clip", "kl", "reference", "entropy", "learning_rate", "betas", "weight_decay", "clip",
+    "clip_high", "value_clip", "kl", "reference", "entropy", "learning_rate", "warmup", "betas", "weight_decay",
+    "clip",
     "precision", "sampling_dtype", "stop_success", "stop_signal",
     "reward_seconds", "reward_workers", "replayed", "patience",
 }  # fmt: skip
