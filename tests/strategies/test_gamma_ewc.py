@@ -16,7 +16,7 @@ from support.recipes import plain_recipe
 from support.runs import StopAfter, Stopped, assert_same, learn_at, make_bench, weights
 from support.tasks import regression_task
 
-NEUTRAL = ({"bypass_gamma": True}, {"gamma_strength": 0.0}, {"low": 1.0, "high": 1.0})
+BYPASSED, UNGATED, BOUND = {"bypass_gamma": True}, {"gamma_strength": 0.0}, {"low": 1.0, "high": 1.0}
 FISHER = {"strength": 50.0, "n_samples": 10}
 
 
@@ -29,12 +29,20 @@ def gated(**options):
     return [{"name": "gamma_ewc", **FISHER, **options}]
 
 
-@pytest.mark.parametrize("neutral", NEUTRAL, ids=str)
 @pytest.mark.parametrize(
-    ("kind", "how"),
-    [("plain", {}), ("plain", {"fisher": "kfac"}), ("plain", {"mode": "online", "decay": 0.5}), ("classify", {}),
-     ("causal_lora", {"fisher": "empirical"}), ("causal_full", {})],
-)  # fmt: skip
+    ("kind", "how", "neutral"),
+    [
+        ("plain", {}, BYPASSED),
+        ("plain", {}, UNGATED),
+        ("plain", {}, BOUND),
+        ("plain", {"fisher": "kfac"}, BYPASSED),
+        ("plain", {"fisher": "kfac"}, UNGATED),
+        ("plain", {"mode": "online", "decay": 0.5}, UNGATED),
+        ("classify", {}, BYPASSED),
+        ("causal_lora", {"fisher": "empirical"}, UNGATED),
+        ("causal_full", {}, UNGATED),
+    ],
+)
 def test_where_gamma_is_1_it_is_ewc_bit_for_bit(llama, bert, kind, how, neutral):
     bench = make_bench(kind, llama, bert)
     ewc = bench.learn(bench.run([{"name": "ewc", "strength": 50.0, "n_examples": 10, "batch_size": 10, **how}]))
@@ -44,13 +52,12 @@ def test_where_gamma_is_1_it_is_ewc_bit_for_bit(llama, bert, kind, how, neutral)
         if isinstance(kept, dict):
             assert_same(kept, vars(ours.strategies[0])[name])
     free = bench.learn(bench.run(gated(**how)))
-    assert any(not torch.equal(one, other) for one, other in zip(weights(ours).values(), weights(free).values(),
-                                                                 strict=True))  # fmt: skip
+    assert any(not torch.equal(tensor, weights(free)[name]) for name, tensor in weights(ours).items())
 
 
 def test_gamma_follows_the_formula():
-    strategy = GammaEWC(gamma_strength=2.0, nll_weight=-0.5, accuracy_weight=0.3, gradient_norm_weight=0.0,
-                        entropy_weight=-0.1, low=0.2, high=3.0)  # fmt: skip
+    strategy = GammaEWC(gamma_strength=1.0, nll_weight=-0.5, accuracy_weight=0.3, gradient_norm_weight=0.0,
+                        entropy_weight=-0.1, low=0.2, high=2.0)  # fmt: skip
     steps = [
         {"nll": 2.0, "accuracy": 0.25, "gradient_norm": 5.0, "entropy": 1.2},
         {"nll": 1.5, "accuracy": 0.5, "gradient_norm": 4.0, "entropy": 1.1},
@@ -66,11 +73,11 @@ def test_gamma_follows_the_formula():
         for name in SIGNALS:
             seen = [signals[name] for signals in steps[:n]]
             z[name] = (seen[-1] - statistics.fmean(seen)) / statistics.stdev(seen)
-        return 1 + 2.0 * (-0.5 * z["nll"] + 0.3 * z["accuracy"] - 0.1 * z["entropy"])
+        return 1 - 0.5 * z["nll"] + 0.3 * z["accuracy"] - 0.1 * z["entropy"]
 
     assert found[1:3] == pytest.approx([wanted(2), wanted(3)])
-    assert wanted(4) > 3.0
-    assert found[3] == 3.0
+    assert wanted(4) > 2.0
+    assert found[3] == 2.0
     assert wanted(5) < 0.2
     assert found[4] == 0.2
     assert strategy.gamma == pytest.approx(statistics.fmean(found))
@@ -130,8 +137,7 @@ def test_signals_are_of_the_steps_own_rows_and_one_gamma_a_step(llama, bert, kin
     gammas = [again.add_step(signals) for signals in seen]
     assert facts["curve"]["gamma"] == pytest.approx(gammas[-len(watching.seen) :], rel=1e-2)
     assert strategy.gamma == pytest.approx(statistics.fmean(gammas[-len(watching.seen) :]), rel=1e-3)
-    assert max(gammas) > 1.2
-    assert min(gammas) < 0.8
+    assert max(gammas) - min(gammas) > 0.5
 
 
 def test_the_fisher_accumulates_times_gamma(plain):
