@@ -33,13 +33,13 @@ def test_a_curve_stays_short_and_loses_no_step(n):
     curve = {}
     for i in range(n):
         curve = with_step(curve, {"a": float(i), "b": 1.0})
-    counts = curve["counts"]
-    assert sum(counts) == n
-    assert min(n, MOST_POINTS // 2) <= len(counts) <= MOST_POINTS
-    assert set(counts[:-1]) <= {curve["width"]}
-    assert counts[-1] <= curve["width"]
+    steps = curve["steps"].tolist()
+    assert sum(steps) == n
+    assert min(n, MOST_POINTS // 2) <= len(steps) <= MOST_POINTS
+    assert set(steps[:-1]) <= {steps[0]}
+    assert steps[-1] <= steps[0]
     assert means_of(curve) == {"a": (n - 1) / 2, "b": 1.0}
     done = 0
-    for count, total in zip(counts, curve["sums"]["a"], strict=True):
-        assert total == sum(range(done, done + count))
-        done += count
+    for count, total in zip(steps, curve["a"].tolist(), strict=True):
+        assert total == sum(range(done, done + int(count)))
+        done += int(count)

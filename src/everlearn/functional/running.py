@@ -2,7 +2,8 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+
+import torch
 
 MOST_POINTS = 64  # of a curve, which has at least half as many where there are steps enough
 SILENT = 1e-4  # a deviation below this share of the mean is rounding, which processes and batches share out differently
@@ -12,7 +13,7 @@ SILENT = 1e-4  # a deviation below this share of the mean is rounding, which pro
 class Running:
     """Mean and deviation of all values so far. Source: Welford 1962; three numbers, no sum of large squares."""
 
-    n: int = 0
+    n: float = 0.0
     mean: float = 0.0
     squares: float = 0.0  # sum of squared differences from the mean
 
@@ -34,29 +35,24 @@ class Running:
         return (value - self.mean) / deviation if deviation > SILENT * abs(self.mean) else 0.0
 
 
-def with_step(curve: dict[str, Any], values: dict[str, float]) -> dict[str, Any]:
+def with_step(curve: dict[str, torch.Tensor], values: dict[str, float]) -> dict[str, torch.Tensor]:
     """Return a curve with one step's values added to its last point; a full one gets half the points, twice as wide.
 
     Args:
-        curve: {"width": steps in a point, "counts": steps so far in each point, "sums": {name: over these steps}};
-            empty at the start.
+        curve: {"steps": how many in each point, name: sums over them}, each float64 [n_points]; empty at the start.
+            All points but the last are as wide as the first.
     """
+    new = {name: torch.tensor([value], dtype=torch.float64) for name, value in {"steps": 1.0, **values}.items()}
     if not curve:
-        return {"width": 1, "counts": [1], "sums": {name: [value] for name, value in values.items()}}
-    width, counts, sums = curve["width"], curve["counts"], curve["sums"]
-    if counts[-1] < width:
-        last = {name: [*own[:-1], own[-1] + values[name]] for name, own in sums.items()}
-        return {"width": width, "counts": [*counts[:-1], counts[-1] + 1], "sums": last}
-    if len(counts) == MOST_POINTS:
-        width, counts, sums = 2 * width, in_pairs(counts), {name: in_pairs(own) for name, own in sums.items()}
-    return {"width": width, "counts": [*counts, 1], "sums": {name: [*sums[name], values[name]] for name in sums}}
+        return new
+    steps = curve["steps"]
+    if steps[-1] < steps[0]:
+        return {name: torch.cat([own[:-1], own[-1:] + new[name]]) for name, own in curve.items()}
+    if len(steps) == MOST_POINTS:
+        curve = {name: own.view(-1, 2).sum(1) for name, own in curve.items()}
+    return {name: torch.cat([own, new[name]]) for name, own in curve.items()}
 
 
-def in_pairs(values: list[float]) -> list[float]:
-    """Return the sums of each two neighbours."""
-    return [one + two for one, two in zip(values[::2], values[1::2], strict=True)]
-
-
-def means_of(curve: dict[str, Any]) -> dict[str, float]:
+def means_of(curve: dict[str, torch.Tensor]) -> dict[str, float]:
     """Return the means of a curve over all its steps."""
-    return {name: sum(own) / sum(curve["counts"]) for name, own in curve["sums"].items()}
+    return {name: (own.sum() / curve["steps"].sum()).item() for name, own in curve.items() if name != "steps"}

@@ -1,8 +1,7 @@
 """Gamma-gated EWC: how firmly a task is held follows how well the model does while it learns the task."""
 
 import math
-from dataclasses import asdict, dataclass
-from itertools import accumulate
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -69,7 +68,7 @@ class GammaEWC(FisherMemory):
     high: float = 10.0
     bypass_gamma: bool = False
 
-    running_: dict = learned(dict)  # signal -> n, mean and squares over all steps
+    running_: dict = learned(dict)  # signal -> a `Running` over all steps [3], float64
     curve_: dict = learned(dict)  # of the present task, see `with_step`
 
     unsuited: ClassVar[dict[str, str]] = dict.fromkeys(("preferences", "rollouts"), NEEDS_TARGETS)
@@ -127,9 +126,9 @@ class GammaEWC(FisherMemory):
         """Take in one step's signals, those of SIGNALS that can be measured, and return its gamma."""
         pull = 0.0
         for name, value in signals.items():
-            running = Running(**self.running_.get(name, {}))
+            running = Running(*self.running_[name].tolist()) if name in self.running_ else Running()
             running.add(value)
-            self.running_[name] = asdict(running)
+            self.running_[name] = torch.tensor(astuple(running), dtype=torch.float64)
             pull += vars(self)[f"{name}_weight"] * running.score(value)
         gamma = min(max(1.0 + self.gamma_strength * pull, self.low), self.high)
         self.curve_ = with_step(self.curve_, {"gamma": gamma, **signals})
@@ -154,13 +153,12 @@ class GammaEWC(FisherMemory):
         """Return the task's gamma, the signals' means, and the curve: means over the steps up to each of `step`."""
         if self.bypass_gamma or not self.curve_:
             return {}
-        gamma, *signals = means_of(self.curve_).items()
-        counts, sums = self.curve_["counts"], self.curve_["sums"]
-        curve = {name: [short(total / n) for total, n in zip(sums[name], counts, strict=True)] for name in sums}
+        means, steps = means_of(self.curve_), self.curve_["steps"]
+        curve = {name: [short(value) for value in (self.curve_[name] / steps).tolist()] for name in means}
         return {
-            "gamma": short(gamma[1]),
-            "signals": {name: short(value) for name, value in signals},
-            "curve": {"step": list(accumulate(counts)), **curve},
+            "gamma": short(means["gamma"]),
+            "signals": {name: short(means[name]) for name in SIGNALS if name in means},
+            "curve": {"step": steps.cumsum(0).int().tolist(), **curve},
         }
 
 
