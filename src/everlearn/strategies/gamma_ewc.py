@@ -171,14 +171,16 @@ def sums_over_targets(outputs: Outputs, chosen: torch.Tensor) -> torch.Tensor:
 
     The last two are NaN of real targets, which have no classes.
     """
-    part = Outputs(outputs.logits[chosen].float(), outputs.targets[chosen], outputs.owners[chosen])
-    nll = item_losses(part).sum()
-    n = torch.full_like(nll, len(part.targets))
-    if part.targets.is_floating_point():
-        return torch.stack([n, nll, nll.new_tensor(math.nan), nll.new_tensor(math.nan)])
-    log_p = F.log_softmax(part.logits, dim=-1)
-    right = (log_p.argmax(-1) == part.targets).sum()
-    return torch.stack([n, nll, right.to(nll.dtype), -(log_p.exp() * log_p).sum()])
+    logits, targets = outputs.logits[chosen].float(), outputs.targets[chosen]
+    if targets.is_floating_point():
+        nll = item_losses(Outputs(logits, targets, outputs.owners[chosen])).sum()
+        right = entropy = nll.new_tensor(math.nan)
+    else:
+        log_p = F.log_softmax(logits, dim=-1)
+        nll = -log_p.gather(1, targets[:, None]).sum()
+        right = (log_p.argmax(-1) == targets).sum().to(nll.dtype)
+        entropy = -(log_p.exp() * log_p).sum()
+    return torch.stack([nll.new_tensor(len(targets)), nll, right, entropy])
 
 
 def short(value: float) -> float:
