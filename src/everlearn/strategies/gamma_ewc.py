@@ -5,6 +5,7 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from everlearn.errors import check_number
@@ -115,7 +116,7 @@ class GammaEWC(FisherMemory):
         total = torch.stack([torch.zeros(4, device=gradients[0].device), *here]).sum(0)
         step.run.processes.all_reduce([total])
         n, *sums = total.tolist()
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item()
+        norm = nn.utils.get_total_norm(gradients).item()
         if n == 0 or not math.isfinite(norm):
             return
         nll, right, entropy = (value / n for value in sums)
