@@ -27,10 +27,14 @@ FAST := functional report evaluation memory contract/test_class.py test_config.p
 test-fast: .venv/dev  ## what takes about a minute of it, while one works
 	$(BIN)/pytest -q -n 2 -m "not slow and not gpu and not network and not real_data and not real_model" $(addprefix tests/,$(FAST))
 
-lint: .venv/dev
+lint: .venv/dev .venv/image
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python docs/generate.py --check
+
+.venv/image: docker/install.sh pyproject.toml constraints.txt | .venv  # what it would install into a clean folder
+	folder=$$(mktemp -d) && DRY_RUN=1 PYTHON=$(PYTHON) docker/install.sh $$folder/everlearn && rm -r $$folder
+	touch .venv/image
 
 docs: .venv/dev  ## write METHODS.md and docs/cli.md anew from the registry and the commands
 	$(BIN)/python docs/generate.py

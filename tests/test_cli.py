@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import everlearn
-from everlearn import registry
+from everlearn import cli, registry
 from everlearn.cli import main
 
 PUBLIC = (
@@ -137,3 +137,13 @@ def test_ctrl_c_is_answered(monkeypatch, capsys):
     monkeypatch.setattr(registry, "names", interrupted)
     assert main(["ls", "kinds"]) == 130
     assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_the_installed_command_imports_from_the_current_directory(tmp_path, monkeypatch):
+    (tmp_path / "here.py").write_text("def judge(answer, row):\n    return True\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    monkeypatch.setattr(cli, "main", lambda: registry.find("verifier", "here:judge")("", {}) - 1)
+    with pytest.raises(SystemExit) as ended:
+        cli.script()
+    assert ended.value.code == 0

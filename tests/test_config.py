@@ -7,7 +7,10 @@ import yaml
 
 from everlearn.config import build_strategies, load_recipe, read_yaml, write_yaml
 from everlearn.errors import ConfigError, EverlearnError
+from everlearn.home.settings import Settings
+from everlearn.runs import read_recipe
 from everlearn.strategies.ewc import EWC
+from everlearn.trainer import ContinualTrainer
 from support.recipes import plain_recipe
 
 RECIPE = plain_recipe(["replay", {"name": "ewc", "strength": 5}], seeds=[0, 1])
@@ -153,7 +156,7 @@ def test_every_recipe_of_the_project_that_names_a_stream_is_valid():
     for path in sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml")):
         content = read_yaml(path)
         if "stream" in content and "held_out" not in content:  # those of other commands have tests of their own
-            load_recipe(path)
+            read_recipe(path)
 
 
 def test_strategies_may_be_objects():
@@ -167,3 +170,23 @@ def test_numbers_and_texts_that_look_like_them_survive_yaml(tmp_path):
     content = {"a": 1e-4, "b": "1e-4", "c": "é", "d": ["2E5", 3]}
     (tmp_path / "file.yaml").write_text(write_yaml(content), encoding="utf-8")
     assert read_yaml(tmp_path / "file.yaml") == content
+
+
+def test_a_class_from_outside_that_is_no_strategy_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "some_classes.py").write_text(
+        "import dataclasses\n\n@dataclasses.dataclass\nclass Other:\n    n: int = 1\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"strategies\[1\]: is no strategy. Got 'Other'. Derive its class from"):
+        build_strategies(["ewc", "some_classes:Other"])
+
+
+def test_a_learner_of_another_kind_of_run_is_refused():
+    wanted = r"learner\.name: learns in a kind of run of its own\. Got 'ppo'\. Write a recipe with kind: reinforcement"
+    for make in (
+        lambda: read_recipe({"kind": "supervised", **plain_recipe([]), "learner": {"name": "ppo"}}),
+        lambda: Settings(learner={"name": "ppo"}),
+        lambda: ContinualTrainer("pocket", learner={"name": "ppo"}),
+    ):
+        with pytest.raises(ConfigError, match=wanted):
+            make()

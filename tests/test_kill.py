@@ -15,11 +15,11 @@ import pytest
 
 from everlearn.runs import run
 from everlearn.state import checkpoints, load_state, named_files, read_json
-from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
+from support.recipes import final_weights, language_recipe, lines_of, plain_recipe, reinforcement_recipe
 from support.runs import assert_same
 from support.worker import work
 
-N_KILLS = {"plain": 16, "language": 8, "on_disk": 5, "online": 8, "meta": 5}
+N_KILLS = {"plain": 16, "language": 8, "on_disk": 5, "online": 8, "meta": 5, "policy": 5}
 PATIENCE_S = 120  # for one event, on a busy machine
 CHECKPOINT = {"every_s": None, "every_steps": 3}
 
@@ -51,7 +51,15 @@ def recipes(llama, tmp_path_factory):
         "n_steps": 6, "evaluation": {"steps": [0, 2], "rates": {"sgd": [0.1]}}, "seeds": [0, 1],
         "checkpoint": CHECKPOINT, "device": "cpu",
     }  # fmt: skip
-    return {"plain": plain, "language": language, "on_disk": on_disk, "online": online, "meta": meta}
+    replay = {"name": "replay", "capacity": 6}
+    learner = {"advantage": "gae", "critic": "model", "updates": 2, "kl": 0.1, "reference": "last", "entropy": 0.01}
+    policy = reinforcement_recipe(
+        [replay, "ewc"], llama, tmp_path_factory.mktemp("problems"), learner=learner,
+        **{**common, "checkpoint": {**CHECKPOINT, "every_steps": 1}},
+    )  # fmt: skip
+    return {
+        "plain": plain, "language": language, "on_disk": on_disk, "online": online, "meta": meta, "policy": policy,
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +93,14 @@ def wait_for(pipe, n_events: int) -> str:
 def without_seconds(path: Path) -> list[dict]:
     found = [json.loads(line) for line in path.read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in ("seconds", "env")} for line in found]
+
+
+def check_policy_equal(out: Path, whole: Path) -> None:
+    assert without_seconds(out / "iterations.jsonl") == without_seconds(whole / "iterations.jsonl")
+    for seed in (0, 1):
+        assert_same(final_weights(out, seed), final_weights(whole, seed))
+    assert lines_of(out) == lines_of(whole)
+    assert not list(out.rglob("*.tmp"))
 
 
 def check_online_equal(out: Path, whole: Path) -> None:
@@ -130,7 +146,8 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_was(name, server, recip
                 n_kills += 1
             child.join(PATIENCE_S)
             assert child.exitcode == (0 if event == "done" else -signal.SIGKILL)
-        {"online": check_online_equal, "meta": check_meta_equal}.get(name, check_equal)(out, wanted[name])
+        checks = {"online": check_online_equal, "meta": check_meta_equal, "policy": check_policy_equal}
+        checks.get(name, check_equal)(out, wanted[name])
 
 
 def test_interrupted_it_pauses_at_the_next_step_and_goes_on(server, recipes, wanted, tmp_path):

@@ -57,6 +57,11 @@ def test_code_from_outside_the_tree(tmp_path, monkeypatch):
     for name in ("outside_module:Nothing", "no_such_module:Thing", ":Thing"):
         with pytest.raises(ConfigError, match="can't be imported"):
             registry.find("strategy", name)
+    for number, text in enumerate(("def judge(:", "raise RuntimeError('no GPU')", "import no_such_module")):
+        (tmp_path / f"broken_{number}.py").write_text(text)
+        told = ("SyntaxError: .*", "RuntimeError: no GPU", "No module named 'no_such_module'")[number]
+        with pytest.raises(ConfigError, match=rf"reward: can't be imported \({told}\)\. Got 'broken_{number}:judge'"):
+            registry.find("reward", f"broken_{number}:judge")
     assert registry.find("verifier", "outside_module:judge")
     for kind, name in (("strategy", "Other"), ("source", "judge"), ("problem", "Thing"), ("verifier", "__doc__")):
         with pytest.raises(ConfigError, match=f"can't be a {kind}"):

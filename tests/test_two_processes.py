@@ -11,7 +11,7 @@ import pytest
 from everlearn.errors import ConfigError
 from everlearn.runs import run
 from support import two_processes
-from support.recipes import final_weights, language_recipe, lines_of, plain_recipe
+from support.recipes import final_weights, language_recipe, lines_of, plain_recipe, reinforcement_recipe
 from support.runs import assert_same
 
 # SGD, for Adam makes rounding errors as large as the step; 9 rows a step, so that the shares differ
@@ -60,6 +60,12 @@ LANGUAGE_METHODS = {  # that need LoRA, or tokens
 }
 
 
+POLICIES = {  # odd numbers, so that the shares differ
+    "policy": {"prompts": 5, "updates": 2, "minibatches": 2, "kl": 0.1},
+    "policy_gae": {"prompts": 5, "advantage": "gae", "critic": "model", "entropy": 0.01},
+}
+
+
 def all_recipes(llama: Path, folder: Path) -> dict[str, dict]:
     folder.mkdir()
     recipes = {name: plain_recipe(strategies, learner=SGD) for name, strategies in {**METHODS, **PLAIN_METHODS}.items()}
@@ -67,6 +73,9 @@ def all_recipes(llama: Path, folder: Path) -> dict[str, dict]:
         recipe = language_recipe(strategies, llama, folder, learner={**SGD, "batch_size": 3, "accumulation": 2})
         recipes[f"language_{name}"] = recipe
     recipes["language_self_replay"]["evaluation"] = {"abilities": ["self"]}
+    texts = {"name": "self_replay", "n_texts": 3, "max_tokens": 6}
+    for name, learner in POLICIES.items():
+        recipes[name] = reinforcement_recipe(["replay", texts], llama, folder, learner=learner, warm_start=None)
     auto = {**SGD, "epochs": "auto", "learning_rate": "auto", "max_epochs": 12, "max_minutes": 100.0}
     recipes["auto"] = plain_recipe(["replay"], learner=auto)
     return recipes
@@ -91,12 +100,33 @@ def folders(llama, tmp_path_factory):
     return one, two
 
 
-def numbers(facts, path=""):
-    """Return the numbers in nested facts, {path: number}."""
-    if isinstance(facts, dict | list):
-        items = facts.items() if isinstance(facts, dict) else enumerate(facts)
-        return {name: value for key, one in items for name, value in numbers(one, f"{path}/{key}").items()}
-    return {path: facts} if isinstance(facts, int | float) else {}
+def check_close(first, second, where: str) -> None:
+    """Check that JSON values are alike but for rounding."""
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            check_close(first[key], second[key], f"{where}.{key}")
+    elif isinstance(first, list):
+        for one, other in zip(first, second, strict=True):
+            check_close(one, other, where)
+    elif isinstance(first, int | float):
+        assert first == pytest.approx(second, rel=1e-3, abs=1e-5), where
+    else:
+        assert first == second, where
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_two_processes_draw_and_learn_what_one_does(name, folders):
+    one, two = (folder / name for folder in folders)
+    ours, theirs = (
+        [json.loads(text) for text in (folder / "iterations.jsonl").read_text().splitlines()] for folder in (two, one)
+    )
+    assert len(ours) == len(theirs) == 7
+    for first, second in zip(ours, theirs, strict=True):
+        assert first.keys() == second.keys()
+        for field in first.keys() - {"seconds"}:
+            check_close(first[field], second[field], field)
+    assert_same(final_weights(two), final_weights(one), tolerance=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +139,7 @@ def test_two_processes_equal_one(name, folders):
     losses = [[line.pop("mean_loss", None) for line in lines] for lines in (ours, theirs)]
     assert [loss for loss in losses[0] if loss] == pytest.approx([loss for loss in losses[1] if loss], rel=1e-4)
     told = [[line.get("strategy_facts", {}).pop("gamma_ewc", {}) for line in lines] for lines in (ours, theirs)]
-    for one, other in zip(*told, strict=True):
-        assert numbers(one) == pytest.approx(numbers(other), rel=1e-2)  # four digits of what rounding moves
+    check_close(*told, "gamma_ewc")
     abilities = [[line["value"] for line in lines if line["type"] == "ability"] for lines in (ours, theirs)]
     assert abilities[0] == pytest.approx(abilities[1], rel=1e-3, abs=1e-6)
     ours, theirs = ([line for line in lines if line["type"] != "ability"] for lines in (ours, theirs))

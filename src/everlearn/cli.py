@@ -1,5 +1,6 @@
 """The command line. Exit codes: 0 done, 1 error, 2 the gate refused, 130 paused or interrupted."""
 
+import os
 import sys
 
 import typer
@@ -67,7 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def script() -> None:
-    """Entry point of the installed command."""
+    """Entry point of the installed command, which imports from the current directory as `python -m everlearn` does."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     sys.exit(main())
 
 

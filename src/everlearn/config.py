@@ -22,6 +22,7 @@ from everlearn.streams.loading import TaskOptions
 
 T = TypeVar("T")
 MOST_VALUES = 100_000  # in a recipe
+LED_BY = {"ppo": "reinforcement"}  # learner -> the kind of run that leads it
 SCHEDULE_KEYS = ("order", "shuffle", "rounds", "split_rounds", "per_task", "per_task_eval")
 
 
@@ -104,7 +105,7 @@ class Recipe:
 
     def build_learner(self) -> Any:
         """Return the learner."""
-        return build("learner", {"name": "sft", **self.learner}, "learner")
+        return build_learner(self.learner)
 
     def build_strategies(self) -> list[Strategy]:
         """Return new strategies in the order of the recipe."""
@@ -221,6 +222,19 @@ def build(kind: str, options: Mapping[str, Any], where: str, also: Sequence[str]
     return from_mapping(cls, {key: value for key, value in options.items() if key != "name"}, where, also)
 
 
+def build_learner(options: Mapping[str, Any]) -> Any:
+    """Return the learner that options make, one of right answers: sft where they name none.
+
+    Raises:
+        ConfigError: if it is one that only a kind of run of its own leads.
+    """
+    kind = LED_BY.get(options.get("name", "sft"))
+    if kind is not None:
+        what, way_out = "learns in a kind of run of its own", f"Write a recipe with kind: {kind}"
+        raise ConfigError(describe("learner.name", what, options["name"], way_out))
+    return build("learner", {"name": "sft", **options}, "learner")
+
+
 def build_strategies(
     entries: Sequence[str | Mapping[str, Any] | Strategy], where: str = "strategies"
 ) -> list[Strategy]:
@@ -232,6 +246,9 @@ def build_strategies(
         else:
             options = {"name": entry} if isinstance(entry, str) else entry
             strategies.append(build("strategy", options, f"{where}[{i}]"))
+        if not isinstance(strategies[-1], Strategy):
+            what, way_out = "is no strategy", "Derive its class from everlearn.strategy.Strategy"
+            raise ConfigError(describe(f"{where}[{i}]", what, type(strategies[-1]).__name__, way_out))
     names = [strategy.name for strategy in strategies]
     for first, second in combinations(strategies, 2):
         if first.name == second.name:

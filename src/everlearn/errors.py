@@ -37,10 +37,13 @@ class Paused(Exception):
 
 def describe(where: str, what: str, got: object, way_out: str) -> str:
     """Return the one-sentence message of an error: `<where>: <what>. Got <value>. <way out>.`"""
-    value = repr(got)
-    if len(value) > 200:
-        value = value[:197] + "..."
-    return f"{where}: {what}. Got {value}. {way_out.rstrip('.')}."
+    return f"{where}: {what}. Got {shown(got)}. {way_out.rstrip('.')}."
+
+
+def shown(value: object) -> str:
+    """Return a value as Python writes it, cut to 200 characters."""
+    text = repr(value)
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -23,6 +23,9 @@ class Listener:
     def step(self, done: int, loss: float) -> None:
         """An optimizer step was taken."""
 
+    def iteration(self, done: int, success: float) -> None:
+        """A learner has answered problems and learned from it; a share of `success` of its answers was right."""
+
     def scoring(self, task: Task) -> None:
         """A task is about to be scored."""
 

@@ -18,6 +18,7 @@ PACKAGES = {
     "learner": "everlearn.learners",
     "detector": "everlearn.learners",
     "verifier": "everlearn.streams",
+    "reward": "everlearn.rl",
     "problem": "everlearn.streams.arena",
     "curriculum": "everlearn.streams.arena",
     "source": "everlearn.streams",  # of episodes, for learning online
@@ -26,6 +27,7 @@ PACKAGES = {
 PUZZLE = ("draw", "content", "problem")  # what a kind of problem has
 WANTED = {
     "verifier": "a function (completion, row) -> bool",
+    "reward": "a function (prompt, response, row) -> float or dict",
     "operation": "a function",
     "problem": f"a class with {', '.join(PUZZLE)}",
     "run": "a class with learn and summarise, see everlearn.kind",
@@ -72,9 +74,10 @@ def find(kind: str, name: str, where: str = "") -> Any:
         module_name, _, attribute = name.partition(":")
         try:
             thing = vars(importlib.import_module(module_name))[attribute]
-        except (ImportError, KeyError, ValueError, TypeError) as error:  # TypeError: of a name that begins with a dot
+        except Exception as error:  # whatever a user's module raises as it is imported
+            told = str(error) if isinstance(error, ImportError | KeyError) else f"{type(error).__name__}: {error}"
             way_out = "Write package.module:Class of something importable"
-            raise ConfigError(describe(where, f"can't be imported ({error})", name, way_out)) from error
+            raise ConfigError(describe(where, f"can't be imported ({told})", name, way_out)) from error
         if not _can_be(kind, thing):
             raise ConfigError(describe(where, f"can't be a {kind}", name, f"Name {WANTED.get(kind, 'a dataclass')}"))
         return thing
@@ -85,7 +88,7 @@ def find(kind: str, name: str, where: str = "") -> Any:
 
 
 def _can_be(kind: str, thing: Any) -> bool:
-    if kind in ("verifier", "operation"):
+    if kind in ("verifier", "reward", "operation"):
         return callable(thing)
     if kind == "problem":
         return isinstance(thing, type) and set(PUZZLE) <= set(dir(thing))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 from rich.console import RenderableType
@@ -37,6 +37,10 @@ from everlearn.state import (
 from everlearn.streams.schedule import Schedule, apply_schedule, checked_stream
 from everlearn.types import Cost, Task, TaskResult
 from everlearn.way import Run
+
+if TYPE_CHECKING:
+    from everlearn.report.table import Grid
+    from everlearn.report.views import RunView
 
 PLAIN = "supervised"
 LOG = "results.jsonl"
@@ -293,7 +297,7 @@ class Supervised(RunKind):
         if one.keep_answers and one.processes.rank == 0:
             keep_items(self.out, one.seed, schedule.stream)
         if resumed:
-            training = one.restore()
+            training = self.restore(one)
             begin = one.position
         elif saving.context["seed_number"] == 0:
             self._tell_of_data(one)
@@ -303,7 +307,7 @@ class Supervised(RunKind):
             task = schedule.steps[position]
             one.position = position
             if not (resumed and position == begin and training is None):
-                cost = one.learn(task, training["learner"] if training else None)
+                cost = self.learn_task(one, task, training["learner"] if training else None)
                 saving.context["cost"] = asdict(cost)
                 training = None
                 one.checkpoint()
@@ -318,6 +322,14 @@ class Supervised(RunKind):
             self.recorder.cost(one.seed, position, task.name, cost)
             self.keep_length(saving)
 
+    def restore(self, one: Run) -> dict[str, Any] | None:
+        """Load the newest checkpoint into what learns; return its `training`, or None between tasks."""
+        return one.restore()
+
+    def learn_task(self, one: Run, task: Task, saved: dict[str, Any] | None) -> Cost:
+        """Learn a step of the schedule, from its start or from what was saved in mid-task."""
+        return one.learn(task, saved)
+
     def summarise(self) -> dict[str, Any]:
         from everlearn.report.records import read_run
         from everlearn.report.results import build_results
@@ -326,7 +338,6 @@ class Supervised(RunKind):
 
     @classmethod
     def draw(cls, folders: Mapping[str, Path], out: Path) -> list[RenderableType]:
-        from everlearn.report.html import write_report
         from everlearn.report.table import abilities_grid, compare_table, matrix_grid, to_rich
         from everlearn.report.views import load_views
 
@@ -334,18 +345,26 @@ class Supervised(RunKind):
             if not (folder / LOG).exists():
                 way_out = "Name folders of runs that have begun"
                 raise ConfigError(describe("compare", "there are no results in the folder", str(folder), way_out))
-        write_report(folders, out)
         views = load_views(folders)
+        own = cls.write_report(views, out)
         tables = [*(to_rich(matrix_grid(view)) for view in views), compare_table(folders)]
         kept = abilities_grid(views)
         tables += [] if kept is None else [to_rich(kept)]
-        return [*tables, f"\nReport: {out / 'report.html'}"]
+        return [*tables, *map(to_rich, own), f"\nReport: {out / 'report.html'}"]
+
+    @classmethod
+    def write_report(cls, views: Sequence["RunView"], out: Path) -> list["Grid"]:
+        """Write the report of runs that were read; return tables of the kind's own that a terminal shows too."""
+        from everlearn.report.html import write_pages
+
+        write_pages(views, out)
+        return []
 
     def _tell_of_data(self, one: Run) -> None:
         """Tell the user what there is to know of a run's rows, and write down what they are."""
         for record in self.made_of.data:
-            n_told = len(one.notes)
-            counts = one.inspect(one.tasks[record["task"]])
+            n_told, task = len(one.notes), one.tasks.get(record["task"])
+            counts = one.inspect(task) if task is not None else {}  # a step that is no task has rows of tasks
             self.recorder.data({**record, "counts": counts, "notes": one.notes[n_told:]})
         self.keep_length(one.saving)
 

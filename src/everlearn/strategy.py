@@ -36,7 +36,7 @@ HOOKS = (
 # why a method can't stand in another library's trainer (`everlearn.learners.bridge`)
 ADDS_LAYERS = "it adds to the model, which a trainer's own checkpoints don't hold"
 MAKES_ROWS = "it makes rows to train on from those of a task, and a trainer brings its own"
-NEEDS_TARGETS = "it works on a loss that is a mean over right answers, which this trainer's is not"
+NEEDS_TARGETS = "it works on a loss that is a mean over right answers, which the one here is not"
 
 
 def learned(default_factory: Callable[[], Any]) -> Any:

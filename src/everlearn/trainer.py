@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from everlearn.config import build, build_strategies, from_mapping
+from everlearn.config import build, build_learner, build_strategies, from_mapping
 from everlearn.errors import ConfigError, EverlearnError, StreamError, check_choice, describe, nearest
 from everlearn.evaluation.gain import answer_likelihood
 from everlearn.evaluation.predict import predict
@@ -107,7 +107,7 @@ class ContinualTrainer:
         track: str | Sequence[str] = (),
     ):
         options = {"epochs": AUTO, **learner_options(config or {}), **(learner or {})}
-        self._learner: SupervisedLearner = build("learner", {"name": "sft", **options}, "learner")
+        self._learner: SupervisedLearner = build_learner(options)
         self._strategies = build_strategies([*strategies, *strategies_of(config or {})])
         self._source = model_source(model, tokenizer, model_options)
         self._model: Model | None = None

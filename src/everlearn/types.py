@@ -269,6 +269,7 @@ class Step:
     rows: (number of the group, row within the group's parts laid end to end) of each row of the batch, in its order.
     by_row: numbers of the mixture's groups whose rows weigh alike.
     weights: how much each item counts in the batch's loss, mean 1 over the step [n_items]; None where all count alike.
+    gradient_norm: of all of `params` before clipping; None where none is taken.
     """
 
     run: Any  # everlearn.way.Run; named Any because types.py stands below way.py
@@ -282,6 +283,7 @@ class Step:
     outputs: Outputs | None = None
     by_row: frozenset[int] = frozenset()
     weights: torch.Tensor | None = None
+    gradient_norm: torch.Tensor | None = None
 
     @property
     def n_new(self) -> int:

@@ -110,6 +110,8 @@ class Run:
             spent_s = saved["progress"]["elapsed_s"] if saved else 0.0
             progress = self.learner.train(self, task, mixture, saved)
             self.listener.consolidating(task)
+            if progress.learned is not None:
+                task = replace(task, train=progress.learned)
             for strategy in reversed(self.strategies):
                 strategy.end_task(self, task)
         self.learned.append(task.name)

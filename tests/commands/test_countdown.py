@@ -1,8 +1,10 @@
-"""`everlearn countdown generate`."""
+"""`everlearn countdown generate` and `export-verl`."""
 
 import pyarrow.parquet as pq
 
 from everlearn.cli import main
+from everlearn.config import read_yaml, write_yaml
+from support.countdown import RECIPE
 
 SMALL = ["--n-train", "40", "--n-test", "10", "--max-number", "30", "--processes", "1"]
 
@@ -41,3 +43,21 @@ def test_errors_are_one_sentence(tmp_path, capsys):
     assert main(["countdown", "generate", "--out", str(tmp_path), *SMALL, "--max-number", "3", "--group", "0"]) == 1
     assert "has too few problems" in capsys.readouterr().err
     assert list(tmp_path.rglob("*.parquet")) == []
+
+
+def test_a_recipe_is_exported(tmp_path, capsys):
+    (tmp_path / "small.yaml").write_text(write_yaml(RECIPE), encoding="utf-8")
+    command = ["countdown", "export-verl", str(tmp_path / "small.yaml"), str(tmp_path / "out")]
+    assert main([*command, "--set", "learner.prompts=5"]) == 0
+    assert str(tmp_path / "out/launch.sh") in capsys.readouterr().out
+    config = read_yaml(tmp_path / "out/config/countdown.yaml")
+    assert (config["data"]["train_batch_size"], config["trainer"]["project_name"]) == (5, "small")
+    assert main(command) == 1
+    assert "exists. Got 'out'." in capsys.readouterr().err
+
+
+def test_a_recipe_of_another_kind_is_not(tmp_path, capsys):
+    (tmp_path / "plain.yaml").write_text("stream: {name: countdown}", encoding="utf-8")
+    assert main(["countdown", "export-verl", str(tmp_path / "plain.yaml"), str(tmp_path / "out")]) == 1
+    assert "is no recipe of reinforcement. Got 'plain.yaml'." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -16,10 +16,10 @@ from everlearn.errors import ConfigError, Paused, StateError
 from everlearn.listener import Listener
 from everlearn.runs import folder_kind, is_finished, read_recipe, resume, run, run_kinds, run_or_resume
 from everlearn.state import checkpoints, read_json
-from support.recipes import final_weights, language_recipe, plain_recipe
+from support.recipes import final_weights, language_recipe, plain_recipe, reinforcement_recipe
 from support.runs import assert_same
 
-KINDS = ("meta", "online", "supervised")
+KINDS = ("meta", "online", "reinforcement", "supervised")
 UNLIKE = ("train_s", "eval_s", "episode_s", "task_s", "seconds", "peak_memory_bytes", "env", "evaluation_s")
 
 
@@ -49,6 +49,7 @@ def recipes(llama, tmp_path_factory):
             "evaluation": {"steps": [0, 1], "rates": {"sgd": [0.1]}},
             **common,
         },
+        "reinforcement": reinforcement_recipe(["replay"], llama, tmp_path_factory.mktemp("problems"), **common),
     }
 
 
@@ -180,7 +181,7 @@ def test_a_taken_folder_is_refused_and_kept(kind, recipes, tmp_path):
 
 def test_several_processes_are_refused_where_one_learns(kind, recipes, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    what = "processes: 2 process" if kind == "supervised" else f"{kind}: learns in one process"
+    what = "processes: 2 process" if kind in ("supervised", "reinforcement") else f"{kind}: learns in one process"
     with pytest.raises(ConfigError, match=what):
         run(recipes[kind], tmp_path / "run")
 

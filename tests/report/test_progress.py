@@ -20,3 +20,17 @@ def test_a_bar_shows_rows_being_read_where_they_are_many_and_gives_way_to_the_tr
         bars.training(task, 10, 0)
         (bar,) = bars._bars.tasks
         assert bar.total == 10
+
+
+def test_a_bar_shows_how_many_answers_were_right_where_a_learner_tells():
+    task, out = prompt_task(0), io.StringIO()
+    with ProgressBars(Console(file=out, force_terminal=True, width=100)) as bars:
+        bars.training(task, 10, 0)
+        assert bars._bars.tasks[0].fields["told"] == ""
+        bars.iteration(1, 0.432)
+        bars.step(1, -0.05)
+        (bar,) = bars._bars.tasks
+        assert (bar.fields["told"], bar.completed) == ("right 43%", 1)
+        bars.training(task, 10, 0)  # a learner that tells of no answers
+        bars.step(1, 0.5)
+        assert bars._bars.tasks[0].fields["told"] == "loss 0.500"

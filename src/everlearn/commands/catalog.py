@@ -20,13 +20,17 @@ KINDS = {
     "curricula": "curriculum",
     "sources": "source",
     "detectors": "detector",
+    "rewards": "reward",
     "kinds": "run",
 }
 Listed = StrEnum("Listed", list(KINDS))
 
 
 def list_things(what: Annotated[Listed, typer.Argument()] = Listed.strategies) -> None:
-    """List what there is: strategies, streams, learners, problems, curricula, sources, detectors, kinds of run."""
+    """List what there is.
+
+    Strategies, streams, learners, problems, curricula, sources, detectors, rewards, kinds of run.
+    """
     from everlearn.catalog import section, summary
     from everlearn.registry import find, names
 

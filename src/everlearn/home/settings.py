@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from everlearn.config import CheckpointConfig, EvaluationConfig, build, build_strategies, from_mapping
+from everlearn.config import CheckpointConfig, EvaluationConfig, build_learner, build_strategies, from_mapping
 from everlearn.errors import ConfigError, describe
 from everlearn.evaluation.probes import SELF
 from everlearn.learners.budget import AUTO
@@ -37,7 +37,7 @@ class Settings:
 
     def build_learner(self) -> Any:
         """Return the learner; without a number of epochs it takes as many as a task needs."""
-        return build("learner", {"name": "sft", "epochs": AUTO, **self.learner}, "learner")
+        return build_learner({"epochs": AUTO, **self.learner})
 
     def build_strategies(self) -> list[Strategy]:
         """Return new strategies.

@@ -97,6 +97,13 @@ class MixedIn:
         return int(n * self.ratio + self.start + 1e-9)
 
 
+def mixed_in(ratios: Sequence[float], sizes: Sequence[int]) -> list[MixedIn]:
+    """Return the groups after the first that have rows to mix in, of a mixture's groups with these ratios and sizes."""
+    found = [n for n, ratio in enumerate(ratios) if n > 0 and ratio > 0 and sizes[n] > 0]
+    starts = [(i + 0.5) / len(found) if len(found) > 1 else 0.0 for i in range(len(found))]
+    return [MixedIn(group, ratios[group], start) for group, start in zip(found, starts, strict=True)]
+
+
 class EncodedMixture(Dataset):
     """The features of a mixture, addressed by (group, row)."""
 
@@ -133,9 +140,7 @@ class EncodedMixture(Dataset):
 
     def mixed_in(self) -> list[MixedIn]:
         """Return the groups after the first that have rows to mix in."""
-        found = [n for n, ratio in enumerate(self.ratios) if n > 0 and ratio > 0 and self.sizes[n] > 0]
-        starts = [(i + 0.5) / len(found) if len(found) > 1 else 0.0 for i in range(len(found))]
-        return [MixedIn(group, self.ratios[group], start) for group, start in zip(found, starts, strict=True)]
+        return mixed_in(self.ratios, self.sizes)
 
     @cached_property
     def lengths(self) -> np.ndarray | None:

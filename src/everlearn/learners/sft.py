@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import torch
 from peft import PeftModel
@@ -28,7 +28,7 @@ from everlearn.registry import register
 from everlearn.seeds import seed_for, seeded
 from everlearn.state import rng_state, set_rng_state
 from everlearn.strategy import overriding
-from everlearn.types import Mixture, Step, Task
+from everlearn.types import Mixture, Outputs, Rows, Step, Task
 
 if TYPE_CHECKING:
     from everlearn.way import Run
@@ -58,6 +58,7 @@ class Progress:
     last_from: int | None = None  # epochs done before the last `n_last`, over all rows
     n_last: int = 0
     elapsed_s: float = 0.0  # training time up to here, over all the times the run was resumed
+    learned: Rows | None = None  # what strategies consolidate on, where it isn't the task's training rows
 
 
 @register("learner", "sft")
@@ -322,22 +323,23 @@ def take_step(
     optimizer: torch.optim.Optimizer,
     hooks: "Hooks",
     clip: float | None,
+    loss_of: "StepLoss | None" = None,
 ) -> float:
     """One optimizer step. Targets of its micro-batches, over all processes, weigh alike, but for rows that are mixed in
-    as rows (`everlearn.learners.weighing`). Returns the loss."""
-    shares, weights = _shares(run, micro_batches), row_weights(run, step, micro_batches, rows)
+    as rows (`everlearn.learners.weighing`). Returns the loss; by default that of right answers."""
+    loss_of = loss_of or RightAnswers(row_weights(run, step, micro_batches, rows))
+    shares = _shares(run, micro_batches)
     # used directly: Accelerate's wrappers around backward and step add 0.17 ms a step
     scaler = run.accelerator.scaler or torch.amp.GradScaler(enabled=False)
     losses = {"task": 0.0}
-    for batch, share, step.rows, of_rows in zip(micro_batches, shares, rows, weights, strict=True):
+    for number, (batch, share, step.rows) in enumerate(zip(micro_batches, shares, rows, strict=True)):
         if not batch:
             continue
         step.batch = to_device(batch, run.accelerator.device)
         with run.accelerator.autocast():
             step.outputs = run.model.objective.forward(run.model.network, step.batch, hooks.past)
-            owners = step.outputs.owners
-            step.weights = None if of_rows is None else of_rows.to(owners.device)[owners]
-            loss = mean_loss(step.outputs, step.weights)
+            step.weights = loss_of.weights(number, step.outputs)
+            loss = loss_of.mean(number, step)
             losses["task"] += loss.item() * share
             for strategy in hooks.penalty:
                 penalty = strategy.penalty(step)
@@ -355,7 +357,7 @@ def take_step(
     hooks = hooks if _is_taken(scaler, parameters) else replace(hooks, edit_grads=[], after_step=[])
     for strategy in hooks.edit_grads:
         strategy.edit_grads(step)
-    norm = nn.utils.clip_grad_norm_(parameters, clip) if clip is not None else None
+    norm = step.gradient_norm = nn.utils.clip_grad_norm_(parameters, clip) if clip is not None else None
     scaler.step(optimizer)
     scaler.update()
     if hooks.buffers is not None:
@@ -365,6 +367,32 @@ def take_step(
         strategy.after_step(step)
     optimizer.zero_grad()
     return total
+
+
+class StepLoss(Protocol):
+    """What a step's micro-batches are to be learned by."""
+
+    def weights(self, number: int, outputs: Outputs) -> torch.Tensor | None:
+        """Return how much each item of micro-batch `number` counts, mean 1 over the step [n_items]; None: all alike."""
+        ...
+
+    def mean(self, number: int, step: Step) -> torch.Tensor:
+        """Return the mean loss of the items of micro-batch `number`, which `step` holds."""
+        ...
+
+
+@dataclass(frozen=True)
+class RightAnswers:
+    """The mean negative log-likelihood of the targets. of_rows: how much a target of each row counts."""
+
+    of_rows: list[torch.Tensor | None]
+
+    def weights(self, number: int, outputs: Outputs) -> torch.Tensor | None:
+        weights, owners = self.of_rows[number], outputs.owners
+        return None if weights is None else weights.to(owners.device)[owners]
+
+    def mean(self, number: int, step: Step) -> torch.Tensor:
+        return mean_loss(step.outputs, step.weights)
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,28 @@ def stack(layer: LoraLayer) -> tuple[torch.Tensor, torch.Tensor]:
     return down.detach(), up.detach()
 
 
+def laid_back(network: nn.Module, kept: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return earlier weights of a model whose first LoRA `new_lora` has laid into the adapter PAST since.
+
+    There it is the first of those laid together; those after it, and the one in training, count 0.
+
+    Args:
+        kept: {name: value} of weights that were trained, under the names of then.
+    """
+    found = dict(kept)
+    for name, layer in network.named_modules():
+        first = [key for key in kept if key.startswith(f"{name}.lora_A.")] if isinstance(layer, LoraLayer) else []
+        if not first or PAST not in layer.lora_A:
+            continue
+        (new,) = (one for one in layer.active_adapters if one != PAST)
+        down, up = found.pop(first[0]), found.pop(first[0].replace(".lora_A.", ".lora_B.")) * layer.scaling[new]
+        past = layer.lora_A[PAST].weight, layer.lora_B[PAST].weight
+        laid = [torch.zeros_like(weight) for weight in past]
+        laid[0][: len(down)], laid[1][:, : up.shape[1]] = down, up
+        found |= {f"{name}.lora_A.{PAST}.weight": laid[0], f"{name}.lora_B.{PAST}.weight": laid[1]}
+    return found
+
+
 def stacked_config(config: LoraConfig, rank: int) -> LoraConfig:
     """Return the configuration of an adapter that holds what `stack` returns."""
     config = copy.deepcopy(config)

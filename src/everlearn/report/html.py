@@ -38,22 +38,26 @@ def write_report(runs: Mapping[str, Path], out: Path) -> None:
     write_pages(load_views(runs), Path(out))
 
 
-def write_pages(views: Sequence[RunView], out: Path) -> None:
-    """Write the report of runs that were read already; see `write_report`."""
+def write_pages(views: Sequence[RunView], out: Path, first: Sequence[Grid | Picture] = ()) -> None:
+    """Write the report of runs that were read already; see `write_report`.
+
+    Args:
+        first: what a kind of run shows of its own, before the pictures; its pictures are in `out` by now.
+    """
     comparisons = paired_comparisons(views)
     make_folder(out)
-    pictures = write_plots(views, out)
-    (out / "report.html").write_text(html_page(views, comparisons, pictures), encoding="utf-8")
-    (out / "report.md").write_text(markdown_page(views, comparisons, pictures), encoding="utf-8")
+    shown = [*first, *write_plots(views, out)]
+    (out / "report.html").write_text(html_page(views, comparisons, shown), encoding="utf-8")
+    (out / "report.md").write_text(markdown_page(views, comparisons, shown), encoding="utf-8")
 
 
-def html_page(views: Sequence[RunView], comparisons: Sequence[Comparison], pictures: Sequence[Picture]) -> str:
+def html_page(views: Sequence[RunView], comparisons: Sequence[Comparison], shown: Sequence[Grid | Picture]) -> str:
     """Return the whole page as one string, pictures inside."""
     overall, by_task = comparison_grid(comparisons, overall=True), comparison_grid(comparisons, overall=False)
     matrices = "".join(table_section(matrix_grid(view)) for view in views)
     kept = abilities_grid(views)
     body = [table_section(metrics_grid(views)), *([] if kept is None else [table_section(kept)])]
-    body += [picture_section(picture) for picture in pictures]
+    body += [picture_section(one) if isinstance(one, Picture) else table_section(one) for one in shown]
     if overall.rows:
         body.append(table_section(overall))
     if by_task.rows:
@@ -67,7 +71,7 @@ def html_page(views: Sequence[RunView], comparisons: Sequence[Comparison], pictu
     return Template(PAGE).substitute(title=title, lead=lead, body="\n".join(body))
 
 
-def markdown_page(views: Sequence[RunView], comparisons: Sequence[Comparison], pictures: Sequence[Picture]) -> str:
+def markdown_page(views: Sequence[RunView], comparisons: Sequence[Comparison], shown: Sequence[Grid | Picture]) -> str:
     """Return the report in Markdown; pictures are files beside it."""
     parts = [
         f"# {markdown_text(_title(views))}\n",
@@ -76,7 +80,7 @@ def markdown_page(views: Sequence[RunView], comparisons: Sequence[Comparison], p
     ]
     kept = abilities_grid(views)
     parts += [] if kept is None else [to_markdown(kept)]
-    parts += [f"## {one.title}\n\n![{one.title}]({one.path.name})\n\n{one.caption}\n" for one in pictures]
+    parts += [_markdown_picture(one) if isinstance(one, Picture) else to_markdown(one) for one in shown]
     for overall in (True, False):
         grid = comparison_grid(comparisons, overall)
         if grid.rows:
@@ -84,6 +88,10 @@ def markdown_page(views: Sequence[RunView], comparisons: Sequence[Comparison], p
     parts.append(to_markdown(cost_grid(views)))
     parts += [to_markdown(matrix_grid(view)) for view in views]
     return "\n".join(parts)
+
+
+def _markdown_picture(picture: Picture) -> str:
+    return f"## {picture.title}\n\n![{picture.title}]({picture.path.name})\n\n{picture.caption}\n"
 
 
 def _title(views: Sequence[RunView]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from everlearn.evaluation.stats import range_of
-from everlearn.report.records import Run
+from everlearn.report.records import WARM_START, Run
 
 NEVER = -1  # learned_at of a task that is only scored
 
@@ -18,7 +18,7 @@ class SeedMatrix:
     `values`, `low`, `high` are [n_steps, n_tasks], `n` the item counts; `baseline` [n_tasks] is before any training.
     `learned_at[i]` is the first step that taught task i, `NEVER` if none did. `last_step` is the last step after which
     every task learned so far was scored, -1 if there is none. `outcomes[step, task]` are the per-item outcomes,
-    `metric_names[task]` says what the score is.
+    `metric_names[task]` says what the score is. `warm_starts` are the steps that teach no task, but lay a ground.
     """
 
     seed: int
@@ -33,6 +33,7 @@ class SeedMatrix:
     outcomes: Mapping[tuple[int, str], np.ndarray]
     metric_names: Mapping[str, str]
     last_step: int
+    warm_starts: tuple[int, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -44,6 +45,11 @@ class SeedMatrix:
         """The columns of the tasks learned up to `last_step`."""
         first = np.array(self.learned_at)
         return np.flatnonzero((first != NEVER) & (first <= self.last_step))
+
+    @property
+    def origin(self) -> int:
+        """The step before the first that teaches a task: -1, or that of a warm start over all tasks."""
+        return 0 if 0 in self.warm_starts and self.schedule[0] == WARM_START else -1
 
     def bounds(self, *, change: bool = False) -> tuple[float, float]:
         """Return the range of a mean over the learned tasks' scores, or over their changes."""
@@ -62,7 +68,7 @@ def build_matrix(run: Run, seed: int) -> SeedMatrix:
     scores = {(result.after, result.score.task): result.score for result in run.scores if result.seed == seed}
     scored = {step: [task for at, task in scores if at == step] for step in range(-1, len(schedule))}
     joint = not {task for _, task in scores} & set(schedule)
-    together = {step for step in range(len(schedule)) if joint and scored[step]}
+    together = {step for step, name in enumerate(schedule) if joint and scored[step] and not _lays_ground(name)}
     unmeasured = {record["task"] for record in run.data if record.get("n", {}).get("evaluation") == 0}
     named = [name for step, name in enumerate(schedule) if step not in together and name not in unmeasured]
     tasks = tuple(dict.fromkeys([*named, *(task for _, task in scores)]))
@@ -79,7 +85,15 @@ def build_matrix(run: Run, seed: int) -> SeedMatrix:
     outcomes = {cell: np.array(score.outcomes) for cell, score in scores.items() if score.outcomes}
     metric_names = {task: score.metric for (_, task), score in scores.items()}
     last = _last_step(values, learned_at)
-    return SeedMatrix(seed, schedule, tasks, learned_at, values, low, high, n, baseline, outcomes, metric_names, last)
+    warm = tuple(step for step, name in enumerate(schedule) if _lays_ground(name) and name not in tasks)
+    return SeedMatrix(
+        seed, schedule, tasks, learned_at, values, low, high, n, baseline, outcomes, metric_names, last, warm
+    )  # fmt: skip
+
+
+def _lays_ground(name: str) -> bool:
+    """Whether a step is called as warm starts are."""
+    return name.startswith(WARM_START)
 
 
 def _first_step(task: str, schedule: tuple[str, ...], scored: Mapping[int, list[str]], together: set[int]) -> int:

@@ -25,7 +25,7 @@ class ProgressBars(Listener):
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("{task.fields[told]}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -33,6 +33,7 @@ class ProgressBars(Listener):
         self._bar: int | None = None
         self._reads = False  # whether the bar is of rows that are encoded
         self._loss: float | None = None
+        self._answers = False  # whether the bar is of a learner that tells how many of its answers were right
         self._name = ""
         self._started = 0.0
         self._scores: list[str] = []
@@ -59,7 +60,7 @@ class ProgressBars(Listener):
             self._flush()
             self._drop()
             self._bar, self._reads = (
-                self._bars.add_task(f"{self.title}reading {task.name}", total=n_rows, loss="–"),
+                self._bars.add_task(f"{self.title}reading {task.name}", total=n_rows, told=""),
                 True,
             )
         if self._reads:
@@ -68,13 +69,18 @@ class ProgressBars(Listener):
     def training(self, task: Task, n_steps: int, done: int) -> None:
         self._flush()
         self._drop()
-        self._loss, self._name, self._started = None, task.name, time.perf_counter()
-        self._bar = self._bars.add_task(f"{self.title}learning {task.name}", total=n_steps, completed=done, loss="–")
+        self._loss, self._answers, self._name, self._started = None, False, task.name, time.perf_counter()
+        self._bar = self._bars.add_task(f"{self.title}learning {task.name}", total=n_steps, completed=done, told="")
 
     def step(self, done: int, loss: float) -> None:
         self._loss = loss if self._loss is None else SMOOTHING * self._loss + (1 - SMOOTHING) * loss
+        if self._bar is not None and not self._answers:
+            self._bars.update(self._bar, completed=done, told=f"loss {self._loss:.3f}")
+
+    def iteration(self, done: int, success: float) -> None:
+        self._answers = True
         if self._bar is not None:
-            self._bars.update(self._bar, completed=done, loss=f"{self._loss:.3f}")
+            self._bars.update(self._bar, completed=done, told=f"right {success:.0%}")
 
     def consolidating(self, task: Task) -> None:
         if self._bar is not None:

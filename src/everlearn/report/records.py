@@ -12,6 +12,7 @@ from everlearn.types import Cost, Score, TaskResult
 
 SCHEMA = 1
 RESULTS_LOG = "results.jsonl"
+WARM_START = "warm start"  # so begin the names of steps that teach no task, but lay a ground for those to come
 _MISSING = object()
 
 
@@ -43,18 +44,25 @@ class Run:
     abilities: tuple[TaskResult, ...] = ()
 
 
-class _Line:
-    """One line of the log; its readers name the line and the field when a value is not what it should be."""
+@dataclass(frozen=True)
+class Line:
+    """One line of a log; its readers name the line and the field when a value is not what it should be."""
 
-    def __init__(self, path: Path, number: int, text: str) -> None:
-        self.where = f"{path}, line {number}"
+    where: str
+    fields: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, path: Path, number: int, text: str) -> "Line":
+        """Return the line that the text is."""
+        where = f"{path}, line {number}"
         try:
-            self.fields = json.loads(text)
+            fields = json.loads(text)
         except json.JSONDecodeError as error:
             way_out = "The line is cut or damaged: `everlearn resume` the run, or remove the line if it is the last"
-            raise StateError(describe(self.where, f"is no JSON ({error.msg})", text, way_out)) from error
-        if not isinstance(self.fields, dict):
-            raise StateError(describe(self.where, "is no JSON object", text, "Remove the line"))
+            raise StateError(describe(where, f"is no JSON ({error.msg})", text, way_out)) from error
+        if not isinstance(fields, dict):
+            raise StateError(describe(where, "is no JSON object", text, "Remove the line"))
+        return cls(where, fields)
 
     def take(self, name: str, kinds: tuple[type, ...], default: object = _MISSING) -> Any:
         value = self.fields.get(name, default)
@@ -70,6 +78,13 @@ class _Line:
         if value is not default and not math.isfinite(value):
             raise self.error(f"{name} is not finite", value)
         return value
+
+    def share(self, name: str) -> float:
+        """A number from 0 to 1."""
+        value = self.number(name)
+        if not 0 <= value <= 1:
+            raise self.error(f"{name} is no share from 0 to 1", value)
+        return float(value)
 
     def bound(self, name: str) -> float:
         """The end of an interval: NaN where the log says null, for one item has no interval."""
@@ -114,11 +129,8 @@ def read_run(folder: Path) -> Run:
         StateError: if the file is missing, empty or of another schema, or a line is damaged; the message names it.
     """
     path = Path(folder) / RESULTS_LOG
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StateError(describe(str(path), f"can't be read ({error})", str(folder), "Name a run folder")) from error
-    lines = [_Line(path, number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    text = read_text(path)
+    lines = [Line.parse(path, number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not lines:
         raise StateError(describe(str(path), "is empty", text, "Start the run again"))
     header, *rest = lines
@@ -132,7 +144,7 @@ def read_run(folder: Path) -> Run:
         if kind == "data":
             data[line.take("task", (str,))] = {name: value for name, value in line.fields.items() if name != "type"}
             continue
-        seed, after = _read_step(line, schedule)
+        seed, after = read_step(line, schedule)
         if kind in ("score", "ability"):
             result = _read_score(line, seed, after)
             (scores if kind == "score" else abilities)[seed, after, result.score.task] = result
@@ -144,7 +156,20 @@ def read_run(folder: Path) -> Run:
     return Run(Path(folder), recipe, env, schedule, *found)
 
 
-def _read_header(line: _Line) -> tuple[dict, dict, dict[int, tuple[str, ...]]]:
+def read_text(path: Path) -> str:
+    """Return the text of a run's log.
+
+    Raises:
+        StateError: if it is missing or no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        way_out = "Name a run folder"
+        raise StateError(describe(str(path), f"can't be read ({error})", str(path.parent), way_out)) from error
+
+
+def _read_header(line: Line) -> tuple[dict, dict, dict[int, tuple[str, ...]]]:
     if line.fields.get("type") != "header":
         raise line.error("the first line is no header", line.fields.get("type"))
     if line.take("schema", (int,)) != SCHEMA:
@@ -160,7 +185,12 @@ def _read_header(line: _Line) -> tuple[dict, dict, dict[int, tuple[str, ...]]]:
     return line.take("recipe", (dict,)), line.take("env", (dict,)), schedule
 
 
-def _read_step(line: _Line, schedule: Mapping[int, tuple[str, ...]]) -> tuple[int, int]:
+def read_step(line: Line, schedule: Mapping[int, tuple[str, ...]]) -> tuple[int, int]:
+    """Return the seed that a line is of, and the learning step that it follows or is in.
+
+    Raises:
+        StateError: if the schedule doesn't have them.
+    """
     seed, after = line.take("seed", (int,)), line.take("after", (int,))
     if seed not in schedule:
         raise line.error("seed is not in the header", seed)
@@ -169,7 +199,7 @@ def _read_step(line: _Line, schedule: Mapping[int, tuple[str, ...]]) -> tuple[in
     return seed, after
 
 
-def _read_score(line: _Line, seed: int, after: int) -> TaskResult:
+def _read_score(line: Line, seed: int, after: int) -> TaskResult:
     n = line.take("n", (int,))
     if n < 1:
         raise line.error("n is below 1", n)
@@ -187,7 +217,7 @@ def _read_score(line: _Line, seed: int, after: int) -> TaskResult:
     return TaskResult(seed, after, line.take("trained", (str, type(None)), None), score)
 
 
-def _read_cost(line: _Line, seed: int, after: int) -> StepCost:
+def _read_cost(line: Line, seed: int, after: int) -> StepCost:
     cost = Cost(
         train_s=float(line.number("train_s", 0.0)),
         eval_s=float(line.number("eval_s", 0.0)),

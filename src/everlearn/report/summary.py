@@ -38,6 +38,9 @@ def stream_metrics(matrix: SeedMatrix) -> dict[str, Interval | None]:
     differences on the same items are paired; `combine_intervals` joins the tasks. In `forgetting` the best step is
     picked, see `highest_interval`. `stability` has none. A metric that is no mean over items (F1) enters by its
     recorded interval, unpaired.
+
+    Forward transfer leaves warm starts out: it counts from after one over all tasks (`SeedMatrix.origin`), and up to
+    before a task's own.
     """
     if matrix.last_step < 0:
         return dict.fromkeys(STREAM_METRICS)
@@ -46,7 +49,10 @@ def stream_metrics(matrix: SeedMatrix) -> dict[str, Interval | None]:
     first = np.array(matrix.learned_at)[columns]
     last = matrix.last_step
     earlier = [columns[i] for i in metrics.earlier_tasks(scores, first)]
-    later = [column for column in columns if matrix.learned_at[column] > 0]
+    turns = [step for step in range(last + 1) if step not in matrix.warm_starts]
+    turn = np.array([turns.index(step) for step in first])
+    origin = matrix.baseline if matrix.origin < 0 else matrix.values[matrix.origin]
+    later = [(turns[place - 1], column) for place, column in zip(turn, columns, strict=True) if place > 0]
 
     return {
         "average_accuracy": _measure(
@@ -57,8 +63,8 @@ def stream_metrics(matrix: SeedMatrix) -> dict[str, Interval | None]:
             lambda: [_change(matrix, matrix.learned_at[c], last, c) for c in earlier],
         ),
         "forward_transfer": _measure(
-            lambda: metrics.forward_transfer(scores, matrix.baseline[columns], first),
-            lambda: [_change(matrix, -1, matrix.learned_at[c] - 1, c) for c in later],
+            lambda: metrics.forward_transfer(scores[turns], origin[columns], turn),
+            lambda: [_change(matrix, matrix.origin, step, c) for step, c in later],
         ),
         "forgetting": _measure(
             lambda: metrics.forgetting(scores, first), lambda: [_highest_drop(matrix, last, c) for c in earlier]

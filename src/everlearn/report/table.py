@@ -112,6 +112,8 @@ def matrix_grid(view: RunView) -> Grid:
         return Grid(f"Scores of {view.name}", ("after learning",), (), "Nothing is scored yet.")
     matrix = view.started[0]
     names, steps = axis_names(view)
+    if len(set(steps)) < len(steps):  # rounds
+        steps = [f"{place}. {step}" for place, step in enumerate(steps, start=1)]
     rows = []
     baseline = mean_over([m.baseline for m in view.started])
     if not np.isnan(baseline).all():

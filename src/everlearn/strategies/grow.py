@@ -1,19 +1,19 @@
 """Growth: the network gets more hidden units, or its LoRA more rank, before a task that is hard for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 
-from everlearn.errors import check_choice, check_number
+from everlearn.errors import ConfigError, check_choice, check_number, describe
 from everlearn.learners.loader import row_batches
 from everlearn.models.growth import add_capacity, fit_state
 from everlearn.models.objectives import item_losses, to_device
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import find, names, register
 from everlearn.seeds import generator_for, seed_for
-from everlearn.strategy import ADDS_LAYERS, Strategy, learned
+from everlearn.strategy import ADDS_LAYERS, NEEDS_TARGETS, Strategy, learned
 from everlearn.streams.sampling import draw_rows
 from everlearn.types import Examples, Group, Mixture, Step, Task
 from everlearn.way import Run
@@ -116,6 +116,12 @@ class Grow(Strategy):
         check_number("grow.new_rank", self.new_rank, low=1)
         check_number("grow.max_growths", self.max_growths, low=0)
         check_number("grow.n_examples", self.n_examples, low=1)
+
+    def check_model(self, traits: Sequence[str]) -> None:
+        super().check_model(traits)
+        if "rollouts" in traits and self.when == "hard":
+            way_out = "Write always"
+            raise ConfigError(describe("grow.when", f"it tries a task first, and {NEEDS_TARGETS}", self.when, way_out))
 
     def adapt_model(self, run: Run, task: Task) -> None:
         if not run.learned or self.n_growths_ >= self.max_growths or not len(task.train):

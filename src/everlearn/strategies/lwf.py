@@ -68,7 +68,7 @@ class LwF(Strategy):
 
     def check_model(self, traits: Sequence[str]) -> None:
         super().check_model(traits)
-        if {"online", "trainer"} & set(traits) and self.cache_top_k is not None:
+        if {"online", "trainer", "rollouts"} & set(traits) and self.cache_top_k is not None:
             way_out = "Leave it out: the teacher then answers each row as it comes"
             raise ConfigError(describe("lwf.cache_top_k", "needs the rows beforehand", self.cache_top_k, way_out))
 

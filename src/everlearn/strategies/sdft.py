@@ -16,7 +16,7 @@ from everlearn.models.causal import CausalObjective
 from everlearn.models.objectives import IGNORED, Batch, losses_at, to_device
 from everlearn.registry import register
 from everlearn.seeds import generator_for
-from everlearn.strategy import MAKES_ROWS, Strategy, learned
+from everlearn.strategy import MAKES_ROWS, NEEDS_TARGETS, Strategy, learned
 from everlearn.types import Row, Step, Task
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class SDFT(Strategy):
         "tag": _UNSUITED,
         "tensor": _UNSUITED,
         "trainer": MAKES_ROWS,
+        "rollouts": NEEDS_TARGETS,
     }
     conflicts: ClassVar[dict[str, str]] = {"joint": _OTHER_ROWS, "cumulative": _OTHER_ROWS, "gdumb": _OTHER_ROWS}
 

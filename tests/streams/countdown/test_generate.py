@@ -32,7 +32,8 @@ def test_records_are_what_verl_reads(folder):
     assert len(rows) == 60
     for index, row in enumerate(rows):
         assert tuple(row) == FIELDS
-        assert (row["data_source"], row["ability"], row["reward_model"]["style"]) == ("countdown", "math", "rule")
+        assert (row["data_source"], row["ability"]) == ("countdown_plus_times", "math")
+        assert row["reward_model"]["style"] == "rule"
         (message,) = row["prompt"]
         assert message["role"] == "user"
         assert all(str(number) in message["content"] for number in (*row["numbers"], row["target"]))

@@ -26,7 +26,7 @@ _INT = pa.int32()
 _MESSAGES = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
 _TRUTH = pa.struct({"target": _INT, "numbers": pa.list_(_INT), "operators": pa.string()})
 _DIFFICULTY = {"solution": pa.string(), "n_solutions": _INT, "needs_new_operator": pa.bool_()}
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     {
         "data_source": pa.string(),
         "prompt": _MESSAGES,
@@ -41,7 +41,7 @@ _SCHEMA = pa.schema(
         **_DIFFICULTY,
     }
 )
-FIELDS = tuple(_SCHEMA.names)
+FIELDS = tuple(SCHEMA.names)
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _write(path: Path, parts: Sequence[Problems], split: str, space: Space, orde
     with _writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with pq.ParquetWriter(aside, _SCHEMA, compression="zstd") as writer:
+            with pq.ParquetWriter(aside, SCHEMA, compression="zstd") as writer:
                 for start in range(0, len(rows), ROWS):
                     chosen = shuffled[start : start + ROWS]
                     table = _table(parts, sizes[chosen], rows[chosen], start, split, space, order.prompt)
@@ -183,7 +183,7 @@ def _table(
         "split": _same(split, m), "index": pa.array(np.arange(start, start + m)), "group": _same(space.group, m),
     }  # fmt: skip
     columns = {
-        "data_source": _same("countdown", m),
+        "data_source": _same(f"countdown_{folder_of(space.group)}", m),  # verl reports its scores by it
         "prompt": _messages("user", asked),
         "ability": _same("math", m),
         "reward_model": _struct({"style": _same("rule", m), "ground_truth": _struct(truth)}),
@@ -193,7 +193,7 @@ def _table(
         **truth,
         **difficulty,
     }
-    return pa.table({name: columns[name] for name in FIELDS}, schema=_SCHEMA)
+    return pa.table({name: columns[name] for name in FIELDS}, schema=SCHEMA)
 
 
 def _same(value: str, m: int) -> pa.Array:

@@ -7,7 +7,7 @@
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
 from typing import Any
@@ -95,10 +95,20 @@ def verify(completion: str, row: dict[str, Any]) -> bool:
     A prompt that ends in `<answer>` has the completion go on from there; then `</answer>` may be missing.
     """
     prompt = row.get("prompt")
-    if isinstance(prompt, str) and prompt.rstrip().endswith(OPEN):
-        completion = OPEN + completion
-        completion += CLOSE if CLOSE not in completion else ""
-    return judge(completion, row["numbers"], row["target"], row.get("operators") or OPERATORS) is Verdict.RIGHT
+    text = from_tag(prompt, completion) if isinstance(prompt, str) else completion
+    return judge(text, *problem_of(row)) is Verdict.RIGHT
+
+
+def from_tag(prompt: str, completion: str) -> str:
+    """Return a completion with the `<answer>` that its prompt ends in, and `</answer>` where that is missing then."""
+    if not prompt.rstrip().endswith(OPEN):
+        return completion
+    return OPEN + completion + ("" if CLOSE in completion else CLOSE)
+
+
+def problem_of(row: Mapping[str, Any]) -> tuple[Sequence[int], int, str]:
+    """Return the numbers, the target and the operators (all four, unless the row names them) of a row."""
+    return row["numbers"], row["target"], row.get("operators") or OPERATORS
 
 
 def _last_answer(text: str) -> str | None:

@@ -1,0 +1,1 @@
+"""Reinforcement learning: responses that a model draws, what they are worth, and how that becomes a loss."""
