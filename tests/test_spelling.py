@@ -10,6 +10,7 @@ from everlearn.spelling import STRATEGIES, Doubled, learner_options, strategies_
 
 SPELLED = [  # strategy, section, the fields that it sets
     ("ewc", {"lambda": 400.0, "gamma": 0.9, "fisher_samples": 64}, {"strength": 400.0, "decay": 0.9, "n_examples": 64}),
+    ("gamma_ewc", {"lambda": 40.0, "fisher_samples": 50}, {"strength": 40.0, "n_samples": 50}),
     ("si", {"c": 0.1, "xi": 0.01}, {"strength": 0.2, "damping": 0.01}),
     ("mas", {"lambda": 2.0, "num_samples": 8}, {"strength": 4.0, "n_examples": 8}),
     ("rwalk", {"lambda": 1.5, "delta_t": 5}, {"strength": 3.0, "interval": 5}),

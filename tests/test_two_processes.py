@@ -30,6 +30,7 @@ METHODS = {
         {"name": "rwalk", "interval": 4},
         {"name": "ewc", "fisher": "kfac", "strength": 1.0, "n_examples": 30, "batch_size": 7},
     ],
+    "gamma_ewc": ["replay", {"name": "gamma_ewc", "n_samples": 30, "batch_size": 7}],
     "lwf": ["lwf"],
     "lwf_cached": [{"name": "lwf", "cache_top_k": 20, "batch_size": 5}],
     "er_ace": [{"name": "er_ace", "capacity": 11}],
@@ -105,6 +106,9 @@ def check_close(first, second, where: str) -> None:
         assert first.keys() == second.keys()
         for key in first:
             check_close(first[key], second[key], f"{where}.{key}")
+    elif isinstance(first, list):
+        for one, other in zip(first, second, strict=True):
+            check_close(one, other, where)
     elif isinstance(first, int | float):
         assert first == pytest.approx(second, rel=1e-3, abs=1e-5), where
     else:
@@ -134,6 +138,8 @@ def test_two_processes_equal_one(name, folders):
     ours, theirs = lines_of(two), lines_of(one)
     losses = [[line.pop("mean_loss", None) for line in lines] for lines in (ours, theirs)]
     assert [loss for loss in losses[0] if loss] == pytest.approx([loss for loss in losses[1] if loss], rel=1e-4)
+    told = [[line.get("strategy_facts", {}).pop("gamma_ewc", {}) for line in lines] for lines in (ours, theirs)]
+    check_close(*told, "gamma_ewc")
     abilities = [[line["value"] for line in lines if line["type"] == "ability"] for lines in (ours, theirs)]
     assert abilities[0] == pytest.approx(abilities[1], rel=1e-3, abs=1e-6)
     ours, theirs = ([line for line in lines if line["type"] != "ability"] for lines in (ours, theirs))

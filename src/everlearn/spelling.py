@@ -52,6 +52,10 @@ _TWICE_LAMBDA: dict[str, Meaning] = {"lambda": Doubled("strength"), "lambda_reg"
 
 STRATEGIES: dict[str, dict[str, Meaning]] = {
     "ewc": {"lambda": "strength", "ewc_lambda": "strength", "gamma": "decay", "fisher_type": "fisher", **_FISHER_ROWS},
+    "gamma_ewc": {
+        **dict.fromkeys(("lambda", "ewc_lambda"), "strength"),
+        **dict.fromkeys(("fisher_samples", "num_samples", "sample_size", "n_examples"), "n_samples"),
+    },
     "si": {
         "c": Doubled("strength"),
         "si_lambda": Doubled("strength"),

@@ -26,6 +26,7 @@ METHODS = {
     "ewc": {"name": "ewc", "strength": 500.0},
     "si": {"name": "si", "strength": 50.0},
     "rwalk": {"name": "rwalk", "strength": 50.0},
+    "gamma_ewc": {"name": "gamma_ewc", "strength": 500.0},
     "lwf": {"name": "lwf"},
     "replay": {"name": "replay", "capacity": 8, "ratio": 0.5},
     "derpp": {"name": "derpp", "capacity": 8},

@@ -84,7 +84,7 @@ def _losses(outputs: Outputs, kind: str, seeds: list[int]) -> list[torch.Tensor]
         got = f"{n_classes} classes, {len(outputs.owners)} targets in {len(outputs.owners.unique())} rows"
         way_out = f"Use fisher: sampled; exact is for one target a row and up to {MAX_EXACT_CLASSES} classes"
         raise ConfigError(
-            describe("ewc.fisher", "exact would take a backward pass for each class of each target", got, way_out)
+            describe("fisher", "exact would take a backward pass for each class of each target", got, way_out)
         )
     root_p = log_p.detach().exp().sqrt()
     return [(root_p[:, c] * log_p[:, c]).sum() for c in range(n_classes) if root_p[:, c].any()]

@@ -10,6 +10,7 @@ from everlearn.report.plot_abilities import draw_abilities
 from everlearn.report.plot_capacity import draw_capacity, draw_task_scores
 from everlearn.report.plot_cost import draw_cost
 from everlearn.report.plot_curves import draw_mean_curve, draw_task_curves
+from everlearn.report.plot_gamma import draw_gamma
 from everlearn.report.plot_matrix import draw_matrices
 from everlearn.report.plot_scatter import draw_retention
 from everlearn.report.style import save
@@ -62,6 +63,13 @@ _PICTURES: tuple[tuple[str, str, str, Callable[[Sequence[RunView]], Figure | Non
         "What each task uses of the model",
         "Share of the weights (PackNet) or units (HAT) that each task was the first to take; grey is left for others.",
         draw_capacity,
+    ),
+    (
+        "gamma",
+        "How firmly each task is to be held",
+        "Gamma of gamma_ewc and the signals that it follows, over the steps of each task; a line for each seed. A "
+        "task's Fisher is added as often as its mean gamma says; at 1, dashed, it is EWC.",
+        draw_gamma,
     ),
     (
         "task_scores",

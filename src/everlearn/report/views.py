@@ -144,6 +144,21 @@ def owned_shares(view: RunView) -> dict[str, np.ndarray]:
     return {name: mean_over(arrays) for name, arrays in found.items()}
 
 
+def strategy_curves(view: RunView) -> dict[str, list[list[Mapping[str, Any] | None]]]:
+    """Return, for each strategy that tells how something went over a task's optimizer steps, {strategy: curves
+    [n_seeds][n_steps of the schedule]}; None where it told none. See `curve` in docs/results-schema.md.
+    """
+    found: dict[str, list[list[Mapping[str, Any] | None]]] = {}
+    for number, entry in enumerate(_shown(view)):
+        for step in entry["cost"]["steps"]:
+            for name, facts in step["strategy_facts"].items():
+                curve = facts.get("curve")
+                if isinstance(curve, Mapping) and curve.get("step"):
+                    seeds = found.setdefault(name, [[None] * len(entry["schedule"]) for _ in view.started])
+                    seeds[number][step["after"]] = curve
+    return found
+
+
 def _shown(view: RunView) -> list[Mapping]:
     seeds = {matrix.seed for matrix in view.started}
     return [entry for entry in view.results["seeds"] if entry["seed"] in seeds]

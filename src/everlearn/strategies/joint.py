@@ -34,7 +34,7 @@ class Joint(Strategy):
     }
     conflicts: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("cumulative", "replay", "gem", "agem", "gpm", "ogd", "lwf", "merge"), _REASON),
-        **dict.fromkeys(("l2", "ewc", "si", "mas", "rwalk"), _REASON),
+        **dict.fromkeys(("l2", "ewc", "gamma_ewc", "si", "mas", "rwalk"), _REASON),
         **dict.fromkeys(("inclora", "olora", "inflora", "grow", "progressive_prompts"), _LATER),
         **dict.fromkeys(("packnet", "pnn", "hat", "separate"), _LATER),
     }
