@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from everlearn.learners.ppo import snapshot
 from everlearn.rl.measures import divergence, dormant_share, sample_answers
 from everlearn.rl.sampler import Sampler
+from everlearn.rl.weights import snapshot
 from support.policy import letters_task, policy_run
 from support.runs import start_lora_away_from_zero
 

@@ -6,7 +6,7 @@ for iteration in range(n):
     rewards(answered)                                  # rl/reward.py
     advantages(answered)                               # rl/advantages.py
     for micro_batches in updates:
-        take_step(micro_batches)                       # learners/sft.py, with every strategy's hooks; the loss is below
+        take_step(micro_batches)                       # learners/sft.py, with every strategy's hooks; rl/update.py
 """
 
 import math
@@ -24,8 +24,7 @@ from everlearn.learners.rates import ENOUGH_ROWS, learning_rate_for
 from everlearn.learners.sft import OWN, Hooks, Progress, take_step
 from everlearn.learners.teacher import as_base, as_teacher
 from everlearn.models.load import Model
-from everlearn.models.lora import laid_back
-from everlearn.models.objectives import Batch, item_losses, mean_loss, to_device
+from everlearn.models.objectives import Batch, to_device
 from everlearn.registry import register
 from everlearn.rl.advantages import (
     ADVANTAGES,
@@ -38,11 +37,12 @@ from everlearn.rl.advantages import (
     whiten,
 )
 from everlearn.rl.critic import CRITICS, Critic
-from everlearn.rl.losses import divergences, entropies, policy_losses, value_losses
 from everlearn.rl.problems import Problems, with_answer
 from everlearn.rl.reward import Rewards
 from everlearn.rl.rollouts import Answered, can_be_packed, cut, distinct, lay_out
 from everlearn.rl.sampler import Sampler
+from everlearn.rl.update import Micro, PolicyLoss, Tally, log_p_of
+from everlearn.rl.weights import distance, reference_weights, snapshot
 from everlearn.seeds import generator_for
 from everlearn.types import Mixture, Outputs, Row, Step, Task
 
@@ -209,25 +209,6 @@ class PPO:
         """Return what answers are judged by."""
         limits = {"time_limit_s": self.reward_seconds, "workers": self.reward_workers}
         return Rewards.of(self.reward, **limits)
-
-
-@dataclass
-class _Micro:
-    """What is learned in one forward pass: answers to some problems, or (answered None) rows as they stand.
-
-    Tensors have a number for each target [n_items]: how much it counts, its advantage, and what policy, reference and
-    critic said of it before the update.
-    """
-
-    batch: Batch
-    answered: list[Answered] | None
-    rows: list[tuple[int, int]]
-    counts: torch.Tensor
-    advantages: torch.Tensor | None = None
-    old: torch.Tensor | None = None
-    reference: torch.Tensor | None = None
-    values: torch.Tensor | None = None
-    returns: torch.Tensor | None = None
 
 
 class _Lesson:
@@ -432,7 +413,7 @@ class _Lesson:
         places = range(run.processes.rank, len(answered) * run.processes.size, run.processes.size)
         used = {i: one for i, one in zip(places, answered, strict=False) if every or any(one.advantages)}
         steps = self._minibatches(number, used)
-        loss, norms, tally = 0.0, [], _Tally()
+        loss, norms, tally = 0.0, [], Tally()
         n_tokens, n_used = (
             run.processes.sum(sum(sum(one.of_tokens(one.counts)) for one in some)) for some in (answered, used.values())
         )
@@ -443,7 +424,7 @@ class _Lesson:
                 order = torch.randperm(len(steps), generator=generator_for(*self.seed_parts, number, update, "order"))
                 for place in order.tolist():
                     micros = steps[place]
-                    policy = _PolicyLoss(ppo, run, micros, self.critic, tally, share)
+                    policy = PolicyLoss(ppo, run, micros, self.critic, tally, share)
                     self.step.index = self.progress.index
                     batches, rows = [micro.batch for micro in micros], [micro.rows for micro in micros]
                     loss += take_step(run, self.step, batches, rows, self.optimizer, self.hooks, ppo.clip, policy)
@@ -476,7 +457,7 @@ class _Lesson:
             places = [sum(one.counts[:i]) for i in range(len(one.counts))]
             one.advantages = [values[place] for place in places]
 
-    def _minibatches(self, number: int, used: dict[int, Answered]) -> list[list[_Micro]]:
+    def _minibatches(self, number: int, used: dict[int, Answered]) -> list[list[Micro]]:
         """Return what each optimizer step of an update learns; rows as they stand are dealt out over the steps.
 
         Args:
@@ -501,26 +482,26 @@ class _Lesson:
             steps.append(micros)
         return steps
 
-    def _micro(self, answered: list[Answered]) -> _Micro:
+    def _micro(self, answered: list[Answered]) -> Micro:
         device = self.run.accelerator.device
         batch = lay_out(self.run.model, answered, packed=self.packed)
         rows = [one.address for one in answered for _ in (one.responses[:1] if self.packed else one.responses)]
         counts = torch.tensor([n for one in answered for n in one.of_tokens(one.counts)], device=device).float()
-        micro = _Micro(batch, answered, rows, counts)
+        micro = Micro(batch, answered, rows, counts)
         if self.ppo.advantage != GAE:
             own = [value for one in answered for value in one.of_tokens(one.advantages)]
             micro.advantages = torch.tensor(own, device=device)
         return micro
 
-    def _as_they_are(self, addresses: list[tuple[int, int]], mean_length: float) -> _Micro:
+    def _as_they_are(self, addresses: list[tuple[int, int]], mean_length: float) -> Micro:
         """Return rows to be learned as they stand: each counts as much as an answer of the mean length."""
         encoded = self.problems.encoded
         batch, rows = encoded.__getitems__(addresses), encoded.in_batch_order(addresses)
         n = self.run.model.objective.items_of_rows(batch)
         counts = torch.repeat_interleave(max(1.0, mean_length) / n.clamp(min=1), n)
-        return _Micro(batch, None, rows, counts.to(self.run.accelerator.device))
+        return Micro(batch, None, rows, counts.to(self.run.accelerator.device))
 
-    def _before_update(self, micros: list[_Micro]) -> None:
+    def _before_update(self, micros: list[Micro]) -> None:
         """Ask policy, reference and critic what they say of the answers before anything is learned from them."""
         ppo, run = self.ppo, self.run
         own = [micro for micro in micros if micro.answered is not None]
@@ -529,14 +510,14 @@ class _Lesson:
                 for micro in own:
                     batch = to_device(micro.batch, run.accelerator.device)
                     with run.accelerator.autocast():
-                        micro.old = _log_p(self._outputs(batch), ppo.temperature)
+                        micro.old = log_p_of(self._outputs(batch), ppo.temperature)
                         micro.values = None if self.critic is None else self.critic.values(batch)
         if ppo.kl > 0:
             with self._reference():
                 for micro in own:
                     with run.accelerator.autocast():
                         outputs = self._outputs(to_device(micro.batch, run.accelerator.device))
-                        micro.reference = _log_p(outputs, ppo.temperature)
+                        micro.reference = log_p_of(outputs, ppo.temperature)
         if self.critic is not None:
             self._generalise(own)
 
@@ -549,7 +530,7 @@ class _Lesson:
         weights = self.ppo.start_ if self.ppo.reference == "start" else self.began
         return as_teacher(self.run, reference_weights(self.run.model, weights))
 
-    def _generalise(self, micros: list[_Micro]) -> None:
+    def _generalise(self, micros: list[Micro]) -> None:
         """Give each token its advantage and its return; the reward comes with the last token of an answer."""
         totals = torch.zeros(3, dtype=torch.float64, device=self.run.accelerator.device)
         for micro in micros:
@@ -597,107 +578,3 @@ class _Lesson:
         if self.critic is not None:
             state |= {"critic": self.critic.state(), "critic_optimizer": self.critic.optimizer.state_dict()}
         return state
-
-
-class _Tally:
-    """Means over an iteration's tokens of what the steps saw."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.n = 0.0
-
-    def add(self, counts: torch.Tensor, **values: torch.Tensor) -> None:
-        """Add values of tokens [n_items], each of which counts so often."""
-        self.n += counts.sum().item()
-        for name, of_tokens in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + (counts * of_tokens.detach()).sum().item()
-
-    def means(self, run: "Run") -> dict[str, float]:
-        """Return the means over all processes."""
-        n = run.processes.sum(self.n)
-        names = sorted({name for names in run.processes.gather(list(self.sums)) for name in names})
-        return {name: run.processes.sum(self.sums.get(name, 0.0)) / n for name in names} if n else {}
-
-
-class _PolicyLoss:
-    """PPO's loss, a mean over the tokens of all answers, as often as each was drawn; see `StepLoss`.
-
-    Args:
-        share: of the iteration's tokens, those learned from; the loss of the others is 0.
-    """
-
-    def __init__(self, ppo: PPO, run: "Run", micros: list[_Micro], critic: Critic | None, tally: _Tally, share: float):
-        self.ppo, self.micros, self.critic, self.tally = ppo, micros, critic, tally
-        n_items = run.processes.sum(sum(len(micro.counts) for micro in micros))
-        total = run.processes.sum(sum(micro.counts.sum().item() for micro in micros))
-        self.scale = share * n_items / total if total else 1.0
-
-    def weights(self, number: int, outputs: Outputs) -> torch.Tensor:
-        return self.micros[number].counts * self.scale
-
-    def mean(self, number: int, step: Step) -> torch.Tensor:
-        ppo, micro = self.ppo, self.micros[number]
-        if micro.answered is None:
-            return mean_loss(step.outputs, step.weights)
-        log_p = _log_p(step.outputs, ppo.temperature)
-        old = log_p.detach() if micro.old is None else micro.old
-        losses = policy_losses(log_p, old, micro.advantages, ppo.clip_low, ppo.clip_high)
-        with torch.set_grad_enabled(ppo.entropy > 0):
-            entropy = entropies(step.outputs.logits.float() / ppo.temperature)
-        ratio = (log_p.detach() - old).exp()
-        clipped = ((ratio < 1 - ppo.clip_low) | (ratio > 1 + ppo.clip_high)).float()
-        told = {"policy_loss": losses, "entropy": entropy, "clipped": clipped}
-        if ppo.entropy > 0 and self._is_low(entropy, micro.counts):
-            losses = losses - ppo.entropy * entropy
-        if micro.reference is not None:
-            told["kl"] = divergences(log_p, micro.reference)
-            losses = losses + ppo.kl * told["kl"]
-        if self.critic is not None:
-            told["value_loss"] = value_losses(
-                self.critic.values(step.batch), micro.values, micro.returns, ppo.value_clip
-            )
-            losses = losses + told["value_loss"]
-        self.tally.add(micro.counts, **told)
-        return (step.weights * losses).mean()
-
-    def _is_low(self, entropy: torch.Tensor, counts: torch.Tensor) -> bool:
-        target = self.ppo.entropy_target
-        return target is None or bool((counts * entropy.detach()).sum() < target * counts.sum())
-
-
-def reference_weights(model: Model, kept: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the weights of an earlier policy as the model has them now, {name: value}; what came after it counts 0.
-
-    That is a LoRA that is newer than it, and the rows and columns by which one has grown.
-
-    Args:
-        kept: the parameters that were trained then.
-    """
-    weights = laid_back(model.network, kept)
-    for name, p in model.adapters.trainable().items():
-        earlier = weights.get(name)
-        if earlier is None or earlier.shape != p.shape:
-            weights[name] = torch.zeros_like(p)
-            if earlier is not None:
-                weights[name][tuple(slice(n) for n in earlier.shape)] = earlier.to(p)
-    return weights
-
-
-def _log_p(outputs: Outputs, temperature: float) -> torch.Tensor:
-    """Return the log-probability of each target at a temperature [n_items], float32."""
-    if temperature == 1:
-        return -item_losses(outputs)
-    return -item_losses(Outputs(outputs.logits.float() / temperature, outputs.targets, outputs.owners))
-
-
-def snapshot(params: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
-    """Return a copy of weights."""
-    return {name: p.detach().clone() for name, p in params.items()}
-
-
-def distance(params: dict[str, torch.nn.Parameter], before: dict[str, torch.Tensor]) -> tuple[float, float]:
-    """Return how far weights have come since `before`, and how large they were: 2-norms over all that it names."""
-    with torch.no_grad():
-        moved = sum((params[name] - values).float().square().sum().item() for name, values in before.items())
-        size = sum(values.float().square().sum().item() for values in before.values())
-    return moved**0.5, size**0.5

@@ -9,11 +9,12 @@ from everlearn.config import CheckpointConfig, build_strategies
 from everlearn.errors import ConfigError
 from everlearn.learners import ppo
 from everlearn.learners.devices import start_accelerator
-from everlearn.learners.ppo import PPO, reference_weights, snapshot
+from everlearn.learners.ppo import PPO
 from everlearn.learners.teacher import as_teacher
 from everlearn.models.load import ModelConfig, load_model
 from everlearn.registry import find, names
 from everlearn.rl.sampler import Sampler
+from everlearn.rl.weights import reference_weights, snapshot
 from everlearn.saving import Saving
 from everlearn.strategy import HOOKS, NEEDS_TARGETS, overriding
 from everlearn.way import Run

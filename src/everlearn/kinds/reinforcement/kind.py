@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from everlearn.errors import ConfigError, StreamError, describe
 from everlearn.kinds.reinforcement.recipe import ReinforcementRecipe, WarmStart
-from everlearn.learners.ppo import PPO, distance, reference_weights, snapshot
+from everlearn.learners.ppo import PPO
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.provenance import Provenance, data_record
 from everlearn.registry import register
@@ -24,6 +24,7 @@ from everlearn.report.records import WARM_START
 from everlearn.rl.measures import divergence, dormant_share, sample_answers
 from everlearn.rl.rollouts import can_be_packed
 from everlearn.rl.sampler import Sampler
+from everlearn.rl.weights import distance, reference_weights, snapshot
 from everlearn.runs import LOG, Supervised
 from everlearn.saving import Saving
 from everlearn.strategy import overriding
