@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from everlearn.learners import ppo
+from everlearn.rl import update
 from everlearn.strategy import Strategy
 from everlearn.types import Step
 from support.policy import ADAPTERS, learned, letters_task, policy_run
@@ -38,7 +39,7 @@ def numbers_of(told):
 def spied(monkeypatch):
     """What the losses of each pass were made of: ratios, and the answers that were laid out."""
     seen = {"ratios": [], "answered": []}
-    losses, lay_out = ppo.policy_losses, ppo.lay_out
+    losses, lay_out = update.policy_losses, ppo.lay_out
 
     def policy_losses(log_p, old, *rest):
         seen["ratios"].append((log_p.detach() - old).exp())
@@ -48,7 +49,7 @@ def spied(monkeypatch):
         seen["answered"].append(answered)
         return lay_out(model, answered, **options)
 
-    monkeypatch.setattr(ppo, "policy_losses", policy_losses)
+    monkeypatch.setattr(update, "policy_losses", policy_losses)
     monkeypatch.setattr(ppo, "lay_out", laid_out)
     return seen
 
