@@ -77,7 +77,7 @@ def checked_layers(names: Iterable[str], layers: Shapes) -> dict[str, tuple[int,
 
 
 def survey(
-    model: Model, tasks: Sequence[Task], k: int = 16, max_tokens: int = 256, seed: int = 0
+    model: Model, tasks: Sequence[Task], k: int = 16, max_tokens: int = 128, seed: int = 0
 ) -> dict[str, Surveyed]:
     """Return what the gradients of tasks' training rows are like in each linear layer of the base.
 

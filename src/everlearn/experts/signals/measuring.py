@@ -38,7 +38,7 @@ class SignalConfig:
     """
 
     k_examples: int = 16
-    max_tokens: int = 256
+    max_tokens: int = 128
     grad_sketch_layers: str | Sequence[str] = AUTO
     sketch_size: int = 256
     text_encoder: str | None = None
@@ -111,15 +111,21 @@ class Signals:
         for name in self._sketch.layers:
             if name not in sketches or not sketches[name].any():
                 way_out = "Give rows with answers, of more than one label; or name other grad_sketch_layers"
-                raise ConfigError(describe(f"signals: task {task.name!r}", "no gradient reaches a layer", name, way_out))
+                raise ConfigError(
+                    describe(f"signals: task {task.name!r}", "no gradient reaches a layer", name, way_out)
+                )
         return torch.cat([text, self._sketch.stored(sketches), context.signal()])
 
-    def check(self, library: "Library") -> None:
-        """Raise ConfigError where a library's profiles were made otherwise, and say in what."""
-        made = library.profiled_with
-        differing = [name for name in self.settings if made is not None and made.get(name) != self.settings[name]]
-        if differing:
-            name = differing[0]
-            way_out = "Measure as the library's profiles were, or begin a new library"
-            what = f"profiles were made with {name} {made.get(name)!r}"
-            raise ConfigError(describe(str(library.path), what, self.settings[name], way_out))
+    def bind(self, library: "Library") -> None:
+        """Let a library's profiles be measured like this from now on; see that they were, where it has some.
+
+        Raises:
+            ConfigError: if they were made otherwise, with what differs.
+        """
+        made = library.profiled_with or {}
+        for name, value in self.settings.items():
+            if made.get(name, value) != value:
+                way_out = "Measure as the library's profiles were, or begin a new library"
+                what = f"its profiles were made with {name} {made[name]!r}"
+                raise ConfigError(describe(str(library.path), what, value, way_out))
+        library.profile_with(self.settings)

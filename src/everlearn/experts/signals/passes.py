@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from everlearn.errors import ConfigError, describe
 from everlearn.models.adapters import language_model
 from everlearn.models.load import Model
 from everlearn.models.objectives import Batch, padded, to_device
@@ -82,7 +83,7 @@ def mean_states(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def _predicting_tokens(model: Model, task: Task, rows: Rows, max_tokens: int) -> Iterator[Pass]:
     features = model.objective.encode(rows, task)
     picked = model.objective.take(features, list(range(min(len(rows), len(features)))))
-    picked = [{name: list(values)[-max_tokens:] for name, values in one.items()} for one in picked]
+    picked = [{name: list(one[name])[-max_tokens:] for name in ("input_ids", "labels")} for one in picked]
     for part in _parts(picked):
         batch = to_device(model.objective.collate(part), _device(model))
         labels = batch.pop("labels")[:, 1:]
@@ -99,6 +100,9 @@ def _predicting_classes(model: Model, task: Task, rows: Rows, max_tokens: int) -
     with torch.no_grad():
         found = [_class_states(model, part) for part in parts]
     states, classes = torch.cat([each[0] for each in found]), torch.cat([each[1] for each in found])
+    if not len(classes):
+        way_out = "Give rows with labels"
+        raise ConfigError(describe(f"signals: task {task.name!r}", "no row has a target", len(rows), way_out))
     present = classes.unique()
     means = torch.stack([states[classes == one].mean(0) for one in present])
     places = torch.searchsorted(present, classes)
