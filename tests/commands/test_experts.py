@@ -9,7 +9,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from everlearn.cli import app
-from everlearn.errors import ConfigError, EverlearnError, ModelError, StateError
+from everlearn.errors import ConfigError, EverlearnError, ModelError, StateError, StreamError
 from everlearn.experts import Library, Lora
 from everlearn.experts.base import Base
 from everlearn.experts.signals import Signals
@@ -155,12 +155,23 @@ def test_an_adapter_is_profiled_by_its_rows(llama, adapters, tmp_path):
     assert torch.equal(library.profile(0)["letters"], signals.of("says letters", task, task.train))
     assert "letters" in said("show", folder, 0)
     tagged = tmp_path / "tagged.jsonl"
-    tagged.write_text("".join('{"tokens": ["a%d"], "tags": ["O"]}\n' % n for n in range(9)), encoding="utf-8")
-    text = failure(ConfigError, "add", folder, adapters[1], "--description", "tags", "--rows", tagged)
+    lines = [json.dumps({"tokens": [f"a{n}"], "tags": ["O"]}) for n in range(9)]
+    tagged.write_text("\n".join(lines), encoding="utf-8")
+    rest = ("--description", "x", "--rows")
+    text = failure(ConfigError, "add", folder, adapters[1], *rest, tagged)
     assert "--rows: are for another kind of model. Got 'tag'" in text
-    short = rows_file(tmp_path / "short.jsonl", "ab")
-    with library.changing():
-        library.add_prototype(library.add(make_lora(library.base, 3), "x").number, "y", torch.ones(library.dimension))
-    failure(StateError, "add", folder, adapters[1], "--description", "x", "--rows", tmp_path / "none.jsonl")
-    assert len(Library.open(folder)) == 2
-    said("add", folder, adapters[1], "--description", "more letters", "--rows", short)
+    new = tmp_path / "new"
+    failure(StreamError, "add", new, adapters[1], *rest, tmp_path / "none.jsonl", "--model", llama)
+    assert not new.exists()
+    said("add", folder, adapters[1], *rest, rows_file(tmp_path / "more.jsonl", "cd"))
+    assert Library.open(folder).prototypes().tasks == ["letters", "more"]
+
+
+def test_what_fails_while_an_adapter_is_profiled_leaves_the_library_as_it_was(adapters, llama, tmp_path):
+    folder, rows = tmp_path / "library", rows_file(tmp_path / "letters.jsonl", "ab")
+    said("add", folder, adapters[0], "--description", "x", "--model", llama)
+    Library.open(folder).add_prototype(0, "letters", torch.ones(5))  # made in another way
+    text = failure(ConfigError, "add", folder, adapters[1], "--description", "y", "--rows", rows)
+    assert "its profiles were made otherwise" in text
+    assert len(Library.open(folder)) == 1
+    assert len(list((folder / "experts").iterdir())) == 1

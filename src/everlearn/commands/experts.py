@@ -65,6 +65,8 @@ def layers(
     k: Annotated[int, typer.Option("--k", help="Rows of a task that are one look at it.")] = 16,
 ) -> None:
     """List the layers whose gradients can be sketched, and propose some: grad_sketch_layers."""
+    from rich.progress import track
+
     from everlearn.experts.base import linear_layers
     from everlearn.experts.signals.layers import proposed, survey
     from everlearn.experts.views import layers_table
@@ -72,7 +74,8 @@ def layers(
 
     tasks = FileStream(paths=[str(path) for path in rows]).build().tasks if rows else ()
     loaded = _load(model, kind, tasks)
-    found = survey(loaded, tasks, k) if tasks else {}
+    told = track(tasks, "Tasks", console=console, transient=True)
+    found = survey(loaded, told, k) if tasks else {}
     shapes = linear_layers(loaded.adapters)
     chosen = proposed(shapes, found)
     console.print(layers_table(shapes, found, chosen))
@@ -98,11 +101,13 @@ def add(
 ) -> None:
     """Take a LoRA of the same base into the library."""
     from everlearn.experts import Library, import_adapter
+    from everlearn.streams.files import load_task
 
+    task = None if rows is None else load_task(rows.stem, str(rows))
     if not Library.is_library(folder) and model is not None:
         _create(folder, model, kind, rank, max_loaded)
     library = Library.open(folder)
-    profile = None if rows is None else _profile_of(library, rows)
+    profile = None if task is None else _profile_of(library, task)
     with library.changing():
         added = import_adapter(library, adapter, description, tag=tag, same_base=same_base)
         if profile is not None:
@@ -185,19 +190,18 @@ def _load(model: str, kind: str, tasks: "Sequence[Task]" = ()) -> "Model":
     return load_model(ModelConfig(model), tasks or [Task("any", KINDS[kind], [], [])])
 
 
-def _profile_of(library: "Library", rows: Path) -> "Callable[[Expert], None]":
-    """Return what gives an expert a prototype of a task whose rows are in a file."""
+def _profile_of(library: "Library", task: "Task") -> "Callable[[Expert], None]":
+    """Return what gives an expert a prototype of a task."""
     from everlearn.experts.base import Base
     from everlearn.experts.signals import Signals
     from everlearn.models.load import NETWORK_OF_KIND
-    from everlearn.streams.files import load_task
 
-    task = load_task(rows.stem, str(rows), allow_overlap=True)
-    if NETWORK_OF_KIND[task.kind] != library.base.kind:
-        way_out = f"Give rows for a network of the kind {library.base.kind}"
+    kind = library.base.kind
+    if NETWORK_OF_KIND[task.kind] != kind:
+        way_out = f"Give rows for a network of the kind {kind}"
         raise ConfigError(describe("--rows", "are for another kind of model", task.kind, way_out))
-    model = _load(library.base.name, library.base.kind, [task])
-    library.base.check_same(Base.of(model), str(library.path))
+    model = _load(library.base.name, kind, [task])
+    library.base.check_same(Base.of(model), library.base.name)
     signals = Signals(model)
 
     def profile(expert: "Expert") -> None:

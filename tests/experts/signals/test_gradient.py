@@ -158,7 +158,8 @@ def test_no_weight_gets_a_gradient_and_the_graph_begins_at_the_first_layer(model
     for handle in handles:
         handle.remove()
     assert graphs == {below: False, at: True}
-    assert seen and not any(seen)
+    assert seen
+    assert not any(seen)
     assert all(parameter.grad is None for parameter in model.network.parameters())
     assert flags == {name: parameter.requires_grad for name, parameter in model.network.named_parameters()}
     assert not any(module._forward_hooks for module in modules.values())

@@ -7,8 +7,14 @@ from everlearn.errors import ConfigError
 from everlearn.experts.base import linear_layers
 from everlearn.experts.signals import SignalConfig, Signals
 from everlearn.experts.signals.layers import (
-    Surveyed, _apart, checked_layers, default_layers, proposed, survey, upper_third,
-)  # fmt: skip
+    Surveyed,
+    apart,
+    checked_layers,
+    default_layers,
+    proposed,
+    survey,
+    upper_third,
+)
 from support.tasks import contrary_task, prompt_task
 
 SHAPES = {f"model.layers.{n}.mlp.{part}": (8, 4) for n in range(30) for part in ("up_proj", "down_proj")}
@@ -21,11 +27,9 @@ def test_the_upper_third_counts_blocks():
 
 
 def test_a_wrong_name_is_refused_with_the_nearest(model):
-    with pytest.raises(
-        ConfigError, match="no such linear layer. Got 'model.layers.1.mlp.donw_proj'. Did you mean 'mod"
-    ):
+    with pytest.raises(ConfigError, match=r"Got 'model.layers.1.mlp.donw_proj'.*Did you mean 'model.layers"):
         Signals(model, SignalConfig(grad_sketch_layers=["model.layers.1.mlp.donw_proj"]))
-    with pytest.raises(ConfigError, match="no such linear layer. Got ''"):
+    with pytest.raises(ConfigError, match="no such linear layer"):
         checked_layers([], SHAPES)
     name = "model.layers.0.mlp.down_proj"
     assert Signals(model, SignalConfig(grad_sketch_layers=[name])).settings["grad_sketch_layers"] == [name]
@@ -74,12 +78,12 @@ def test_apart_is_the_chance_that_a_pair_of_one_task_is_more_alike():
     centres = torch.randn(3, 20, generator=generator)
     owners = [0, 0, 0, 1, 1, 1, 2, 2, 2]
     noise = torch.randn(9, 20, generator=generator)
-    auc, gap = _apart(centres[owners] + 0.1 * noise, owners)
+    auc, gap = apart(centres[owners] + 0.1 * noise, owners)
     assert auc == 1.0
     assert gap > 3
     many = [n % 3 for n in range(60)]
-    auc, gap = _apart(torch.randn(60, 20, generator=generator), many)
+    auc, gap = apart(torch.randn(60, 20, generator=generator), many)
     assert auc == pytest.approx(0.5, abs=0.06)
     assert gap == pytest.approx(0, abs=0.25)
-    assert _apart(noise, [0] * 9) == (None, None)
-    assert _apart(noise, list(range(9))) == (None, None)
+    assert apart(noise, [0] * 9) == (None, None)
+    assert apart(noise, list(range(9))) == (None, None)

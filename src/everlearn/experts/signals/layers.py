@@ -77,7 +77,7 @@ def checked_layers(names: Iterable[str], layers: Shapes) -> dict[str, tuple[int,
 
 
 def survey(
-    model: Model, tasks: Sequence[Task], k: int = 16, max_tokens: int = 128, seed: int = 0
+    model: Model, tasks: Iterable[Task], k: int = 16, max_tokens: int = 128, seed: int = 0
 ) -> dict[str, Surveyed]:
     """Return what the gradients of tasks' training rows are like in each linear layer of the base.
 
@@ -103,7 +103,7 @@ def survey(
                 parts[name].append(F.normalize(flat, dim=1).mean(0))
             owners.append(number)
             n_rows += len(mine)
-    alike = {name: _apart(torch.stack(vectors), owners) for name, vectors in parts.items()}
+    alike = {name: apart(torch.stack(vectors), owners) for name, vectors in parts.items()}
     return {name: Surveyed((squares[name] / max(n_rows, 1)) ** 0.5, *alike[name]) for name in layers}
 
 
@@ -116,7 +116,7 @@ def proposed(layers: Shapes, found: Mapping[str, Surveyed]) -> list[str]:
     return [name for name in layers if name in best]
 
 
-def _apart(vectors: torch.Tensor, owners: Sequence[int]) -> tuple[float | None, float | None]:
+def apart(vectors: torch.Tensor, owners: Sequence[int]) -> tuple[float | None, float | None]:
     """Return the AUC and the gap of the cosines between vectors [n, size], centred, of the same and of other owners."""
     unit = F.normalize(vectors - vectors.mean(0), dim=1)
     pairs = torch.combinations(torch.arange(len(owners)), 2)
