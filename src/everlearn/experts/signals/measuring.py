@@ -1,6 +1,5 @@
 """The three signals of a task, measured at once."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +38,7 @@ class SignalConfig:
 
     k_examples: int = 16
     max_tokens: int = 128
-    grad_sketch_layers: str | Sequence[str] = AUTO
+    grad_sketch_layers: str | list[str] = AUTO
     sketch_size: int = 256
     text_encoder: str | None = None
     text_inputs: bool = False
