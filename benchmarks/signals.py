@@ -147,26 +147,23 @@ def similarities(looks: list[Look], names: tuple[str, ...]) -> np.ndarray:
 def aucs(looks: list[Look], alike: np.ndarray) -> dict[str, list[float]]:
     """Return {what is told apart: [AUC, low, high]}."""
     first, second = np.triu_indices(len(looks), 1)
-    task, kind = np.unique([f"{look.kind}-{look.task}" for look in looks], return_inverse=True)[1], np.array(
-        [look.kind for look in looks]
-    )  # fmt: skip
+    _, task = np.unique([f"{look.kind}-{look.task}" for look in looks], return_inverse=True)
+    kind = np.array([look.kind for look in looks])
     same_task, same_kind = task[first] == task[second], kind[first] == kind[second]
     sorts = {
         "task from others of its kind": (same_task, same_kind & ~same_task),
         "task from other kinds": (same_task, ~same_kind),
         "kind from other kinds": (same_kind & ~same_task, ~same_kind),
     }
-    generator, found = np.random.default_rng(0), {}
+    generator, found, n_tasks = np.random.default_rng(0), {}, task.max() + 1
+    whole = np.ones(n_tasks)
     for name, (yes, no) in sorts.items():
-        used = yes | no
-        values = []
+        used, values = yes | no, []
         for draw in range(N_DRAWS + 1):
-            n_tasks = task.max() + 1
-            times = (
-                np.bincount(generator.integers(n_tasks, size=n_tasks), minlength=n_tasks) if draw else np.ones(n_tasks)
-            )
-            weights = np.where(same_task, times[task[first]], times[task[first]] * times[task[second]])[used]
-            values.append(roc_auc_score(yes[used], alike[first, second][used], sample_weight=weights))
+            times = np.bincount(generator.integers(n_tasks, size=n_tasks), minlength=n_tasks) if draw else whole
+            weights = np.where(same_task, times[task[first]], times[task[first]] * times[task[second]])
+            if weights[yes].any() and weights[no].any():
+                values.append(roc_auc_score(yes[used], alike[first, second][used], sample_weight=weights[used]))
         found[name] = [values[0], *np.quantile(values[1:], (0.025, 0.975))]
     return {name: [float(number) for number in numbers] for name, numbers in found.items()}
 
