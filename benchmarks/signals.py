@@ -118,7 +118,7 @@ def measure(model: Model, kind: str, task: Task, file: Path) -> None:
         seconds["text"] += (time.process_time() - start) / n_looks
         start = time.process_time()
         with base_of(model):
-            found = passes(model, task, rows[look::n_looks], MAX_TOKENS)
+            found = passes(model, task, rows[look * K : (look + 1) * K], MAX_TOKENS)
             found = row_sketches(sketches[SIZES[0]], model.network, found, context.add)
         for size, sketch in sketches.items():
             tensors[f"{look}.gradient {size}"] = sketch.stored(found)

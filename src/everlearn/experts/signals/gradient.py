@@ -1,6 +1,6 @@
 """Gradient signal: in which direction a task would move the frozen base, as a sketch of its gradient."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from everlearn.errors import ConfigError, describe
+from everlearn.experts.signals.passes import Pass
 from everlearn.models.adapters import language_model
 from everlearn.seeds import generator_for
 
@@ -115,18 +116,19 @@ class GradientSketch:
 
 
 def row_sketches(
-    sketch: GradientSketch, network: nn.Module, passes: Iterator[Any], seen: Callable[[Any], None] = lambda one: None
+    sketch: GradientSketch, network: nn.Module, passes: Iterable[Pass], seen: Callable[[Pass], None] | None = None
 ) -> dict[str, torch.Tensor]:
-    """Return {layer: sketches of the rows' gradients [n_rows, p, q]} over passes, which `seen` is shown.
+    """Return {layer: sketches of the rows' gradients [n_rows, p, q]} over passes, each of which `seen` is shown.
 
-    Only layers that a loss depends on are in it.
+    Only layers that every pass's losses depend on are in it.
     """
     found: list[dict[str, torch.Tensor]] = []
     with torch.enable_grad(), sketch.watching(network) as take:
         for one in passes:
             one.losses.sum().backward()
             found.append(take())
-            seen(one)
+            if seen is not None:
+                seen(one)
     names = [name for name in sketch.layers if all(name in each for each in found)]
     return {name: torch.cat([each[name] for each in found]) for name in names}
 

@@ -94,7 +94,7 @@ def survey(
         rows = chosen(task, task.train, N_PARTS * k, seed)
         n_parts = min(N_PARTS, max(1, len(rows) // 2))
         for part in range(n_parts):
-            mine = rows[part::n_parts]
+            mine = rows[len(rows) * part // n_parts : len(rows) * (part + 1) // n_parts]
             with base_of(model):
                 found = row_sketches(sketch, model.network, passes(model, task, mine, max_tokens))
             for name in layers:
