@@ -21,7 +21,8 @@ def looks(spread: float) -> list[signals.Look]:
     return made
 
 
-def test_an_auc_compares_the_pairs_that_its_name_says():
+def test_an_auc_compares_the_pairs_that_its_name_says(monkeypatch):
+    monkeypatch.setattr(signals, "N_DRAWS", 20)
     made = looks(0.01)
     text, gradient = (signals.aucs(made, signals.similarities(made, (name,))) for name in ("text", "gradient 16"))
     for sort in ("task from other kinds", "kind from other kinds"):
