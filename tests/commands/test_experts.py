@@ -1,5 +1,7 @@
 """The commands of a library, and what they say of what is wrong."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,10 +10,12 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from everlearn.cli import app
-from everlearn.errors import ConfigError, EverlearnError, ModelError, StateError
+from everlearn.errors import ConfigError, EverlearnError, ModelError, StateError, StreamError
 from everlearn.experts import Library, Lora
 from everlearn.experts.base import Base
+from everlearn.experts.signals import Signals
 from everlearn.models.load import ModelConfig, load_model
+from everlearn.streams.files import load_task
 from support.experts import make_lora
 from support.tasks import prompt_task
 
@@ -119,3 +123,56 @@ def test_what_is_wrong_is_one_sentence(llama, base, adapters, tmp_path):
     assert "adapter_model.safetensors: is damaged (it should have" in table
     assert "is damaged" in failure(StateError, "show", folder, 0)
     assert "Its files are sound." in said("show", folder, 1)
+
+
+def rows_file(path: Path, letters: str) -> Path:
+    rows = [{"prompt": f"{'t' * (1 + n % 3)} {n}=", "completion": letters[n % 2]} for n in range(20)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_layers_are_listed_and_proposed(llama, tmp_path):
+    out = said("layers", "--model", llama)
+    assert out.count("32 x 32") + out.count("x") >= 14
+    assert "gradient" not in out
+    assert out.splitlines()[-1].startswith("grad_sketch_layers: [model.layers.1.self_attn.q_proj, ")
+    files = [rows_file(tmp_path / f"{letters}.jsonl", letters) for letters in ("ab", "cd")]
+    out = said("layers", "--model", llama, "--rows", files[0], "--rows", files[1], "--k", 3)
+    assert "apart: AUC" in out
+    assert len(re.findall(r"│ +[01]\.\d\d +│", out)) == 14
+    one = said("layers", "--model", llama, "--rows", files[0])
+    assert "gradient" in one
+    assert "–" in one
+
+
+def test_an_adapter_is_profiled_by_its_rows(llama, adapters, tmp_path):
+    folder, rows = tmp_path / "library", rows_file(tmp_path / "letters.jsonl", "ab")
+    said("add", folder, adapters[0], "--description", "says letters", "--rows", rows, "--model", llama)
+    library = Library.open(folder)
+    assert library.expert(0).tasks == ("letters",)
+    model = load_model(ModelConfig(str(llama)), [prompt_task(0)])
+    signals, task = Signals(model), load_task("letters", str(rows))
+    assert library.profiled_with == signals.settings
+    assert torch.equal(library.profile(0)["letters"], signals.of("says letters", task, task.train))
+    assert "letters" in said("show", folder, 0)
+    tagged = tmp_path / "tagged.jsonl"
+    lines = [json.dumps({"tokens": [f"a{n}"], "tags": ["O"]}) for n in range(9)]
+    tagged.write_text("\n".join(lines), encoding="utf-8")
+    rest = ("--description", "x", "--rows")
+    text = failure(ConfigError, "add", folder, adapters[1], *rest, tagged)
+    assert "--rows: are for another kind of model. Got 'tag'" in text
+    new = tmp_path / "new"
+    failure(StreamError, "add", new, adapters[1], *rest, tmp_path / "none.jsonl", "--model", llama)
+    assert not new.exists()
+    said("add", folder, adapters[1], *rest, rows_file(tmp_path / "more.jsonl", "cd"))
+    assert Library.open(folder).prototypes().tasks == ["letters", "more"]
+
+
+def test_what_fails_while_an_adapter_is_profiled_leaves_the_library_as_it_was(adapters, llama, tmp_path):
+    folder, rows = tmp_path / "library", rows_file(tmp_path / "letters.jsonl", "ab")
+    said("add", folder, adapters[0], "--description", "x", "--model", llama)
+    Library.open(folder).add_prototype(0, "letters", torch.ones(5))  # made in another way
+    text = failure(ConfigError, "add", folder, adapters[1], "--description", "y", "--rows", rows)
+    assert "its profiles were made otherwise" in text
+    assert len(Library.open(folder)) == 1
+    assert len(list((folder / "experts").iterdir())) == 1

@@ -17,6 +17,10 @@ def test_the_example_runs_and_the_commands_after_it(llama, tmp_path, monkeypatch
     names = {"MODEL": str(llama)}
     exec(compile(code, "docs/adaptive.md", "exec"), names)
     assert capsys.readouterr().out.strip().splitlines()[-1] == "True"
+    (signals,) = re.findall(r"```python\n([^`]*Signals[^`]*)```", PAGE)
+    exec(compile(signals, "docs/adaptive.md", "exec"), names)
+    assert names["similarities"].shape == (2,)
+    assert (names["similarities"].abs() <= 1).all()
     library = Library.open("my_library")
     assert [expert.description for expert in library.experts] == ["adds numbers: one more", "adds numbers: two more"]
     CliRunner().invoke(app, ["experts", "export", "my_library", "adapter", "--expert", "0"])

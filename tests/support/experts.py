@@ -12,7 +12,11 @@ from peft import LoraConfig
 from everlearn.experts import Learned, Library, Merge
 from everlearn.experts.base import Base
 from everlearn.experts.lora import PREFIX, Lora
+from everlearn.experts.signals.context import FEATURES, Context
+from everlearn.experts.signals.passes import passes
+from everlearn.learners.teacher import base_of
 from everlearn.models.load import Model
+from everlearn.types import Task
 
 ATTENTION = ("q_proj", "v_proj")
 INPUTS = torch.tensor([[1, 70, 71, 72, 80], [1, 90, 40, 41, 42], [1, 33, 99, 12, 13]])
@@ -43,6 +47,15 @@ def logits(model: Model, **options: object) -> torch.Tensor:
     """Return what a language model answers to INPUTS, [rows, positions, tokens]."""
     with model.evaluating():
         return model.network(input_ids=INPUTS, **options).logits
+
+
+def context_of(model: Model, task: Task) -> dict[str, float]:
+    """Return the context signal of a task's training rows, by name."""
+    context = Context()
+    with base_of(model):
+        for one in passes(model, task, list(task.train), 64):
+            context.add(one)
+    return dict(zip(FEATURES, context.signal().tolist(), strict=True))
 
 
 def change(library: Library, step: int) -> None:

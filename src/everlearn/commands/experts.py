@@ -1,13 +1,19 @@
-"""The commands of a library of experts: ls, show, add, export, merge, prune."""
+"""The commands of a library of experts: ls, show, layers, add, export, merge, prune."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from everlearn.commands.terminal import console
 from everlearn.errors import ConfigError, StateError, check_choice, describe
+
+if TYPE_CHECKING:
+    from everlearn.experts import Expert, Library
+    from everlearn.models.load import Model
+    from everlearn.types import Task
 
 app = typer.Typer(help="A library of LoRA experts of one frozen model.", no_args_is_help=True)
 LibraryFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the library.")]
@@ -49,11 +55,42 @@ def show(folder: LibraryFolder, expert: Annotated[int, typer.Argument(metavar="E
 
 
 @app.command()
+def layers(
+    model: Annotated[str, typer.Option(help="pocket, smollm2, a folder, a GGUF file or a hub id.")],
+    rows: Annotated[
+        list[Path] | None,
+        typer.Option(help="Files or folders of tasks (may repeat): how well each layer tells them apart."),
+    ] = None,
+    kind: Annotated[str, typer.Option(help="Without rows: causal, classify or tag.")] = "causal",
+    k: Annotated[int, typer.Option("--k", help="Rows of a task that are one look at it.")] = 16,
+) -> None:
+    """List the layers whose gradients can be sketched, and propose some: grad_sketch_layers."""
+    from rich.progress import track
+
+    from everlearn.experts.base import linear_layers
+    from everlearn.experts.signals.layers import proposed, survey
+    from everlearn.experts.views import layers_table
+    from everlearn.streams.files import FileStream
+
+    tasks = FileStream(paths=[str(path) for path in rows]).build().tasks if rows else ()
+    loaded = _load(model, kind, tasks)
+    told = track(tasks, "Tasks", console=console, transient=True)
+    found = survey(loaded, told, k) if tasks else {}
+    shapes = linear_layers(loaded.adapters)
+    chosen = proposed(shapes, found)
+    console.print(layers_table(shapes, found, chosen))
+    console.print(f"grad_sketch_layers: [{', '.join(chosen)}]", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def add(
     folder: LibraryFolder,
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A LoRA's folder, as peft writes it.")],
     description: Annotated[str | None, typer.Option(help="What it is for, in words.")] = None,
     tag: Annotated[str | None, typer.Option(help="Its name for people.")] = None,
+    rows: Annotated[
+        Path | None, typer.Option(help="A file of rows that the expert is for: what routers know it by.")
+    ] = None,
     same_base: Annotated[
         bool, typer.Option("--same-base", help="It was trained on this base, though it doesn't say so.")
     ] = False,
@@ -64,10 +101,17 @@ def add(
 ) -> None:
     """Take a LoRA of the same base into the library."""
     from everlearn.experts import Library, import_adapter
+    from everlearn.streams.files import load_task
 
+    task = None if rows is None else load_task(rows.stem, str(rows))
     if not Library.is_library(folder) and model is not None:
         _create(folder, model, kind, rank, max_loaded)
-    added = import_adapter(Library.open(folder), adapter, description, tag=tag, same_base=same_base)
+    library = Library.open(folder)
+    profile = None if task is None else _profile_of(library, task)
+    with library.changing():
+        added = import_adapter(library, adapter, description, tag=tag, same_base=same_base)
+        if profile is not None:
+            profile(added)
     console.print(f"Expert {added.number}: rank {added.rank} on {', '.join(added.targets)}.", highlight=False)
 
 
@@ -133,9 +177,35 @@ def prune(
 
 def _create(folder: Path, model: str, kind: str, rank: int, max_loaded: int) -> None:
     from everlearn.experts import Library
+
+    Library.create(folder, _load(model, kind), rank=rank, max_loaded=max_loaded)
+
+
+def _load(model: str, kind: str, tasks: "Sequence[Task]" = ()) -> "Model":
+    """Load a model for tasks; without any, for those of a kind."""
     from everlearn.models.load import ModelConfig, load_model
     from everlearn.types import Task
 
     check_choice("--kind", kind, KINDS)
-    loaded = load_model(ModelConfig(model), [Task("any", KINDS[kind], [], [])])
-    Library.create(folder, loaded, rank=rank, max_loaded=max_loaded)
+    return load_model(ModelConfig(model), tasks or [Task("any", KINDS[kind], [], [])])
+
+
+def _profile_of(library: "Library", task: "Task") -> "Callable[[Expert], None]":
+    """Return what gives an expert a prototype of a task."""
+    from everlearn.experts.base import Base
+    from everlearn.experts.signals import Signals
+    from everlearn.models.load import NETWORK_OF_KIND
+
+    kind = library.base.kind
+    if NETWORK_OF_KIND[task.kind] != kind:
+        way_out = f"Give rows for a network of the kind {kind}"
+        raise ConfigError(describe("--rows", "are for another kind of model", task.kind, way_out))
+    model = _load(library.base.name, kind, [task])
+    library.base.check_same(Base.of(model), library.base.name)
+    signals = Signals(model)
+
+    def profile(expert: "Expert") -> None:
+        signals.bind(library)
+        library.add_prototype(expert.number, task.name, signals.of(expert.description, task, task.train))
+
+    return profile

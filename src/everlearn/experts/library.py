@@ -296,6 +296,31 @@ class Library:
         """Of all prototypes; None while there is none."""
         return self._store.state.dimension
 
+    @property
+    def profiled_with(self) -> dict[str, Any] | None:
+        """The settings that its prototypes are measured with, `Signals.settings`; None while they are not told."""
+        return self._store.state.profiled_with
+
+    def profile_with(self, settings: Mapping[str, Any]) -> None:
+        """Keep the settings that prototypes are measured with, once and for all, so that they can be compared.
+
+        Args:
+            settings: a JSON value.
+
+        Raises:
+            ConfigError: if there are others, or prototypes that are not known to be made with these.
+        """
+        settings = as_json("profile_with", dict(settings))
+        with self.changing():
+            state = self._store.state
+            if state.profiled_with == settings:
+                return
+            if state.profiled_with is not None or state.dimension is not None:
+                way_out = "Measure as the library's profiles were, or begin a new library"
+                what = f"its profiles were made otherwise: {state.profiled_with or 'with settings unknown'}"
+                raise ConfigError(describe(str(self.path), what, settings, way_out))
+            self._store.state = replace(state, profiled_with=settings)
+
     def keep_router(self, value: Any) -> None:
         """Keep what a router has learned, in place of what it had: tensors, and JSON values, in dicts and lists."""
         with self.changing():

@@ -45,12 +45,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class State:
-    """All that changes in a library. generation: counts changes, and names the folders made by them."""
+    """All that changes in a library. generation: counts changes, and names the folders made by them. profiled_with: the
+    settings that its prototypes are measured with; None while they are not told."""  # fmt: skip
 
     generation: int = 0
     next_expert: int = 0
     next_prototype: int = 0
     dimension: int | None = None
+    profiled_with: dict[str, Any] | None = None
     router: str | None = None
     experts: dict[int, Expert] = field(default_factory=dict)
 

@@ -1,11 +1,17 @@
 """What a library has to say, as tables and sentences for the terminal."""
 
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
 from rich.markup import escape
 from rich.table import Table
 
 from everlearn.experts.library import Library
 from everlearn.experts.record import LIVE, Expert
 from everlearn.report.text import number, short, size
+
+if TYPE_CHECKING:
+    from everlearn.experts.signals.layers import Shapes, Surveyed
 
 
 def experts_table(library: Library, *, everything: bool = False) -> Table:
@@ -66,4 +72,18 @@ def tasks_table(expert: Expert) -> Table:
             escape(task), str(expert.rows.get(task, 0)), escape(estimate), "–" if score is None else str(score["n"]),
             escape(labels), "yes" if task in expert.prototypes else "no",
         )  # fmt: skip
+    return table
+
+
+def layers_table(shapes: "Shapes", found: "Mapping[str, Surveyed]", chosen: Collection[str]) -> Table:
+    """Return the linear layers of a base, a row each: shape, gradient's norm, how well it tells tasks apart."""
+    surveyed = bool(found)
+    titles = ("layer", "outputs x inputs", *(("gradient", "apart: AUC", "gap") if surveyed else ()), "proposed")
+    table = Table(*titles)
+    for name, (outputs, inputs) in shapes.items():
+        layer = found.get(name)
+        cells = [name, f"{outputs} x {inputs}"]
+        if layer is not None:
+            cells += [f"{layer.norm:.2g}", *("–" if n is None else f"{n:.2f}" for n in (layer.auc, layer.gap))]
+        table.add_row(*cells, "yes" if name in chosen else "")
     return table

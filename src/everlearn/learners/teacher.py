@@ -9,6 +9,7 @@ import torch
 from everlearn.models.prompts import prompts_of
 
 if TYPE_CHECKING:
+    from everlearn.models.load import Model
     from everlearn.way import Run
 
 
@@ -28,21 +29,26 @@ def as_teacher(run: "Run", weights: dict[str, torch.Tensor]) -> Iterator[None]:
         yield
 
 
+def as_base(run: "Run") -> AbstractContextManager[None]:
+    """Let the run's model answer as its base does; see `base_of`."""
+    return base_of(run.model)
+
+
 @contextmanager
-def as_base(run: "Run") -> Iterator[None]:
-    """Let the model answer as its base does, in evaluation mode and without gradients, until the block ends.
+def base_of(model: "Model") -> Iterator[None]:
+    """Let a model answer as its base does, in evaluation mode and without gradients, until the block ends.
 
     What is added to the base (LoRA, soft prompt, prefix) is left out; weights of the base's own that are trained
     (adapter `full`) stay as they are. Of a peft model that was handed in, its own adapter is part of the base.
     """
-    network, prompts = run.model.network, prompts_of(run.model.network)
-    added = {operation for operation, _ in run.model.adapters.log}
+    network, prompts = model.network, prompts_of(model.network)
+    added = {operation for operation, _ in model.adapters.log}
     flags = [(p, p.requires_grad) for p in network.parameters()]
     without = network.disable_adapter() if added & {"lora", "prefix"} else nullcontext()
     try:
         if prompts is not None:
             prompts.left_out = True
-        with torch.no_grad(), run.model.evaluating(), without:
+        with torch.no_grad(), model.evaluating(), without:
             yield
     finally:
         if prompts is not None:
