@@ -25,7 +25,7 @@ from everlearn.learners.sft import OWN, Hooks, Progress, take_step
 from everlearn.learners.teacher import as_base, as_teacher
 from everlearn.models.load import Model
 from everlearn.models.objectives import Batch, to_device
-from everlearn.registry import register
+from everlearn.registry import find, register
 from everlearn.rl.advantages import (
     ADVANTAGES,
     GAE,
@@ -163,7 +163,7 @@ class PPO:
             way_out = "Draw 2 or more, or write advantage: gae"
             what = f"advantage {self.advantage} compares a problem's answers"
             raise ConfigError(describe("learner.samples", what, self.samples, way_out))
-        self.rewards()
+        find("reward", self.reward, "learner.reward")
 
     def _check_numbers(self) -> None:
         counts = (
