@@ -49,6 +49,10 @@ class Reinforcement(Supervised):
         learner = content.get("learner")
         return "warm_start" in content or (isinstance(learner, dict) and learner.get("name") == "ppo")
 
+    @classmethod
+    def holds(cls, folder: Path) -> bool:
+        return cls.recipe_file(folder).is_file() and super().holds(folder)  # a log alone is a supervised run's
+
     def open(self, accelerator: Accelerator) -> Provenance:
         super().open(accelerator)
         for task in self.schedules[self.recipe.all_seeds()[0]].stream:
