@@ -39,7 +39,7 @@ from everlearn.rl.advantages import (
 from everlearn.rl.critic import CRITICS, Critic
 from everlearn.rl.problems import Problems, with_answer
 from everlearn.rl.reward import Rewards
-from everlearn.rl.rollouts import Answered, can_be_packed, cut, distinct, lay_out
+from everlearn.rl.rollouts import Answered, can_be_packed, cut, lay_out, n_cut_off
 from everlearn.rl.sampler import Sampler
 from everlearn.rl.update import Micro, PolicyLoss, Tally, log_p_of
 from everlearn.rl.weights import distance, reference_weights, snapshot
@@ -329,13 +329,11 @@ class _Lesson:
         generator = generator_for(*self.seed_parts, number, 0, "draw")
         drawn = self.sampler.draw(questions, ppo.samples, self.room, generator, ppo.temperature, own)
         asked, questions = asked[own], questions[own]
-        answered = []
-        for (address, task, row), prompt, responses in zip(asked, questions, drawn, strict=True):
-            different, counts = distinct(responses)
-            texts = [objective.answer_of(ids) for ids in different]
-            answered.append(Answered(task, row, address, prompt, different, counts, texts))
-        n_cut = sum(objective.end_of(ids) == len(ids) for responses in drawn for ids in responses)
-        return answered, n_cut
+        answered = [
+            Answered.by(responses, objective, task, row, address, prompt)
+            for (address, task, row), prompt, responses in zip(asked, questions, drawn, strict=True)
+        ]
+        return answered, n_cut_off(objective, drawn)
 
     def _judge_or_save(self, number: int, answered: list[Answered]) -> dict[str, float]:
         """Judge the answers; where that fails, save the run as it was before the iteration, so that nothing is lost."""
@@ -415,7 +413,7 @@ class _Lesson:
         steps = self._minibatches(number, used)
         loss, norms, tally = 0.0, [], Tally()
         n_tokens, n_used = (
-            run.processes.sum(sum(sum(one.of_tokens(one.counts)) for one in some)) for some in (answered, used.values())
+            run.processes.sum(sum(one.n_drawn_tokens for one in some)) for some in (answered, used.values())
         )
         share = n_used / n_tokens if n_used else 1.0
         if steps:

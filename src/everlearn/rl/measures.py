@@ -13,7 +13,7 @@ from everlearn.learners.teacher import as_teacher
 from everlearn.models.adapters import language_model
 from everlearn.models.objectives import item_losses, to_device
 from everlearn.rl.losses import divergences
-from everlearn.rl.rollouts import Answered, cut, distinct, lay_out
+from everlearn.rl.rollouts import Answered, cut, lay_out, n_cut_off
 from everlearn.rl.sampler import Sampler
 from everlearn.seeds import generator_for
 from everlearn.types import Task
@@ -44,15 +44,12 @@ def sample_answers(
     drawn = sampler.draw(questions, n, room, generator_for(*purpose, task.name), temperature)
     answered, outcomes = [], []
     for number, (row, prompt, responses) in enumerate(zip(task.evaluation, questions, drawn, strict=True)):
-        different, counts = distinct(responses)
-        one = Answered(task, row, (0, number), prompt, different, counts)
-        one.texts = [objective.answer_of(ids) for ids in different]
+        one = Answered.by(responses, objective, task, row, (0, number), prompt)
         one.right = [is_right(task, text, row, objective) for text in one.texts]
         answered.append(one)
-        outcomes.append(sum(count for right, count in zip(one.right, counts, strict=True) if right) / n)
-    every = [ids for responses in drawn for ids in responses]
-    n_cut = sum(objective.end_of(ids) == len(ids) for ids in every)
-    return Sampled(answered, outcomes, sum(map(len, every)) / len(every), n_cut / len(every))
+        outcomes.append(sum(count for right, count in zip(one.right, one.counts, strict=True) if right) / n)
+    n_drawn, n_tokens = n * len(drawn), sum(one.n_drawn_tokens for one in answered)
+    return Sampled(answered, outcomes, n_tokens / n_drawn, n_cut_off(objective, drawn) / n_drawn)
 
 
 def divergence(run: "Run", answered: Sequence[Answered], weights: dict[str, torch.Tensor], *, packed: bool) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from everlearn.models.adapters import language_model
+from everlearn.models.causal import CausalObjective
 from everlearn.models.dtypes import TOLERANCE
 from everlearn.models.load import Model
 from everlearn.models.objectives import Batch
@@ -39,6 +40,25 @@ class Answered:
     right: list[bool] = field(default_factory=list)
     advantages: list[float] = field(default_factory=list)
 
+    @classmethod
+    def by(
+        cls,
+        drawn: Sequence[list[int]],
+        objective: CausalObjective,
+        task: Task,
+        row: Row,
+        address: tuple[int, int],
+        prompt: list[int],
+    ) -> "Answered":
+        """Return a prompt with the responses drawn to it, equal ones once, and their texts."""
+        different, counts = distinct(drawn)
+        return cls(task, row, address, prompt, different, counts, [objective.answer_of(ids) for ids in different])
+
+    @property
+    def n_drawn_tokens(self) -> int:
+        """How many tokens were drawn, those of equal responses each time."""
+        return sum(count * len(ids) for count, ids in zip(self.counts, self.responses, strict=True))
+
     @property
     def n_tokens(self) -> int:
         """How long it is laid out."""
@@ -55,6 +75,11 @@ def distinct(responses: Sequence[list[int]]) -> tuple[list[list[int]], list[int]
     for response in responses:
         counts[tuple(response)] = counts.get(tuple(response), 0) + 1
     return [list(response) for response in counts], list(counts.values())
+
+
+def n_cut_off(objective: CausalObjective, drawn: Sequence[Sequence[list[int]]]) -> int:
+    """Return how many of the responses to some prompts have no end."""
+    return sum(objective.end_of(ids) == len(ids) for responses in drawn for ids in responses)
 
 
 def lay_out(model: Model, answered: Sequence[Answered], *, packed: bool) -> Batch:

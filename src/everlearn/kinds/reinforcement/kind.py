@@ -158,7 +158,7 @@ class Reinforcement(Supervised):
                 sampler.refresh()  # of the weights that the strategies answer this task with
                 best = sample_answers(one, sampler, task, 1, 0.0, room, purpose)
                 found = sample_answers(one, sampler, task, self.recipe.evaluation.samples, 1.0, room, purpose)
-                n_drawn = sum(sum(answered.of_tokens(answered.counts)) for answered in found.answered)
+                n_drawn = sum(answered.n_drawn_tokens for answered in found.answered)
                 if self.began:
                     kl += n_drawn * divergence(one, found.answered, weights, packed=packed)
                 asleep.append(dormant_share(one, found.answered, packed=packed))
