@@ -30,13 +30,10 @@ from everlearn.models.load import AdapterConfig, Model, ModelConfig, load_model
 from everlearn.models.objectives import IGNORED, mean_loss
 from everlearn.models.packing import NO_ROW, check_packing, collate_packed
 from everlearn.types import Mixture
-from support.models import byte_tokenizer
+from support.models import HEADS, N_WORDS, SIZES, byte_tokenizer
 from support.runs import assert_same, make_bench, suits, weights
 from support.tasks import classify_task, prompt_task
 
-N_WORDS = 40
-SIZES = {"vocab_size": N_WORDS, "hidden_size": 16, "num_hidden_layers": 2}
-HEADS = {"intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
 NAMES = [name for name in registry.names("strategy") if suits(registry.find("strategy", name), "causal_lora")]
 PROMPTS = ("l2p", "progressive_prompts")
 

@@ -26,11 +26,8 @@ from everlearn.models.causal import CausalObjective
 from everlearn.models.objectives import IGNORED, mean_loss
 from everlearn.models.positions import at_wanted
 from everlearn.models.soft import add_soft_prompt
-from support.models import byte_tokenizer
+from support.models import HEADS, N_WORDS, SIZES, byte_tokenizer
 
-N_WORDS = 40
-SIZES = {"vocab_size": N_WORDS, "hidden_size": 16, "num_hidden_layers": 2}
-HEADS = {"intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
 TARGETS = (3, 1, 0, 4)  # of each row
 
 

@@ -21,14 +21,11 @@ from everlearn.models.load import POCKET, AdapterConfig, Model, ModelConfig, loa
 from everlearn.models.objectives import item_losses
 from everlearn.rl.rollouts import Answered, can_be_packed, cut, distinct, lay_out
 from everlearn.types import IGNORED
-from support.models import byte_tokenizer
+from support.models import HEADS, N_WORDS, SIZES, byte_tokenizer
 from support.policy import ADAPTERS
 from support.runs import make_bench
 from support.tasks import prompt_task
 
-N_WORDS = 40
-SIZES = {"vocab_size": N_WORDS, "hidden_size": 16, "num_hidden_layers": 2}
-HEADS = {"intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
 PACKED = {
     "llama, sdpa": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, **HEADS, attn_implementation="sdpa")),
     "llama, eager": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, **HEADS, attn_implementation="eager")),

@@ -8,6 +8,12 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+
+# of tiny models of many architectures, as their configurations take it
+N_WORDS = 40
+SIZES = {"vocab_size": N_WORDS, "hidden_size": 16, "num_hidden_layers": 2}
+HEADS = {"intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+
 WORDS = ["red", "green", "blue", "one", "two", "three", "good", "bad", "cat", "dog", "paris", "anna", "##s", "is", "a"]
 
 
