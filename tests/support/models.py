@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-
 # of tiny models of many architectures, as their configurations take it
 N_WORDS = 40
 SIZES = {"vocab_size": N_WORDS, "hidden_size": 16, "num_hidden_layers": 2}
