@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -32,7 +32,10 @@ class Library:
 
     Attributes:
         path: its folder. base: the model that its experts belong to. settings: what it was made with.
+        EMPTY: the snapshot of one in which there never was anything.
     """
+
+    EMPTY: ClassVar[dict[str, Any]] = State().as_json()
 
     def __init__(self, path: Path):
         self.path = path
@@ -383,6 +386,8 @@ class Library:
         state = State.from_json(snapshot)
         with self.changing():
             present = self._store.state
+            if not forget:
+                state = replace(state, **{name: max(vars(state)[name], vars(present)[name]) for name in _COUNTERS})
             if state == present:
                 return
             gone = [e.folder for e in state.experts.values() if e.files and not self._store.folder(e.folder).is_dir()]
@@ -392,8 +397,6 @@ class Library:
                 raise StateError(describe(str(self.path), "what was then has been pruned", gone[:4], way_out))
             if forget:  # the change that this is counts for none
                 state = replace(state, generation=state.generation - 1)
-            else:
-                state = replace(state, **{name: max(vars(state)[name], vars(present)[name]) for name in _COUNTERS})
             self._store.state = state
             self._store.event("restored", experts=len(live(state.experts)), forget=forget)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from everlearn.errors import StateError, describe
 from everlearn.experts.library import Library
-from everlearn.experts.store import State
 from everlearn.state import read_json, write_json
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def open_to_learn(run: "Run", path: Path, snapshot: Mapping[str, Any], *, rank: 
         library = Library.create(path, run.model, rank=rank, max_loaded=max_loaded)
     else:
         library = Library.open(path, run.model)
-    snapshot = snapshot or State().as_json()
+    snapshot = snapshot or Library.EMPTY
     if run.library is None:
         library.restore(snapshot, forget=True)
         return library
@@ -73,3 +72,9 @@ def open_to_go_on(run: "Run", path: Path, snapshot: Mapping[str, Any]) -> Librar
     library = Library.open(path, run.model)
     library.restore(snapshot, forget=True)
     return library
+
+
+def forget(folder: Path, path: Path) -> None:
+    """Undo what a run whose folder is given up made of a library that outlives it, if it changed one at all."""
+    if (folder / _BEGAN).exists() and Library.is_library(path):
+        Library(path).restore(read_json(folder / _BEGAN), forget=True)

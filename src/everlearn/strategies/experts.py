@@ -14,8 +14,8 @@ from everlearn.evaluation.stats import paired_difference
 from everlearn.experts import Head, Learned, Library, Slots
 from everlearn.experts.composing import fit_weights
 from everlearn.experts.opening import open_to_go_on, open_to_learn, passing_place, place_of
-from everlearn.experts.profiles import Prototypes
-from everlearn.experts.router import Candidate, Decision, Router, RouterConfig
+from everlearn.experts.router import Candidate, Decision, RouterConfig
+from everlearn.experts.routing import keep_router, known_of, router_of
 from everlearn.experts.signals import SignalConfig, Signals
 from everlearn.experts.signals.passes import chosen
 from everlearn.learners.budget import HELD_SHARE, LEAST_HELD, LEAST_ROWS, MOST_HELD
@@ -151,7 +151,7 @@ class Experts(Strategy):
         if decision.action == "compose":
             decision = self._compose(run, task, decision)
         begins = None if decision.action == "compose" or decision.trial else decision.expert
-        self._slots.begin(begins, seed_for(run.seed, "expert", library.snapshot()["next_expert"]))
+        self._slots.begin(begins, seed_for(run.seed, "experts", library.snapshot()["next_expert"]))
         if begins is not None:
             self._lend_head(run, task, decision)
         self._bring_in(run, begins if decision.action in ("adapt", "reuse") else None)
@@ -186,9 +186,9 @@ class Experts(Strategy):
             else:
                 number = self._keep(run, task, decision, score)
             if decision.tau is not None:
-                router = self._router(run, library)
+                router = router_of(library, self._router_config, run.seed)
                 router.learned(decision, was_right)
-                library.keep_router(router.state())
+                keep_router(library, router)
             came_of = {"task": task.name, "answers": number, "steps": self.n_steps_, "reuse_was_right": was_right}
             library.log("decided", **decision.as_json(), **came_of)
         if number is not None:
@@ -253,12 +253,6 @@ class Experts(Strategy):
             self._slots = Slots(run.model, Library.open(self._place(run), run.model).at(self.library_))
         return self._slots
 
-    def _router(self, run: "Run", library: Library) -> Router:
-        kept, blocks, seed = library.router(), library.profiled_with["blocks"], seed_for(run.seed, "router")
-        if kept is None:
-            return Router(self._router_config, blocks, seed)
-        return Router.load(self._router_config, blocks, kept, seed)
-
     def _others(self, run: "Run") -> list[Strategy]:
         return [strategy for strategy in run.strategies if strategy is not self]
 
@@ -285,10 +279,9 @@ class Experts(Strategy):
         if 0 < len(self.experts_) < self.share_first:
             first = next(iter(self.experts_.values()))
             return _told("adapt", first, f"The first {self.share_first} tasks learn in one LoRA.")
-        router, uses = self._router(run, library), {expert.number: expert.uses for expert in library.experts}
+        router, uses = router_of(library, self._router_config, run.seed), {e.number: e.uses for e in library.experts}
         right = self.experts_.get(self.oracle.get(task.name))
-        known = library.prototypes() if library.dimension else Prototypes(vector[None, :][:0], [], [])
-        decision = router.decide(vector, known, uses, true_expert=right)
+        decision = router.decide(vector, known_of(library, len(vector)), uses, true_expert=right)
         if decision.action == "reuse" and not decision.candidates:  # it was told
             nearest = Candidate(right, self.oracle[task.name], 1.0, None, None, uses[right], {})
             decision = replace(decision, candidates=(nearest,))
