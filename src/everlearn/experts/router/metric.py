@@ -84,7 +84,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a fit brought: mean log loss (nats) of the right expert among all, on looks at experts held out, `before` and
+    """What a fit brought: mean log loss of the right expert among all, nats, on looks at experts held out, `before` and
     `after`; equal where nothing better than before was found."""  # fmt: skip
 
     before: float
