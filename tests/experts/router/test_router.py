@@ -2,23 +2,12 @@
 
 import pytest
 import torch
+from tests.experts.router.conftest import BLOCKS, N, look, skills
 
 from everlearn.errors import ConfigError
 from everlearn.experts.profiles import Prototypes
 from everlearn.experts.router import Decision, Router, RouterConfig
-from everlearn.experts.signals.context import FEATURES as CONTEXT
 from everlearn.state import load_value, save_value
-
-BLOCKS = {"text": 12, "gradient": 8, "context": len(CONTEXT)}
-N = sum(BLOCKS.values())
-
-
-def skills(n: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(n, N, generator=torch.Generator().manual_seed(seed))
-
-
-def look(skill: torch.Tensor, seed: int, noise: float = 0.2) -> torch.Tensor:
-    return skill + noise * torch.randn(N, generator=torch.Generator().manual_seed(1000 + seed))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,22 @@ import torch
 from everlearn.errors import ConfigError, describe
 from everlearn.experts.profiles import Prototypes
 from everlearn.experts.router.calibration import FEATURES, Calibration, calibrated
-from everlearn.experts.router.config import FORCED, RouterConfig
+from everlearn.experts.router.config import FORCED, LEARNED, RouterConfig
 from everlearn.experts.router.decision import Candidate, Decision
 from everlearn.experts.router.exploring import posterior, trial_chance, upper_bound
-from everlearn.experts.router.nearest import Known
+from everlearn.experts.router.metric import METRICS, Embedding, Fit, Metric, fit
+from everlearn.experts.router.nearest import Drawn, Known
 from everlearn.experts.router.outcomes import Outcomes
+from everlearn.experts.router.search import RECALL, Index, available, fingerprint
 from everlearn.experts.router.threshold import WINDOW, capped, moved
 from everlearn.experts.signals.context import FEATURES as CONTEXT
-from everlearn.experts.signals.joining import BLOCKS, check_dimension
+from everlearn.experts.signals.joining import BLOCKS, Space, check_dimension
 from everlearn.seeds import generator_for
 
 REFIT = 1.05  # the calibration is fitted anew when so many times as many outcomes are known
 FORK_ABOVE = 0.5
+EXACT = 3000  # prototypes up to which all are compared, even where usearch is installed
+SAVED = 1.05  # the index is written anew when it has so many times as many rows
 
 
 class Router:
@@ -33,7 +38,9 @@ class Router:
 
     Args:
         blocks: {text, gradient, context: how many numbers}, as `Signals.blocks`.
-        seed: of which tasks become trials, and of the random similarity.
+        seed: of which tasks become trials, of the random similarity and of `fit`.
+        cache: a folder for the index by which more than 3,000 prototypes are searched, where usearch is installed; it
+            may be deleted at any time. None: it is made anew in each process.
 
     Attributes:
         tau: the adaptive threshold, uncapped. n_decisions: that were carried out. outcomes: what came of them.
@@ -42,15 +49,19 @@ class Router:
         ConfigError: if the blocks can't be a signal's.
     """
 
-    def __init__(self, config: RouterConfig, blocks: Mapping[str, int], seed: int = 0):
+    def __init__(self, config: RouterConfig, blocks: Mapping[str, int], seed: int = 0, cache: Path | None = None):
         _check_blocks(blocks)
-        self.config, self.blocks, self.seed = config, dict(blocks), seed
+        self.config, self.blocks, self.seed, self.cache = config, dict(blocks), seed, cache
         self.tau = 1 - config.risk  # so that with p as it should be no more than `risk` is false at first
         self.n_decisions = 0
         self.outcomes = Outcomes()
         self._calibration, self._n_fitted = calibrated(self.outcomes.features, self.outcomes.right), 0
         self._recent = np.zeros((0, len(FEATURES)))
         self._known: tuple[Prototypes, Known] | None = None
+        self._index: Index | None = None
+        self._n_saved = 0
+        make = METRICS.get(config.similarity)
+        self._metric = Metric() if make is None else make(sum(blocks.values()), generator_for("router metric", seed))
 
     @property
     def bar(self) -> float:
@@ -74,9 +85,9 @@ class Router:
         check_dimension(vector, self.blocks, "router: signal")
         if self.config.similarity in FORCED:
             return _forced(self.config.similarity, prototypes.experts, true_expert)
-        at = self.bar
-        candidates = self._candidates(vector, self._prepared(prototypes), uses, at)
-        few = self.config.threshold is None and len(set(prototypes.experts)) < self.config.bootstrap
+        at, known = self.bar, self._prepared(prototypes)
+        candidates = self._candidates(vector, known, uses, at)
+        few = self.config.threshold is None and len(known.experts) < self.config.bootstrap
         action, reason = self._action(candidates, at, few=few)
         chance = self._trial_chance(few=few)
         trial = action == "reuse" and self._draw() < chance
@@ -113,7 +124,37 @@ class Router:
             ConfigError: if the dimension is another than the router's.
         """
         check_dimension(vectors, self.blocks, "router: signals")
-        return torch.from_numpy(self._prepared(prototypes).similarities(vectors))
+        return self._prepared(prototypes).similarities(vectors)
+
+    def fit(
+        self, vectors: torch.Tensor, experts: Sequence[int], prototypes: Prototypes, *, n_steps: int = 300,
+        batch_size: int = 32, learning_rate: float = 1e-3, weight_decay: float = 0.01,
+    ) -> Fit:  # fmt: skip
+        """Learn the similarity, linear or mlp, from looks at tasks whose expert is known.
+
+        Nothing else changes: prototypes are data, not parameters, whether in a batch or not.
+
+        Args:
+            vectors: signals of the looks, [n, dimension]. experts: to which each belongs.
+
+        Raises:
+            ConfigError: if the similarity isn't a learned one, or there are looks at fewer than five experts.
+        Cost: a few seconds; each step compares a batch with its experts' prototypes and 64 others.
+        """
+        if self.config.similarity not in LEARNED:
+            way_out = f"Choose one of {', '.join(LEARNED)}"
+            raise ConfigError(
+                describe("router: similarity", "there is nothing to learn", self.config.similarity, way_out)
+            )
+        check_dimension(vectors, self.blocks, "router: signals")
+        space = Space.of(prototypes.vectors, self.blocks, self._weights())
+        found = fit(
+            self._metric, space.joined(prototypes.vectors), prototypes.experts, space.joined(vectors), experts,
+            n_steps=n_steps, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
+            generator=generator_for("router fit", self.seed, self.n_decisions),
+        )  # fmt: skip
+        self._known = self._index = None
+        return found
 
     def state(self) -> dict[str, Any]:
         """Return all that it has learned, for `Library.keep_router`: tensors and JSON values."""
@@ -121,30 +162,58 @@ class Router:
             "similarity": self.config.similarity, "blocks": dict(self.blocks), "tau": self.tau,
             "n_decisions": self.n_decisions, "n_fitted": self._n_fitted, "outcomes": self.outcomes.state(),
             "calibration": self._calibration.state(), "recent": torch.from_numpy(self._recent),
+            "metric": {name: value.clone() for name, value in self._metric.state_dict().items()},
         }  # fmt: skip
 
     @classmethod
-    def load(cls, config: RouterConfig, blocks: Mapping[str, int], state: Mapping[str, Any], seed: int = 0) -> "Router":
+    def load(
+        cls, config: RouterConfig, blocks: Mapping[str, int], state: Mapping[str, Any], seed: int = 0,
+        cache: Path | None = None,
+    ) -> "Router":  # fmt: skip
         """Return a router that goes on from a state.
 
         Raises:
-            ConfigError: if the state is of a router with other blocks, with what differs.
+            ConfigError: if the state is of a router with other blocks or another similarity, with what differs.
         """
-        router = cls(config, blocks, seed)
+        router = cls(config, blocks, seed, cache)
         if state["blocks"] != router.blocks:
             way_out = "Measure signals as the library's profiles were, or begin a new library"
-            raise ConfigError(
-                describe("router: blocks", f"its state has {_told(state['blocks'])}", _told(blocks), way_out)
-            )
+            what = f"its state has {_told(state['blocks'])}"
+            raise ConfigError(describe("router: blocks", what, _told(blocks), way_out))
+        if state["similarity"] != config.similarity:
+            what = f"what it has learned is of the similarity {state['similarity']}"
+            way_out = "Keep to it, or begin with a new router"
+            raise ConfigError(describe("router: similarity", what, config.similarity, way_out))
         router.tau, router.n_decisions, router._n_fitted = state["tau"], state["n_decisions"], state["n_fitted"]
         router.outcomes, router._recent = Outcomes.from_state(state["outcomes"]), state["recent"].numpy()
         router._calibration = Calibration.from_state(state["calibration"])
+        router._metric.load_state_dict(state["metric"])
         return router
 
     def _prepared(self, prototypes: Prototypes) -> Known:
         if self._known is None or self._known[0] is not prototypes:
-            self._known = prototypes, Known(prototypes, self.blocks, self._weights())
+            embedding = Embedding(Space.of(prototypes.vectors, self.blocks, self._weights()), self._metric)
+            if self.config.similarity == "random":
+                self._known = prototypes, Drawn(prototypes, embedding, self.seed)
+            elif len(prototypes.vectors) > EXACT and available():
+                self._known = prototypes, self._searched(prototypes, embedding)
+            else:
+                self._known = prototypes, Known(prototypes, embedding)
         return self._known[1]
+
+    def _searched(self, prototypes: Prototypes, embedding: Embedding) -> Known:
+        settings = fingerprint(embedding)
+        if self._index is None and self.cache is not None:
+            self._index = Index.load(self.cache, settings, embedding)
+            self._n_saved = 0 if self._index is None else len(self._index)
+        if self._index is None or not self._index.follow(prototypes):
+            self._index, self._n_saved = Index.make(prototypes, embedding), 0
+        if self.cache is not None and len(self._index) > SAVED * self._n_saved:
+            self._index.save(self.cache, settings)
+            self._n_saved = len(self._index)
+        if self._index.recall < RECALL:
+            return Known(prototypes, embedding)
+        return Known(prototypes, self._index.embedding, self._index)
 
     def _weights(self) -> dict[str, float]:
         if self.config.similarity == "text":
@@ -155,14 +224,15 @@ class Router:
         """Return the nearest experts; of those whose p reaches the bar, and then of the others, the highest bound
         first."""  # fmt: skip
         found = known.nearest(vector, self.config.top_k + 1)  # one more for the margin
-        highest = [similarity for _, similarity, _ in found[:2]] + [0.0, 0.0]
+        highest = [near.similarity for near in found[:2]] + [0.0, 0.0]
         candidates = []
-        for rank, (expert, similarity, row) in enumerate(found[: self.config.top_k]):
+        for rank, near in enumerate(found[: self.config.top_k]):
+            n_uses = uses.get(near.expert, 0)
             features = dict(zip(FEATURES, (
-                similarity, similarity - highest[1 if rank == 0 else 0], math.log1p(uses.get(expert, 0)),
-                known.context(vector, row), math.log(len(known.experts)),
+                near.similarity, near.similarity - highest[rank == 0], math.log1p(n_uses), near.context,
+                math.log(len(known.experts)),
             ), strict=True))  # fmt: skip
-            candidate = Candidate(expert, known.tasks[row], similarity, None, None, uses.get(expert, 0), features)
+            candidate = Candidate(near.expert, near.task, near.similarity, None, None, n_uses, features)
             candidates.append(candidate if self.config.threshold is not None else self._rated(candidate))
         if self.config.threshold is None:
             candidates.sort(key=lambda one: (one.p >= at, one.ucb), reverse=True)
