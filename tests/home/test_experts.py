@@ -4,15 +4,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from everlearn.config import CheckpointConfig
-from everlearn.errors import StateError
+from everlearn.errors import ConfigError, StateError
 from everlearn.experts import Library
 from everlearn.home import Gate, Home
 from everlearn.home.comparing import find_problems
 from everlearn.home.settings import settings_from
 from everlearn.listener import Listener
 from support.home import end_of, moments_of
+from support.runs import assert_same
 
 LEARNER = {"epochs": 1, "batch_size": 4, "learning_rate": 0.03, "early_stopping": False}
 
@@ -134,3 +136,13 @@ def test_killed_at_any_moment_it_opens_and_goes_on_to_the_same_end(home, tmp_pat
         assert experts(one) == experts(home)
         assert Library.open(disk / "library").problems(2) == []
         assert Library.open(disk / "library").expert(2).files == library.expert(2).files
+
+
+def test_a_version_is_exported_as_the_expert_of_a_task(home, tmp_path):
+    with pytest.raises(ConfigError, match="export: task: experts gives each task its own weights"):
+        home.export(tmp_path / "out")
+    for pair, number in (("ab", 0), ("cd", 1)):
+        home.export(tmp_path / pair, task=f"says {pair}")
+        exported = load_file(tmp_path / pair / "adapter_model.safetensors")
+        assert_same(exported, Library.open(home.path / "library").lora(number).tensors)
+    home.export(tmp_path / "whole", task="says ab", merged=True)  # its logits are compared

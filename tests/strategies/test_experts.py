@@ -14,6 +14,7 @@ from everlearn.experts.rows import predict_rows, score_rows
 from everlearn.listener import Listener
 from everlearn.models.load import AdapterConfig, ModelConfig, load_model
 from everlearn.strategies.experts import Experts
+from everlearn.trainer import ContinualTrainer
 from everlearn.types import Task
 from everlearn.way import Run
 from support.experts import state_of
@@ -395,3 +396,20 @@ def say(letters: str) -> Task:
     """Answer with letters that each question begins with."""
     rows = [{"prompt": f"{letters * 4} {'t' * (1 + n % 3)}{n}=", "completion": letters[n % 2]} for n in range(16)]
     return Task(f"say {letters}", "prompt", rows[:12], rows[12:], max_new_tokens=2)
+
+
+def test_a_trainer_keeps_its_library_in_its_folder(llama, bench, tmp_path):
+    learner = {"epochs": 2, "batch_size": 4, "learning_rate": 0.03, "early_stopping": False}
+    strategies = [{"name": "experts", "router": NEW}]
+    trainer = ContinualTrainer(str(llama), strategies, learner, folder=tmp_path / "mine", device="cpu")
+    for task in bench.tasks:
+        options = {"metrics": list(task.metrics), "description": f"answers in {task.name}"}
+        trainer.train_task(task.name, task.train, task.evaluation, options=options)
+    wanted = [trainer.evaluate(task.name).value for task in bench.tasks]
+    trainer.save(tmp_path / "mine")
+    with pytest.raises(ConfigError, match="what experts keeps lies in the trainer's own folder"):
+        trainer.save(tmp_path / "other")
+    again = ContinualTrainer.load(tmp_path / "mine", device="cpu")
+    assert [again.evaluate(task.name).value for task in bench.tasks] == wanted
+    library = Library.open(tmp_path / "mine" / "library")
+    assert [expert.description for expert in library.experts] == ["answers in say_0", "answers in say_1"]

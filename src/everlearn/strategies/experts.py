@@ -1,7 +1,7 @@
 """A library of experts: for each task one that is there answers, or learns on, or a new one is made."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -202,6 +202,14 @@ class Experts(Strategy):
                 run.until_scored.enter_context(slots.composed(*numbers))(weights)
             else:
                 run.until_scored.enter_context(slots.answering(self.experts_.get(task.name)))
+
+    def lay_in(self, run: "Run", task: Task) -> None:
+        if task.name in self.composed_:
+            numbers = ", ".join(map(str, self.composed_[task.name][0]))
+            way_out = f"everlearn experts merge LIBRARY {numbers.replace(',', '')} --kind cat makes one of them"
+            raise ConfigError(describe(f"task {task.name!r}", "several experts answer it", numbers, way_out))
+        if self.library_ and task.name in self.experts_:
+            self._to_look_at(run).begin(self.experts_[task.name], run.seed)
 
     def nearest_tasks(self, run: "Run", rows: Rows) -> list[str]:
         """Return the task that each row is nearest to, of those that experts have learned, by what the row asks alone.
