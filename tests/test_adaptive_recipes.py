@@ -9,7 +9,7 @@ from everlearn.config import load_recipe
 from everlearn.runs import open_schedules, run
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "adaptive"
-ALL = sorted(RECIPES.glob("SL_*.yaml"))
+ALL = sorted(RECIPES.glob("*.yaml"))
 METHODS = {"SL_A": [], "SL_B_5": ["ewc"], "SL_B_25": ["ewc"], "SL_C": ["gamma_ewc"]}
 
 
