@@ -1,0 +1,126 @@
+"""What is kept of a task: a mixture of Gaussians over its rows' codes and lengths, and prototypes of kinds of rows."""
+
+import warnings
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from everlearn.memory.latent.generator import NOISE
+
+# weights [k]; means, deviations [k, n_numbers]; head [], int64; of a conditioned one prototypes [n_kinds, width] and
+# kinds [k], int64, the number of each component's
+Mixture = dict[str, torch.Tensor]
+
+LEAST_ROWS = 4  # of a kind that has a mixture of its own
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows drawn from mixtures. codes [n, n_slots, code_size]; lengths, n_targets, heads [n], int64; prototypes
+    [n, width] or None."""
+
+    codes: torch.Tensor
+    lengths: torch.Tensor
+    n_targets: torch.Tensor
+    heads: torch.Tensor
+    prototypes: torch.Tensor | None
+
+    def to(self, device: torch.device) -> "Drawn":
+        """Return the rows on a device."""
+        return Drawn(*(value if value is None else value.to(device) for value in vars(self).values()))
+
+
+def fit_mixture(
+    codes: torch.Tensor, lengths: torch.Tensor, n_targets: torch.Tensor, n_components: int, seed: int
+) -> Mixture:
+    """Return a mixture with diagonal covariances over codes and the logarithms of lengths and numbers of targets.
+
+    No deviation is below NOISE, by which codes were blurred when the decoder learned to read them, so that no row is
+    kept as a point.
+
+    Args:
+        codes: [n, n_slots, code_size]; lengths, n_targets: [n].
+        n_components: at most; there are never more than one for LEAST_ROWS rows.
+
+    Source: Ghosh et al. 2020, arXiv 1903.12436, sec. 4: an autoencoder's codes, whose density is fitted afterwards.
+    """
+    counts = torch.stack([lengths, n_targets], 1).double().log()
+    numbers = torch.cat([codes.flatten(1).double(), counts], 1).cpu()
+    if len(numbers) == 1:  # scikit-learn wants two
+        numbers = numbers.repeat(2, 1)
+    mixture = GaussianMixture(
+        max(1, min(n_components, len(codes) // LEAST_ROWS)), covariance_type="diag", reg_covar=NOISE**2,
+        init_params="k-means++", random_state=seed % 2**32,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # what it has come to is a mixture all the same
+        mixture.fit(numbers.numpy())
+    fitted = {"weights": mixture.weights_, "means": mixture.means_, "deviations": mixture.covariances_**0.5}
+    return {name: torch.from_numpy(values).float() for name, values in fitted.items()}
+
+
+def fit_mixtures(
+    codes: torch.Tensor,
+    lengths: torch.Tensor,
+    n_targets: torch.Tensor,
+    kinds: torch.Tensor,
+    prototypes: torch.Tensor,
+    n_components: int,
+    seed: int,
+) -> Mixture:
+    """Return one mixture out of those of each kind of row, by their shares; a component knows its kind's prototype.
+
+    Args:
+        kinds: number of each row's kind [n], int64. prototypes: [n_kinds, width].
+    """
+    parts = []
+    for kind in range(len(prototypes)):
+        own = kinds == kind
+        part = fit_mixture(codes[own], lengths[own], n_targets[own], n_components, seed)
+        part["weights"] = part["weights"] * own.float().mean().cpu()
+        part["kinds"] = torch.full((len(part["weights"]),), kind)
+        parts.append(part)
+    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {**joined, "prototypes": prototypes.cpu()}
+
+
+def kinds_of(answers: Sequence[Hashable], n_kinds: int) -> torch.Tensor:
+    """Return the number of each row's kind [n], int64: its answer among the most frequent ones, or all others' number.
+
+    Answers that fewer than LEAST_ROWS rows have are among the others. Numbers begin at 0 and have no gap.
+    """
+    frequent = [answer for answer, n in Counter(answers).most_common(n_kinds) if n >= LEAST_ROWS]
+    numbers = {answer: number for number, answer in enumerate(frequent)}
+    return torch.tensor([numbers.get(answer, len(numbers)) for answer in answers])
+
+
+def draw(mixtures: Sequence[Mixture], n: int, shape: tuple[int, int], longest: int, random: torch.Generator) -> Drawn:
+    """Draw n rows, each from one of the mixtures, all alike.
+
+    Args:
+        shape: of a row's codes. longest: most positions of a row.
+    """
+    of_task = torch.randint(len(mixtures), (n,), generator=random)
+    chance = torch.rand(n, generator=random)
+    noise = torch.randn(n, mixtures[0]["means"].shape[1], generator=random)
+    numbers, prototypes = torch.empty_like(noise), []
+    for row, (task, u) in enumerate(zip(of_task.tolist(), chance.tolist(), strict=True)):
+        mixture = mixtures[task]
+        shares = mixture["weights"].cumsum(0)
+        component = int(torch.searchsorted(shares, u * shares[-1]).clamp(max=len(shares) - 1))
+        numbers[row] = mixture["means"][component] + mixture["deviations"][component] * noise[row]
+        if "kinds" in mixture:
+            prototypes.append(mixture["prototypes"][mixture["kinds"][component]])
+    counts = numbers[:, -2:].clamp(max=12).exp().round().long()
+    lengths = counts[:, 0].clamp(2, longest)
+    return Drawn(
+        numbers[:, :-2].unflatten(1, shape),
+        lengths,
+        counts[:, 1].clamp(min=1).minimum(lengths),
+        torch.stack([mixtures[task]["head"] for task in of_task.tolist()]),
+        torch.stack(prototypes) if prototypes else None,
+    )
