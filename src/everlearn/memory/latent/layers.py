@@ -81,7 +81,7 @@ def blocks_of(network: nn.Module) -> nn.ModuleList:
     """
     lists = {
         name: module
-        for name, module in language_model(network).named_modules()
+        for name, module in language_model(network).base_model.named_modules()  # without the head
         if isinstance(module, nn.ModuleList) and len(module) > 1
     }
     outermost = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]

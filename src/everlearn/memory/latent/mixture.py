@@ -1,5 +1,6 @@
 """What is kept of a task: a mixture of Gaussians over its rows' codes and lengths, and prototypes of kinds of rows."""
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -11,8 +12,8 @@ from sklearn.mixture import GaussianMixture
 
 from everlearn.memory.latent.generator import NOISE
 
-# weights [k]; means, deviations [k, n_numbers]; head [], int64; of a conditioned one prototypes [n_kinds, width] and
-# kinds [k], int64, the number of each component's
+# weights [k]; means, deviations [k, n_numbers]; of a conditioned one prototypes [n_kinds, width] and kinds [k], int64,
+# the number of each component's
 Mixture = dict[str, torch.Tensor]
 
 LEAST_ROWS = 4  # of a kind that has a mixture of its own
@@ -20,13 +21,12 @@ LEAST_ROWS = 4  # of a kind that has a mixture of its own
 
 @dataclass(frozen=True)
 class Drawn:
-    """Rows drawn from mixtures. codes [n, n_slots, code_size]; lengths, n_targets, heads [n], int64; prototypes
-    [n, width] or None."""
+    """Rows drawn from a mixture. codes [n, n_slots, code_size]; lengths, n_targets [n], int64; prototypes [n, width],
+    or None."""  # fmt: skip
 
     codes: torch.Tensor
     lengths: torch.Tensor
     n_targets: torch.Tensor
-    heads: torch.Tensor
     prototypes: torch.Tensor | None
 
     def to(self, device: torch.device) -> "Drawn":
@@ -98,29 +98,20 @@ def kinds_of(answers: Sequence[Hashable], n_kinds: int) -> torch.Tensor:
     return torch.tensor([numbers.get(answer, len(numbers)) for answer in answers])
 
 
-def draw(mixtures: Sequence[Mixture], n: int, shape: tuple[int, int], longest: int, random: torch.Generator) -> Drawn:
-    """Draw n rows, each from one of the mixtures, all alike.
+def draw(mixture: Mixture, n: int, shape: tuple[int, int], longest: int, random: torch.Generator) -> Drawn:
+    """Draw n rows.
 
     Args:
         shape: of a row's codes. longest: most positions of a row.
     """
-    of_task = torch.randint(len(mixtures), (n,), generator=random)
-    chance = torch.rand(n, generator=random)
-    noise = torch.randn(n, mixtures[0]["means"].shape[1], generator=random)
-    numbers, prototypes = torch.empty_like(noise), []
-    for row, (task, u) in enumerate(zip(of_task.tolist(), chance.tolist(), strict=True)):
-        mixture = mixtures[task]
-        shares = mixture["weights"].cumsum(0)
-        component = int(torch.searchsorted(shares, u * shares[-1]).clamp(max=len(shares) - 1))
-        numbers[row] = mixture["means"][component] + mixture["deviations"][component] * noise[row]
-        if "kinds" in mixture:
-            prototypes.append(mixture["prototypes"][mixture["kinds"][component]])
-    counts = numbers[:, -2:].clamp(max=12).exp().round().long()
-    lengths = counts[:, 0].clamp(2, longest)
+    parts = torch.multinomial(mixture["weights"], n, replacement=True, generator=random)
+    noise = torch.randn(n, mixture["means"].shape[1], generator=random)
+    numbers = mixture["means"][parts] + mixture["deviations"][parts] * noise
+    lengths, n_targets = numbers[:, -2:].clamp(max=math.log(longest)).exp().round().long().unbind(1)
+    lengths = lengths.clamp(min=2)
     return Drawn(
         numbers[:, :-2].unflatten(1, shape),
         lengths,
-        counts[:, 1].clamp(min=1).minimum(lengths),
-        torch.stack([mixtures[task]["head"] for task in of_task.tolist()]),
-        torch.stack(prototypes) if prototypes else None,
+        n_targets.clamp(min=1).minimum(lengths),
+        mixture["prototypes"][mixture["kinds"][parts]] if "kinds" in mixture else None,
     )

@@ -1,6 +1,5 @@
 """Generative replay of hidden states: what the network made of earlier tasks' rows is drawn anew, and held."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +10,7 @@ from everlearn.errors import ConfigError, check_number, describe
 from everlearn.functional.distill import distillation_loss
 from everlearn.learners.teacher import as_teacher
 from everlearn.memory.latent.fidelity import relative_error
-from everlearn.memory.latent.generator import Generator, Rehearsal, train_generator
+from everlearn.memory.latent.generator import Decoder, Generator, train_generator
 from everlearn.memory.latent.layers import (
     Latents,
     answers_from,
@@ -37,9 +36,13 @@ _ALL_DATA = "all earlier data is trained on, so there is nothing left to replay"
 _PROMPTS = "prompts stand among the positions, whose hidden states are replayed without them"
 
 
+# layer; head, which answers; sizes, of the decoder; decoder {name: tensor}; mixture
+Memory = dict[str, Any]
+
+
 @dataclass
 class LatentReplay(Strategy):
-    """A generator of hidden states, a mixture of Gaussians for each task, and a loss on what is drawn from them."""
+    """For each task a decoder of hidden states and a mixture of Gaussians, and a loss on what is drawn from them."""
 
     replay_alpha: float = 0.2
     feature_alpha: float = 0.1
@@ -47,7 +50,7 @@ class LatentReplay(Strategy):
     replay_batch_size: int = 8
     encoding_batch_size: int = 16
     slots: int = 8
-    code_size: int = 16
+    code_size: int = 32
     width: int = 128
     depth: int = 1
     components: int = 8
@@ -56,8 +59,7 @@ class LatentReplay(Strategy):
     max_rows: int = 500
     max_tokens: int = 128
 
-    generator_: dict = learned(dict)  # sizes, and weights {name: tensor}; one for all tasks
-    mixtures_: dict = learned(dict)  # task name -> its mixture
+    memories_: dict = learned(dict)  # task name -> a `Memory`
     teacher_: dict = learned(dict)  # trainable weights before the task
     told_: dict = learned(dict)  # of the last task, see `facts`
 
@@ -88,7 +90,7 @@ class LatentReplay(Strategy):
         for name, low in least.items():
             check_number(f"{self.name}.{name}", vars(self)[name], low=low)
         check_number(f"{self.name}.learning_rate", self.learning_rate, above=0)
-        self._built: tuple[dict[str, Any], Generator] | None = None  # what `generator_` was when it was built
+        self._built: dict[str, tuple[Memory, Decoder]] = {}  # decoders, and the memories that they were built of
 
     @property
     def n_kinds(self) -> int:
@@ -107,9 +109,10 @@ class LatentReplay(Strategy):
         """Return the loss on rows drawn for this step, the same with each of its micro-batches."""
         if not self.teacher_:
             return None
-        run, layer = step.run, self.generator_["sizes"]["layer"]
+        run, past = step.run, self._past(step.run)
         random = generator_for(run.seed, self.name, run.position, step.task.name, step.index)
-        latents = self.generate(run, self._past(run), self.replay_batch_size, random)
+        name = past[int(torch.randint(len(past), (), generator=random))]
+        latents, layer = self.generate(run, name, self.replay_batch_size, random), self.memories_[name]["layer"]
         with as_teacher(run, self.teacher_):
             before, features_before = answers_from(run.model, latents, layer)
         with run.model.evaluating():
@@ -131,54 +134,49 @@ class LatentReplay(Strategy):
         kinds, prototypes = kinds_of(answers, self.n_kinds).to(latents.states.device), None
         if self.n_kinds:
             prototypes = torch.stack([mean_state(latents, kinds == kind) for kind in range(int(kinds.max()) + 1)])
-        of_rows = None if prototypes is None else prototypes[kinds]
-        generator = self._generator(run)
-        if generator is None:
-            generator = self._begin(run, latents)
+        of_rows, sizes = None if prototypes is None else prototypes[kinds], self._sizes(latents)
+        with seeded(seed_for(*parts, "generator")):
+            generator = Generator(Decoder(**sizes), self.depth).to(latents.states.device)
+        generator.prepare(latents)
         train_generator(
-            generator, latents, of_rows, rehearse=self._rehearsal(run, generator, task), epochs=self.epochs,
-            batch_size=self.encoding_batch_size, learning_rate=self.learning_rate,
-            random=generator_for(*parts, "training"),
+            generator, latents, of_rows, epochs=self.epochs, batch_size=self.encoding_batch_size,
+            learning_rate=self.learning_rate, random=generator_for(*parts, "training"),
         )  # fmt: skip
-        self._keep(generator, layer)
-        with torch.no_grad():
-            codes = generator.encode(generator.standardised(latents.states), latents.lengths, of_rows)
-            restored = generator.restored(generator.decode(codes, latents.lengths, of_rows)[0])
+        codes, restored = generator.codes_and_restored(latents, of_rows)
         numbers, seed = (codes, latents.lengths, latents.targets.sum(1)), seed_for(*parts, "mixture")
-        mixture = (
-            fit_mixture(*numbers, self.components, seed)
-            if prototypes is None
-            else fit_mixtures(*numbers, kinds, prototypes, self.components, seed)
-        )
-        self.mixtures_[task.name] = {**mixture, "head": latents.heads[0].cpu()}
-        self.told_ = self._told(run, features, latents, latents.with_states(restored))
+        if prototypes is None:
+            mixture = fit_mixture(*numbers, self.components, seed)
+        else:
+            mixture = fit_mixtures(*numbers, kinds, prototypes, self.components, seed)
+        weights = {name: tensor.detach().clone() for name, tensor in generator.decoder.state_dict().items()}
+        self.memories_[task.name] = {
+            "layer": layer, "head": int(latents.heads[0]), "sizes": sizes, "decoder": weights, "mixture": mixture,
+        }  # fmt: skip
+        self._tell(run, task, features, latents, restored)
 
     def facts(self) -> dict[str, Any]:
-        """Return what is kept and how true it is: `layer`; `generator_bytes`, for all tasks; `task_bytes`; `error`, of
-        restored states; `agreement`, the share of targets at which restored states get the answer that the real ones
+        """Return what is kept of the last task and how true it is: `layer`; `decoder_bytes`, `mixture_bytes`; `error`,
+        of restored states; `agreement`, the share of targets at which restored states get the answer that the real ones
         get; `full_agreement`, where LoRA stands below the layer, the share at which real states get the answer of the
         whole network."""  # fmt: skip
         return dict(self.told_)
 
     @torch.no_grad()
-    def generate(self, run: "Run", tasks: Sequence[str], n: int, random: torch.Generator) -> Latents:
-        """Draw n rows' hidden states as they go into the layer, of tasks that were learned, each as likely.
+    def generate(self, run: "Run", task: str, n: int, random: torch.Generator) -> Latents:
+        """Draw n rows' hidden states as they go into the layer, of a task that was learned.
 
         Raises:
-            KeyError: if a task has no mixture.
+            KeyError: if nothing is kept of the task.
         """
-        device, generator = run.accelerator.device, self._generator(run)
-        sizes = self.generator_["sizes"]
-        mixtures = [self.mixtures_[name] for name in tasks]
-        drawn = draw(mixtures, n, (sizes["n_slots"], sizes["code_size"]), self.max_tokens, random).to(device)
-        states, scores = generator.decode(drawn.codes, drawn.lengths, drawn.prototypes)
-        mask = within(drawn.lengths, states.shape[1])
-        scores = scores.masked_fill(~mask, -torch.inf)
+        memory, decoder = self.memories_[task], self._decoder(run, task)
+        drawn = draw(memory["mixture"], n, decoder.shape, self.max_tokens, random).to(run.accelerator.device)
+        states, scores = decoder(drawn.codes, drawn.lengths, drawn.prototypes)
+        scores = scores.masked_fill(~within(drawn.lengths, states.shape[1]), -torch.inf)
         if run.model.kind == "causal":
             scores[:, 0] = -torch.inf  # a first token is predicted from nothing
         ranks = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         targets = (ranks < drawn.n_targets[:, None]) & scores.isfinite()
-        return Latents(generator.restored(states), drawn.lengths, targets, drawn.heads)
+        return Latents(decoder.restored(states), drawn.lengths, targets, torch.full_like(drawn.lengths, memory["head"]))
 
     @property
     def _is_idle(self) -> bool:
@@ -186,110 +184,71 @@ class LatentReplay(Strategy):
 
     def _past(self, run: "Run") -> list[str]:
         """Return the tasks that are replayed."""
-        return [name for name in self.mixtures_ if name != run.current]
+        return [name for name in self.memories_ if name != run.current]
 
     def _layer(self, run: "Run") -> int:
         if self.layer is not None:
             return self.layer
-        return min(lowest_adapted(run.model.network), len(blocks_of(run.model.network)) - 1)
+        n_blocks = len(blocks_of(run.model.network))
+        return min(max(lowest_adapted(run.model.network), n_blocks // 2), n_blocks - 1)
 
-    def _sizes(self, run: "Run") -> dict[str, int]:
-        """Return what a generator is built by, and the layer that it stands for."""
-        width = run.model.network.get_input_embeddings().embedding_dim
-        inner = max(4, min(self.width, width) // 4 * 4)
+    def _sizes(self, latents: Latents) -> dict[str, int]:
+        width = latents.states.shape[-1]
         return {
-            "layer": self._layer(run), "width": width, "inner": inner, "n_slots": self.slots,
-            "code_size": self.code_size, "n_layers": self.depth, "conditioned": int(self.n_kinds > 0),
+            "width": width, "inner": max(4, min(self.width, width) // 4 * 4), "n_slots": self.slots,
+            "code_size": self.code_size, "depth": self.depth, "conditioned": int(self.n_kinds > 0),
         }  # fmt: skip
 
     def _check(self, run: "Run", task: Task) -> None:
-        """Raise ConfigError where the layer isn't there, or what is kept was made otherwise; try it with two rows."""
-        n_blocks, sizes = len(blocks_of(run.model.network)), self._sizes(run)
-        where = f"{self.name}.layer"
-        if sizes["layer"] >= n_blocks:
+        """Raise ConfigError where there is no such layer, ModelError where the network can't be cut there."""
+        n_blocks, layer = len(blocks_of(run.model.network)), self._layer(run)
+        if layer >= n_blocks:
             way_out = f"Blocks are 0 to {n_blocks - 1}"
-            raise ConfigError(describe(where, f"the model has {n_blocks} blocks", self.layer, way_out))
-        kept = self.generator_.get("sizes", sizes)
-        if kept != sizes:
-            changed = {name: (kept[name], sizes[name]) for name in sizes if kept[name] != sizes[name]}
-            way_out = "Use the settings that it was made with, or begin anew"
-            raise ConfigError(describe(self.name, "what was learned has other sizes (then, now)", changed, way_out))
+            raise ConfigError(describe(f"{self.name}.layer", f"the model has {n_blocks} blocks", layer, way_out))
         features = encoded(run.model, task, range(min(2, len(task.train))), self.max_tokens)
-        if self.generator_ or not features:
+        if self.memories_ or not features:
             return
         batch = batch_of(run, features)
         with torch.no_grad(), run.model.evaluating():
-            states = hidden_states(run.model, batch, sizes["layer"])
-        check_cut(run.model, batch, latents_of(run.model, batch, states), sizes["layer"])
+            states = hidden_states(run.model, batch, layer)
+        check_cut(run.model, batch, latents_of(run.model, batch, states), layer)
 
-    def _begin(self, run: "Run", latents: Latents) -> Generator:
-        with seeded(seed_for(run.seed, self.name, "generator")):
-            generator = _built(self._sizes(run)).to(latents.states.device)
-        generator.fit_scale(latents)
-        return generator
-
-    def _generator(self, run: "Run") -> Generator | None:
-        """Return the generator as it is kept; None where there is none."""
-        if not self.generator_:
-            return None
-        if self._built is None or self._built[0] is not self.generator_:
+    def _decoder(self, run: "Run", task: str) -> Decoder:
+        memory = self.memories_[task]
+        if self._built.get(task, (None,))[0] is not memory:
             with seeded(0):
-                generator = _built(self.generator_["sizes"])
-            generator.load_state_dict(self.generator_["weights"])
-            self._built = (self.generator_, generator.to(run.accelerator.device))
-        return self._built[1]
+                decoder = Decoder(**memory["sizes"])
+            decoder.load_state_dict(memory["decoder"])
+            self._built[task] = (memory, decoder.to(run.accelerator.device))
+        return self._built[task][1]
 
-    def _keep(self, generator: Generator, layer: int) -> None:
-        sizes = {
-            "layer": layer, "width": generator.reads.in_features, "inner": generator.inner,
-            "n_slots": len(generator.slots), "code_size": generator.compress.out_features,
-            "n_layers": generator.decoder.num_layers, "conditioned": int(generator.prototype is not None),
-        }  # fmt: skip
-        weights = {name: tensor.detach().clone() for name, tensor in generator.state_dict().items()}
-        self.generator_ = {"sizes": sizes, "weights": weights}
-        self._built = (self.generator_, generator)
-
-    def _rehearsal(self, run: "Run", generator: Generator, task: Task) -> Rehearsal | None:
-        """Return what draws codes of the other tasks and decodes them as the generator does now."""
-        others = [mixture for name, mixture in self.mixtures_.items() if name != task.name]
-        if not others:
-            return None
-        before = copy.deepcopy(generator)
-        shape = len(generator.slots), generator.compress.out_features
-
-        @torch.no_grad()
-        def rehearse(n: int, random: torch.Generator) -> tuple[Any, ...]:
-            drawn = draw(others, n, shape, self.max_tokens, random).to(run.accelerator.device)
-            states, scores = before.decode(drawn.codes, drawn.lengths, drawn.prototypes)
-            return drawn.codes, drawn.lengths, drawn.prototypes, states, scores.sigmoid()
-
-        return rehearse
-
-    def _told(
-        self, run: "Run", features: Sequence[dict[str, Any]], latents: Latents, restored: Latents
-    ) -> dict[str, Any]:
-        layer, some = self.generator_["sizes"]["layer"], slice(COMPARED_ROWS)
-        facts = {
-            "layer": layer,
-            "generator_bytes": sum(tensor.nbytes for tensor in self.generator_["weights"].values()),
-            "task_bytes": sum(tensor.nbytes for tensor in self.mixtures_[run.current].values()),
-            "error": round(relative_error(latents.states, restored.states, latents.mask), 4),
-        }
+    def _tell(
+        self, run: "Run", task: Task, features: Sequence[dict[str, Any]], latents: Latents, restored: Latents
+    ) -> None:
+        memory, some = self.memories_[task.name], slice(COMPARED_ROWS)
+        layer = memory["layer"]
         with torch.no_grad(), run.model.evaluating():
-            real = answers_from(run.model, latents.pick(some), layer)[0].logits.argmax(-1)
-            found = answers_from(run.model, restored.pick(some), layer)[0].logits.argmax(-1)
-            facts["agreement"] = round((real == found).float().mean().item(), 4)
-            if layer > lowest_adapted(run.model.network):
-                whole = run.model.objective.forward(run.model.network, batch_of(run, features[some])).logits.argmax(-1)
-                facts["full_agreement"] = round((real == whole).float().mean().item(), 4)
-        return facts
+            real, found, whole = (
+                answers_from(run.model, latents.pick(some), layer)[0].logits.argmax(-1),
+                answers_from(run.model, restored.pick(some), layer)[0].logits.argmax(-1),
+                run.model.objective.forward(run.model.network, batch_of(run, features[some])).logits.argmax(-1),
+            )
+        self.told_ = {
+            "layer": layer,
+            "decoder_bytes": sum(tensor.nbytes for tensor in memory["decoder"].values()),
+            "mixture_bytes": sum(tensor.nbytes for tensor in memory["mixture"].values()),
+            "error": round(relative_error(latents.states, restored.states, latents.mask), 4),
+            "agreement": round((real == found).float().mean().item(), 4),
+        }
+        if layer > lowest_adapted(run.model.network):
+            share = round((real == whole).float().mean().item(), 4)
+            self.told_["full_agreement"] = share
+            run.inform(
+                f"{self.name}: LoRA below block {layer} is no part of what is replayed; without it {share:.1%} of the "
+                f"answers to rows of {task.name} stay the same."
+            )
 
 
 def mean_state(latents: Latents, chosen: torch.Tensor) -> torch.Tensor:
     """Return the mean hidden state over all positions of the chosen rows, bool [n_rows]: [width]."""
     return latents.states[chosen][latents.mask[chosen]].mean(0)
-
-
-def _built(sizes: dict[str, int]) -> Generator:
-    own = {name: size for name, size in sizes.items() if name not in ("layer", "conditioned")}
-    return Generator(**own, conditioned=bool(sizes["conditioned"]))
