@@ -1,11 +1,16 @@
 """What several processes do together; alone, nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
 from accelerate import Accelerator
+
+from everlearn.errors import EverlearnError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,21 @@ class Processes:
         values: list[Any] = [None] * self.size
         torch.distributed.all_gather_object(values, value)
         return values
+
+    def from_first(self, compute: Callable[[], T]) -> T:
+        """Return what `compute` returns on the first process, which alone calls it; its errors are raised on all."""
+        if self.size == 1:
+            return compute()
+        told: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                told[0] = compute()
+            except EverlearnError as error:
+                told[1] = error
+        torch.distributed.broadcast_object_list(told, 0)
+        if told[1] is not None:
+            raise told[1]
+        return told[0]
 
     def first_decides(self, decision: bool) -> bool:
         """Return what the first process decides, such as by its clock: all must decide alike."""

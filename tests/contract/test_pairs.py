@@ -20,6 +20,7 @@ ACTING = {  # where the defaults are too weak, too strong or too large to be see
     "cmt": {"epochs": 2, "replay_alpha": 0.02},
     "ema": {"decay": 0.5},
     "ewc": {"strength": 1000.0},
+    "experts": {"share_first": 2},
     "gamma_ewc": {"strength": 1000.0},
     "gpm": {"threshold": 0.5},
     "grow": {"when": "always", "new_neurons": 4, "new_rank": 2},

@@ -11,7 +11,8 @@ for iteration in range(n):
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -41,6 +42,7 @@ from everlearn.rl.problems import Problems, with_answer
 from everlearn.rl.reward import Rewards
 from everlearn.rl.rollouts import Answered, can_be_packed, cut, lay_out, n_cut_off
 from everlearn.rl.sampler import Sampler
+from everlearn.rl.server import ServerSampler
 from everlearn.rl.update import Micro, PolicyLoss, Tally, log_p_of
 from everlearn.rl.weights import distance, reference_weights, snapshot
 from everlearn.seeds import generator_for
@@ -94,6 +96,9 @@ class PPO:
             only so many of their problems had answers that differ in reward. Null: never.
         sampling_dtype: of the weights that answers are drawn with; auto: bfloat16 where the machine has instructions
             for it.
+        vllm: URL of a vLLM server that draws the answers, in training and in measurements; null: the run itself does.
+            vllm_tensor_parallel: over how many GPUs it spreads the weights. vllm_seconds: how long it may take to
+            answer. vllm_folder: where weights are laid down for it, null: below the run's folder; both see it.
 
     What is told of each iteration: docs/reinforcement.md.
 
@@ -142,6 +147,10 @@ class PPO:
     stop_signal: float | None = 0.05
     patience: int = 5
     sampling_dtype: str = "auto"
+    vllm: str | None = None
+    vllm_tensor_parallel: int = 1
+    vllm_seconds: float = 600.0
+    vllm_folder: str | None = None
 
     traits: ClassVar[tuple[str, ...]] = ("rollouts",)
     train_on: ClassVar[str] = "last"
@@ -164,15 +173,17 @@ class PPO:
             what = f"advantage {self.advantage} compares a problem's answers"
             raise ConfigError(describe("learner.samples", what, self.samples, way_out))
         find("reward", self.reward, "learner.reward")
+        if self.vllm is not None and not self.vllm.startswith(("http://", "https://")):
+            raise ConfigError(describe("learner.vllm", "is no URL", self.vllm, "Write http://host:port, or null"))
 
     def _check_numbers(self) -> None:
         counts = (
             "epochs", "iterations", "prompts", "samples", "max_new_tokens", "updates", "minibatches", "micro_tokens",
-            "reward_workers", "patience", "warmup",
+            "reward_workers", "patience", "warmup", "vllm_tensor_parallel",
         )  # fmt: skip
         above = (
             "temperature", "reward_seconds", "critic_learning_rate", "clip_low", "clip_high", "value_clip", "clip",
-            "entropy_target", "learning_rate",
+            "entropy_target", "learning_rate", "vllm_seconds",
         )  # fmt: skip
         shares, weights = ("gamma", "gae_lambda", "stop_success", "stop_signal"), ("kl", "entropy", "weight_decay")
         for names, bound in (
@@ -204,6 +215,12 @@ class PPO:
             finally:
                 lesson.close()
         return lesson.progress
+
+    def sampler(self, run: "Run", dtype: str) -> Sampler | ServerSampler:
+        """Return what draws answers from a run's model, by weights of a dtype where it is the run itself."""
+        if self.vllm is None:
+            return Sampler(run.model, run.accelerator.device, dtype)
+        return ServerSampler(run, self.vllm, self.vllm_tensor_parallel, self.vllm_seconds, self.vllm_folder)
 
     def rewards(self) -> Rewards:
         """Return what answers are judged by."""
@@ -255,7 +272,7 @@ class _Lesson:
             if self.critic is not None:
                 self.critic.optimizer.load_state_dict(saved["critic_optimizer"])
         self.packed = can_be_packed(run.model)
-        self.sampler = Sampler(run.model, run.accelerator.device, ppo.sampling_dtype)
+        self.sampler = ppo.sampler(run, ppo.sampling_dtype)
         self.hooks = Hooks.of(run)
         self.started = time.perf_counter() - self.progress.elapsed_s
 
@@ -302,9 +319,11 @@ class _Lesson:
     def _iterate(self, number: int) -> dict[str, Any]:
         """Ask, judge and learn once; return what is told of it."""
         began = time.perf_counter()
-        answered, n_cut = self._ask(number)
+        with self._saving_on_failure(alike=True):  # as a server's are
+            answered, n_cut = self._ask(number)
         drawn = time.perf_counter()
-        parts = self._judge_or_save(number, answered)
+        with self._saving_on_failure(alike=False):
+            parts = self._judge(number, answered)
         judged = time.perf_counter()
         numbers = {**self._outcome(answered, n_cut), **parts}
         numbers |= self._learn(number, answered)
@@ -335,12 +354,16 @@ class _Lesson:
         ]
         return answered, n_cut_off(objective, drawn)
 
-    def _judge_or_save(self, number: int, answered: list[Answered]) -> dict[str, float]:
-        """Judge the answers; where that fails, save the run as it was before the iteration, so that nothing is lost."""
+    @contextmanager
+    def _saving_on_failure(self, *, alike: bool) -> Iterator[None]:
+        """Save the run as it was before the iteration where drawing or judging fails, so that nothing is lost.
+
+        alike: whether that happens to all processes together: saving is done together.
+        """
         try:
-            return self._judge(number, answered)
+            yield
         except TrainingError:
-            if self.run.processes.size == 1:  # the others know nothing of it, and saving is done together
+            if alike or self.run.processes.size == 1:
                 self.run.checkpoint({"task": self.task.name, "learner": self._state()})
             raise
 

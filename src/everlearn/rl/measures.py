@@ -15,6 +15,7 @@ from everlearn.models.objectives import item_losses, to_device
 from everlearn.rl.losses import divergences
 from everlearn.rl.rollouts import Answered, cut, lay_out, n_cut_off
 from everlearn.rl.sampler import Sampler
+from everlearn.rl.server import ServerSampler
 from everlearn.seeds import generator_for
 from everlearn.types import Task
 
@@ -36,7 +37,13 @@ class Sampled:
 
 
 def sample_answers(
-    run: "Run", sampler: Sampler, task: Task, n: int, temperature: float, room: int, purpose: Sequence[object]
+    run: "Run",
+    sampler: Sampler | ServerSampler,
+    task: Task,
+    n: int,
+    temperature: float,
+    room: int,
+    purpose: Sequence[object],
 ) -> Sampled:
     """Draw n answers to each of a task's evaluation problems; temperature 0 takes the likeliest tokens."""
     objective = run.model.objective

@@ -43,7 +43,7 @@ class Sampler:
         own = next(language_model(model.network).parameters()).dtype
         wanted = own if dtype == "own" else getattr(torch, fast_dtype(device.type) if dtype == "auto" else dtype)
         self._copy = None
-        if _can_be_copied(model.network) and (is_peft(model.network) or wanted != own):
+        if can_be_copied(model.network) and (is_peft(model.network) or wanted != own):
             self._copy = _plain_copy(model.network).to(wanted)
             self._sources = _sources(model.network)
         self.refresh()
@@ -132,23 +132,7 @@ class Sampler:
         return [row[:length] for row, length in zip(drawn.tolist(), lengths.tolist(), strict=True)]
 
 
-def _forward(
-    network: nn.Module,
-    ids: torch.Tensor,
-    mask: torch.Tensor,
-    positions: torch.Tensor,
-    cache: DynamicCache | None = None,
-):
-    options = {"past_key_values": cache} if cache is not None else {}
-    taken = parameters_of(type(language_model(network)))
-    if "position_ids" in taken:
-        options["position_ids"] = positions
-    if "logits_to_keep" in taken:
-        options["logits_to_keep"] = 1
-    return network(input_ids=ids, attention_mask=mask, use_cache=True, **options)
-
-
-def _can_be_copied(network: nn.Module) -> bool:
+def can_be_copied(network: nn.Module) -> bool:
     """Tell whether all that is added to the network are LoRAs of linear maps, which can be laid into its weights.
 
     Into weights of their own, that is: an output layer that shares the embeddings' would change these too.
@@ -167,6 +151,42 @@ def _can_be_copied(network: nn.Module) -> bool:
         and n_owners[id(layer.get_base_layer().weight)] == 1
         for layer in tuned
     )
+
+
+def plain_weights(network: nn.Module, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
+    """Return the weights of the language model without adapters, on the CPU: LoRAs are laid into them.
+
+    Args:
+        network: one that `can_be_copied`.
+        dtype: that they are given; None leaves each as it is.
+    """
+    base = language_model(network)
+    layers = {
+        f"{name}.base_layer.weight": layer for name, layer in base.named_modules() if isinstance(layer, LoraLayer)
+    }
+    found = {}
+    with torch.no_grad():
+        for name, parameter in base.named_parameters():
+            if ".lora_" not in name:
+                weight = _merged(layers[name]) if name in layers else parameter.detach()
+                found[name.replace(".base_layer.", ".")] = weight.to("cpu", dtype)
+    return found
+
+
+def _forward(
+    network: nn.Module,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    positions: torch.Tensor,
+    cache: DynamicCache | None = None,
+):
+    options = {"past_key_values": cache} if cache is not None else {}
+    taken = parameters_of(type(language_model(network)))
+    if "position_ids" in taken:
+        options["position_ids"] = positions
+    if "logits_to_keep" in taken:
+        options["logits_to_keep"] = 1
+    return network(input_ids=ids, attention_mask=mask, use_cache=True, **options)
 
 
 def _plain_copy(network: nn.Module) -> nn.Module:

@@ -147,15 +147,21 @@ class Reinforcement(Supervised):
 
     def _measure(self, one: Run, where: dict[str, Any]) -> None:
         """Write down how often the policy is right on each task's held-out problems, and how far it has come."""
-        sampler = Sampler(one.model, one.accelerator.device, "own")
+        sampler = (
+            one.learner.sampler(one, "own")
+            if isinstance(one.learner, PPO)
+            else Sampler(one.model, one.accelerator.device, "own")
+        )
         line: dict[str, Any] = {"type": "evaluation", **where, "seed": one.seed, "tasks": {}}
         packed, n_tokens, kl, asleep = can_be_packed(one.model), 0, 0.0, []
         weights = reference_weights(one.model, self.began)
-        for task in self.schedules[one.seed].stream:
+        changing = bool(overriding(one.strategies, "before_eval"))
+        for number, task in enumerate(self.schedules[one.seed].stream):
             room = self._room(one, task)
             purpose = (one.seed, "measure", where["after"], where["iteration"])
             with one.ready_for(task):
-                sampler.refresh()  # of the weights that the strategies answer this task with
+                if changing or not number:
+                    sampler.refresh()  # of the weights that the strategies answer this task with
                 best = sample_answers(one, sampler, task, 1, 0.0, room, purpose)
                 found = sample_answers(one, sampler, task, self.recipe.evaluation.samples, 1.0, room, purpose)
                 n_drawn = sum(answered.n_drawn_tokens for answered in found.answered)
