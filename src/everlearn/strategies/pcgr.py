@@ -21,7 +21,7 @@ class PCGR(LatentReplay):
         epochs, learning_rate, max_rows, max_tokens: as in `cmt`.
         components: Gaussians of a kind's mixture, at most one for four rows.
         prototypes: most frequent answers of a task that have one; all others, and those of fewer than four rows, share
-            one more.
+            one more (or the first, where they are fewer than four in all).
 
     A task that is learned again is known by its newest rows.
 

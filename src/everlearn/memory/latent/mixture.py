@@ -91,11 +91,14 @@ def fit_mixtures(
 def kinds_of(answers: Sequence[Hashable], n_kinds: int) -> torch.Tensor:
     """Return the number of each row's kind [n], int64: its answer among the most frequent ones, or all others' number.
 
-    Answers that fewer than LEAST_ROWS rows have are among the others. Numbers begin at 0 and have no gap.
+    A kind has LEAST_ROWS rows: answers that fewer have are among the others, and where these are fewer they count as
+    the first kind. Numbers begin at 0 and have no gap.
     """
     frequent = [answer for answer, n in Counter(answers).most_common(n_kinds) if n >= LEAST_ROWS]
     numbers = {answer: number for number, answer in enumerate(frequent)}
-    return torch.tensor([numbers.get(answer, len(numbers)) for answer in answers])
+    n_others = sum(answer not in numbers for answer in answers)
+    others = len(numbers) if n_others >= LEAST_ROWS else 0
+    return torch.tensor([numbers.get(answer, others) for answer in answers])
 
 
 def draw(mixture: Mixture, n: int, shape: tuple[int, int], longest: int, random: torch.Generator) -> Drawn:

@@ -205,8 +205,10 @@ class LatentReplay(Strategy):
         if layer >= n_blocks:
             way_out = f"Blocks are 0 to {n_blocks - 1}"
             raise ConfigError(describe(f"{self.name}.layer", f"the model has {n_blocks} blocks", layer, way_out))
+        if self.memories_ or not len(task.train):
+            return
         features = encoded(run.model, task, range(min(2, len(task.train))), self.max_tokens)
-        if self.memories_ or not features:
+        if not features:
             return
         batch = batch_of(run, features)
         with torch.no_grad(), run.model.evaluating():
@@ -228,10 +230,8 @@ class LatentReplay(Strategy):
         memory, some = self.memories_[task.name], slice(COMPARED_ROWS)
         layer = memory["layer"]
         with torch.no_grad(), run.model.evaluating():
-            real, found, whole = (
-                answers_from(run.model, latents.pick(some), layer)[0].logits.argmax(-1),
-                answers_from(run.model, restored.pick(some), layer)[0].logits.argmax(-1),
-                run.model.objective.forward(run.model.network, batch_of(run, features[some])).logits.argmax(-1),
+            real, found = (
+                answers_from(run.model, rows.pick(some), layer)[0].logits.argmax(-1) for rows in (latents, restored)
             )
         self.told_ = {
             "layer": layer,
@@ -241,8 +241,9 @@ class LatentReplay(Strategy):
             "agreement": round((real == found).float().mean().item(), 4),
         }
         if layer > lowest_adapted(run.model.network):
-            share = round((real == whole).float().mean().item(), 4)
-            self.told_["full_agreement"] = share
+            with torch.no_grad(), run.model.evaluating():
+                whole = run.model.objective.forward(run.model.network, batch_of(run, features[some])).logits.argmax(-1)
+            share = self.told_["full_agreement"] = round((real == whole).float().mean().item(), 4)
             run.inform(
                 f"{self.name}: LoRA below block {layer} is no part of what is replayed; without it {share:.1%} of the "
                 f"answers to rows of {task.name} stay the same."
