@@ -12,7 +12,7 @@ for iteration in range(n):
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -46,6 +46,7 @@ from everlearn.rl.server import ServerSampler
 from everlearn.rl.update import Micro, PolicyLoss, Tally, log_p_of
 from everlearn.rl.weights import distance, reference_weights, snapshot
 from everlearn.seeds import generator_for
+from everlearn.shards import lay_out_state, whole
 from everlearn.types import Mixture, Outputs, Row, Step, Task
 
 if TYPE_CHECKING:
@@ -269,8 +270,9 @@ class _Lesson:
             self.critic = Critic(run, ppo.critic, ppo.critic_learning_rate, ppo.clip, learned)
         if saved is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
+            lay_out_state(self.optimizer)
             if self.critic is not None:
-                self.critic.optimizer.load_state_dict(saved["critic_optimizer"])
+                self.critic.load_optimizer(saved["critic_optimizer"])
         self.packed = can_be_packed(run.model)
         self.sampler = ppo.sampler(run, ppo.sampling_dtype)
         self.hooks = Hooks.of(run)
@@ -527,7 +529,8 @@ class _Lesson:
         ppo, run = self.ppo, self.run
         own = [micro for micro in micros if micro.answered is not None]
         if ppo.updates * ppo.minibatches > 1 or self.critic is not None:
-            with torch.no_grad():
+            of_critic = nullcontext() if self.critic is None else self.critic.whole()
+            with torch.no_grad(), whole(run.model.network), of_critic:
                 for micro in own:
                     batch = to_device(micro.batch, run.accelerator.device)
                     with run.accelerator.autocast():
