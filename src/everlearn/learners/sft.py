@@ -268,7 +268,7 @@ class SupervisedLearner:
         return plan
 
     def _optimizer(self, run: "Run", parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-        fused = parameters[0].device.type in ("cpu", "cuda")
+        fused = parameters[0].device.type in ("cpu", "cuda") and not (run.sharded and self.optimizer == "sgd")
         shared = {"lr": learning_rate, "weight_decay": self.weight_decay, "fused": fused}
         groups = [{"params": parameters}]
         if self.backbone_scale != 1:
