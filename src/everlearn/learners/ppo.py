@@ -12,7 +12,7 @@ for iteration in range(n):
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -529,13 +529,17 @@ class _Lesson:
         ppo, run = self.ppo, self.run
         own = [micro for micro in micros if micro.answered is not None]
         if ppo.updates * ppo.minibatches > 1 or self.critic is not None:
-            of_critic = nullcontext() if self.critic is None else self.critic.whole()
-            with torch.no_grad(), whole(run.model.network), of_critic:
+            with torch.no_grad(), whole(run.model.network):
                 for micro in own:
                     batch = to_device(micro.batch, run.accelerator.device)
                     with run.accelerator.autocast():
                         micro.old = log_p_of(self._outputs(batch), ppo.temperature)
-                        micro.values = None if self.critic is None else self.critic.values(batch)
+                        if self.critic is not None and not self.critic.is_sharded:  # of a head: on what was just seen
+                            micro.values = self.critic.values(batch)
+        if self.critic is not None and self.critic.is_sharded:  # one after the other, for the memory of whole weights
+            with torch.no_grad(), self.critic.whole(), run.accelerator.autocast():
+                for micro in own:
+                    micro.values = self.critic.values(to_device(micro.batch, run.accelerator.device))
         if ppo.kl > 0:
             with self._reference():
                 for micro in own:
