@@ -3,9 +3,10 @@
     RAYON_NUM_THREADS=1 python benchmarks/rows.py [--rows N] [--rounds N] [--out FILE]
 
 The plain way is what tutorials show: each row becomes {"input_ids": [...], "labels": [...]}; a conversation's prompt
-and the whole of it go through the tokenizer, so that the prompt's length is known. Each side has a process of its own,
-in turn; both must give the same ids and labels. Memory is what the process grew by; mapped files count as far as they
-are resident. Rows: words of English, about 120 tokens of pocket's tokenizer, in an Arrow table.
+and the whole of it go through the tokenizer, so that the prompt's length is known; `label` is a text's, `tags` are
+words'. Each side has a process of its own, in turn; both must give the same ids and labels. Memory is what the process
+grew by; mapped files count as far as they are resident. Rows: words of English, about 120 tokens of pocket's tokenizer,
+in an Arrow table.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -30,36 +32,48 @@ from workload import results_path
 from everlearn.models.causal import CausalObjective
 from everlearn.models.chat import as_messages, give_template
 from everlearn.models.load import ModelConfig, load_tokenizer
+from everlearn.models.objectives import ClassifyObjective, TagObjective
 from everlearn.types import IGNORED, Task
 
 WORDS = ("the", "river", "machine", "learns", "slowly", "of", "green", "houses", "that", "nobody", "remembers", "now")
 SHORTEST, LONGEST = 30, 90  # words of a prompt
-KINDS = ("pairs", "chat")
+KINDS = ("pairs", "chat", "label", "tags")
+LABELS = ("A", "B", "C")
 Encode = Callable[[datasets.Dataset], Sequence[dict[str, Any]]]
 
 
-def make_rows(n_rows: int) -> datasets.Dataset:
-    """Return prompts and completions, no two alike."""
+def make_rows(kind: str, n_rows: int) -> datasets.Dataset:
+    """Return prompts and completions, texts with labels, or words with tags; no two alike."""
     draw = random.Random(0)
 
     def words(n: int) -> str:
         return " ".join(draw.choices(WORDS, k=n))
 
-    columns = {
-        "prompt": [f"{i} {words(draw.randint(SHORTEST, LONGEST))}" for i in range(n_rows)],
-        "completion": [f" {words(8)}" for _ in range(n_rows)],
-    }
+    texts = [f"{i} {words(draw.randint(SHORTEST, LONGEST))}" for i in range(n_rows)]
+    if kind == "label":
+        columns = {"text": texts, "label": draw.choices(range(len(LABELS)), k=n_rows)}
+    elif kind == "tags":
+        tokens = [text.split() for text in texts]
+        columns = {"tokens": tokens, "tags": [draw.choices(range(len(LABELS)), k=len(words)) for words in tokens]}
+    else:
+        columns = {"prompt": texts, "completion": [f" {words(8)}" for _ in range(n_rows)]}
     return datasets.Dataset.from_dict(columns)
 
 
 def ours(tokenizer: Any, kind: str) -> Encode:
     """Return our way from rows to features."""
+    if kind in ("label", "tags"):
+        adapters: Any = SimpleNamespace(head_mode="task", task_blocks={"rows": 0})
+        labelled = {"label": ClassifyObjective, "tags": TagObjective}[kind](tokenizer, adapters, 512)
+        return lambda rows: labelled.encode(rows, Task("rows", "classify", rows, rows[:0], labels=LABELS))
     objective = CausalObjective(tokenizer, 512, chat=kind == "chat")
     return lambda rows: objective.encode(rows, Task("rows", "prompt", rows, rows[:0]))
 
 
 def plain(tokenizer: Any, kind: str) -> Encode:
     """Return the plain way from rows to features."""
+    if kind in ("label", "tags"):
+        return lambda rows: [_labelled(tokenizer, row) for row in rows]
     begin, end = tokenizer("a")["input_ids"][:1], tokenizer.eos_token_id
 
     def of_row(row: dict[str, Any]) -> dict[str, list[int]]:
@@ -75,13 +89,23 @@ def plain(tokenizer: Any, kind: str) -> Encode:
     return lambda rows: [of_row(row) for row in rows]
 
 
+def _labelled(tokenizer: Any, row: dict[str, Any]) -> dict[str, list[int]]:
+    if "label" in row:
+        return {**tokenizer(row["text"]), "labels": [row["label"]]}
+    encoded, labels, before = tokenizer(row["tokens"], is_split_into_words=True), [], None
+    for word in encoded.word_ids():
+        labels.append(IGNORED if word is None or word == before else row["tags"][word])
+        before = word
+    return {**encoded, "labels": labels}
+
+
 def measure(side: str, kind: str, n_rows: int) -> dict[str, float | str]:
     """Return one side's numbers, in this process."""
     tokenizer = load_tokenizer(ModelConfig())
     if kind == "chat":
         give_template(tokenizer, "chatml")
     encode = {"ours": ours, "plain": plain}[side](tokenizer, kind)
-    rows, process = make_rows(n_rows), psutil.Process()
+    rows, process = make_rows(kind, n_rows), psutil.Process()
     encode(rows.select(range(10)))  # what is loaded at first use
     gc.collect()
     before, wall, cpu = process.memory_info().rss, time.perf_counter(), time.process_time()
@@ -93,7 +117,7 @@ def measure(side: str, kind: str, n_rows: int) -> dict[str, float | str]:
     content, n_tokens = hashlib.sha256(), 0
     for feature in features:
         n_tokens += len(feature["input_ids"])
-        content.update(np.array([feature["input_ids"], feature["labels"]], np.int32).tobytes())
+        content.update(np.array([*feature["input_ids"], *feature["labels"]], np.int32).tobytes())
     return {
         "bytes_per_token": grown / n_tokens,
         "peak_bytes_per_token": peak / n_tokens,
@@ -123,7 +147,7 @@ def compare(kind: str, n_rows: int, n_rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure both kinds of rows and write the numbers."""
+    """Measure all kinds of rows and write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=3)

@@ -53,6 +53,7 @@ class Strategy:
     isolates: ClassVar[bool] = False  # what earlier tasks answer stays the same, bit for bit
     protects: ClassVar[bool] = False  # it only holds what earlier tasks answer: nothing to do where one isolates them
     keeps_weights: ClassVar[tuple[str, ...]] = ("anchor_",)  # learned {name: weights}; in others a new weight counts 0
+    encloses: ClassVar[bool] = False  # its hooks come first, its `end_task` last, wherever it stands
     plans_steps: ClassVar[bool] = False  # reads `step.n_steps`, which must then be known from the start
     rereads: ClassVar[bool] = False  # it learns from earlier tasks' training rows, all of which are kept for it
     on_shards: ClassVar[bool] = False  # it needs no weights, and so works where each process holds but a part of them
@@ -95,6 +96,9 @@ class Strategy:
 
     def before_eval(self, run: "Run", task: "Task") -> None:
         """Make the model ready to be scored on `task`. What this changes is undone through `run.until_scored`."""
+
+    def lay_in(self, run: "Run", task: "Task") -> None:
+        """Let the weights in training be those that answer `task`, where others do, so that they can be exported."""
 
     def check_model(self, traits: Sequence[str]) -> None:
         """Raise ConfigError where the method is unsuited for a model with these traits, with the reason."""

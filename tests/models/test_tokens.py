@@ -4,14 +4,15 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
 import pytest
 
-from everlearn.models.causal import CHUNK, CausalObjective
-from everlearn.models.objectives import IGNORED
-from everlearn.models.tokens import RaggedWriter, TokenWriter
+from everlearn.models.causal import CausalObjective
+from everlearn.models.objectives import IGNORED, ClassifyObjective, TagObjective
+from everlearn.models.tokens import CHUNK, RaggedWriter, TokenWriter
 from everlearn.types import Task
 from support.models import byte_tokenizer
 
@@ -107,3 +108,47 @@ def test_rows_of_a_table_are_encoded_once_for_each_purpose_and_forgotten_with_it
     assert len(objective.encode(listed, task)) == 1
     listed.append({"prompt": "2", "completion": " y"})
     assert len(objective.encode(listed, task)) == 2, "a list may change"
+
+
+ADAPTERS = SimpleNamespace(head_mode="task", task_blocks={"t": 3})
+
+
+def test_labelled_rows_are_encoded_in_chunks_as_they_are_at_once():
+    tokenizer, done = byte_tokenizer(), []
+    objective = ClassifyObjective(tokenizer, ADAPTERS, 40)
+    rows = [{"text": f"{i} " * (1 + i % 9), "label": i % 2} for i in range(CHUNK + 2)]
+    rows[-1]["text_pair"] = "the only pair, in the last chunk"  # what makes pairs of all rows
+    task = Task("t", "classify", rows, [], labels=("no", "yes"))
+    features = objective.encode(rows, task, done.append)
+    assert done == [CHUNK, 2]
+    assert len(features) == len(rows)
+    assert features.lengths.max() == 40
+    for i in (0, CHUNK - 1, CHUNK, CHUNK + 1):
+        pair = [rows[i].get("text_pair", "")]
+        wanted = tokenizer([rows[i]["text"]], pair, truncation=True, max_length=40)
+        assert features[i] == {**_unmasked(wanted), "labels": [i % 2], "task": 3}
+    assert features[-2:] == [features[CHUNK], features[CHUNK + 1]]
+    assert objective.lengths(rows)[CHUNK + 1] > 40
+
+
+def test_tags_take_eight_bytes_a_token():
+    tokenizer = byte_tokenizer()
+    rows = datasets.Dataset.from_dict({"tokens": [["one", "two", "nine"]] * 50, "tags": [[0, -100, 1]] * 50})
+    features = TagObjective(tokenizer, ADAPTERS, 20).encode(rows, Task("t", "tag", rows, [], labels=("O", "B-X")))
+    assert features[7]["read"] == [0, 2]
+    assert sorted(set(features[7]["labels"])) == [IGNORED, 0, 1]
+    n_bytes = sum(column.values.nbytes for column in features.columns.values())
+    assert n_bytes <= 8 * features.lengths.sum()
+    with pytest.raises(IndexError):
+        features[50]
+
+
+def test_no_labelled_rows_are_no_rows():
+    features = ClassifyObjective(byte_tokenizer(), ADAPTERS, 20).encode(
+        [], Task("t", "classify", [], [], labels=("a",))
+    )
+    assert list(features) == []
+
+
+def _unmasked(encoded) -> dict:
+    return {name: encoded[name][0] for name in encoded if name != "attention_mask"}

@@ -272,6 +272,7 @@ class Home:
                 raise StateError(describe(f"version {version}", "was refused by the gate", record.task, way_out))
             if record.status == "refused":
                 self._bring_in(record)
+            self._store.take_library(version)
             self._store.set_current(version, event_of("rollback", version, {"status": record.status, "forced": force}))
 
     def retire(
@@ -330,7 +331,11 @@ class Home:
         if merged and self.settings.model.quantization is not None:
             versions.settings = replace(versions.settings, model=replace(self.settings.model, quantization=None))
         run = versions.open(number, tasks)
-        apart = [strategy.name for strategy in overriding(run.strategies, "before_eval") if strategy.isolates]
+        apart = [
+            strategy.name
+            for strategy in overriding(run.strategies, "before_eval")
+            if strategy.isolates or strategy.encloses
+        ]
         if apart and task is None and len(tasks) > 1:
             way_out = f"Name one with --task: {', '.join(tasks)}"
             raise ConfigError(describe("export: task", f"{apart[0]} gives each task its own weights", None, way_out))
@@ -339,6 +344,8 @@ class Home:
             raise ConfigError(describe("export: task", "was not learned", task, way_out))
         head = None if apart and run.model.kind == "causal" else task
         checked_on = tasks.get(task) or list(tasks.values())[-1]
+        for strategy in run.strategies:
+            strategy.lay_in(run, checked_on)
         with run.ready_for(checked_on):
             return export_model(run.model, Path(folder), checked_on, merged=merged, task=head)
 
@@ -412,7 +419,7 @@ class Home:
                 raise
         if not discard:
             refuse_pending(self._store)
-        self._store.drop_pending()
+        self._store.forget_pending()
         self._store.log(event_of("discard", self._store.numbers()[-1] + 1, {}))
 
     def _settle(self) -> None:

@@ -20,13 +20,12 @@ from everlearn.models.objectives import Batch, Features, padded
 from everlearn.models.positions import at_wanted, positions_to_keep
 from everlearn.models.special import padding_id, special_ids
 from everlearn.models.steps import final_answer, with_steps
-from everlearn.models.tokens import Encoded, Span, TokenFeatures, TokenWriter
+from everlearn.models.tokens import CHUNK, Encoded, Span, TokenFeatures, TokenWriter, id_type
 from everlearn.streams.rows import NestedRows, in_chunks
 from everlearn.types import IGNORED, Outputs, Row, Rows, Task
 
 LEAST_ROOM = 32  # tokens that an answer may always have
 TEXT_TOKENS = 1024  # in an example of running text, at most
-CHUNK = 1000  # rows that go through the tokenizer together
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +241,7 @@ class CausalObjective(NextToken):
 
     @cached_property
     def _id_type(self) -> type[np.integer]:
-        return np.uint16 if max(self.tokenizer.get_vocab().values()) < 2**16 else np.int32
+        return id_type(self.tokenizer)
 
     def _features(
         self, rows: Rows, task: Task, train_on: str, in_steps: bool, told: Callable[[int], None] | None = None

@@ -13,7 +13,9 @@ from everlearn.errors import StreamError, describe
 from everlearn.models.adapters import Adapters
 from everlearn.models.heads import column_mask
 from everlearn.models.special import padding_id
-from everlearn.types import IGNORED, Outputs, Rows, Task, TensorRows
+from everlearn.models.tokens import CHUNK, LabelledFeatures, RaggedWriter, id_type
+from everlearn.streams.rows import in_chunks
+from everlearn.types import IGNORED, Outputs, Row, Rows, Task, TensorRows
 
 Batch = dict[str, torch.Tensor]
 
@@ -123,21 +125,42 @@ class _LabelledObjective:
         self.max_length = max_length
         self.padding = {"input_ids": padding_id(tokenizer), "token_type_ids": tokenizer.pad_token_type_id}
 
-    def encode_answers(self, rows: Rows, task: Task) -> list[dict[str, Any]]:
+    def encode(self, rows: Rows, task: Task, told: Callable[[int], None] | None = None) -> LabelledFeatures:
+        """Turn rows into features."""
+        ids, paired = self._label_ids(task), self._paired(rows)
+        kinds = {"input_ids": id_type(self.tokenizer), "token_type_ids": np.uint8}
+        kinds["labels"] = np.int16 if max(ids, default=0) < 2**15 else np.int32
+        writers = {"labels": RaggedWriter(kinds["labels"])}
+        for chunk in in_chunks(rows, CHUNK):
+            encoded = self._tokens(chunk, paired, truncation=True, max_length=self.max_length)
+            columns = {name: encoded[name] for name in encoded if name != "attention_mask"}
+            for name, column in (columns | self._targets(encoded, chunk, ids)).items():
+                writers.setdefault(name, RaggedWriter(kinds.get(name, np.int32))).add(column)
+            if told is not None:
+                told(len(chunk))
+        return LabelledFeatures({name: writer.close() for name, writer in writers.items()}, self._task_index(task))
+
+    def encode_answers(self, rows: Rows, task: Task) -> LabelledFeatures:
         """Turn rows into features to score."""
         return self.encode(rows, task)
 
     def take(self, features: Features, indices: list[int]) -> list[dict[str, Any]]:
+        if isinstance(features, LabelledFeatures):
+            return features.take(indices)
         return [features[i] for i in indices]
 
     def lengths(self, rows: Rows) -> list[int]:
         """Return how many tokens each row has, before anything is cut."""
-        return [len(ids) for ids in self._tokens(rows)["input_ids"]] if len(rows) else []
+        paired = self._paired(rows)
+        chunks = (self._tokens(chunk, paired)["input_ids"] for chunk in in_chunks(rows, CHUNK))
+        return [len(ids) for chunk in chunks for ids in chunk]
 
     def collate(self, picked: list[dict[str, Any]]) -> Batch:
         # all on the right, whatever side the tokenizer pads on: labels and absolute positions then fit in any batch
         names = [name for name in self.tokenizer.model_input_names if name in picked[0]]
         batch = {name: padded([f[name] for f in picked], self.padding.get(name, 0)) for name in names}
+        if "attention_mask" in self.tokenizer.model_input_names:
+            batch["attention_mask"] = padded([np.ones_like(f["input_ids"]) for f in picked], 0)
         batch["labels"] = padded([f["labels"] for f in picked], IGNORED)
         batch["tasks"] = torch.tensor([f["task"] for f in picked])
         return batch
@@ -200,20 +223,14 @@ class _LabelledObjective:
 class ClassifyObjective(_LabelledObjective):
     """One label for a text, or for a pair of texts."""
 
-    def encode(self, rows: Rows, task: Task, told: Callable[[int], None] | None = None) -> list[dict[str, Any]]:
-        encoded, ids = self._tokens(rows, truncation=True, max_length=self.max_length), self._label_ids(task)
-        return [
-            {
-                **{name: encoded[name][i] for name in encoded},
-                "labels": [ids[row["label"]]],
-                "task": self._task_index(task),
-            }
-            for i, row in enumerate(rows)
-        ]
+    def _targets(self, encoded: Any, rows: list[Row], ids: list[int]) -> dict[str, list[list[int]]]:
+        return {"labels": [[ids[row["label"]]] for row in rows]}
 
-    def _tokens(self, rows: Rows, **options: Any) -> Any:
-        pairs = [row.get("text_pair") for row in rows]
-        second = [pair or "" for pair in pairs] if any(pairs) else None
+    def _paired(self, rows: Rows) -> bool:
+        return any(row.get("text_pair") for chunk in in_chunks(rows, CHUNK) for row in chunk)
+
+    def _tokens(self, rows: list[Row], paired: bool, **options: Any) -> Any:
+        second = [row.get("text_pair") or "" for row in rows] if paired else None
         return self.tokenizer([row["text"] for row in rows], second, verbose=False, **options)
 
 
@@ -223,20 +240,21 @@ class TagObjective(_LabelledObjective):
     A feature's `read` holds the words that have a target within the context; the others are never answered.
     """
 
-    def encode(self, rows: Rows, task: Task, told: Callable[[int], None] | None = None) -> list[dict[str, Any]]:
-        encoded, ids = self._tokens(rows, truncation=True, max_length=self.max_length), self._label_ids(task)
-        features = []
+    def _targets(self, encoded: Any, rows: list[Row], ids: list[int]) -> dict[str, list[list[int]]]:
+        labels, read = [], []
         for i, row in enumerate(rows):
             words = encoded.word_ids(i)
             starts = [word is not None and word != before for word, before in zip(words, [None, *words], strict=False)]
             targets = [tag if tag < 0 else ids[tag] for tag in row["tags"]]
-            labels = [targets[word] if first else IGNORED for word, first in zip(words, starts, strict=True)]
-            read = [word for word, first in zip(words, starts, strict=True) if first and targets[word] >= 0]
-            inputs = {name: encoded[name][i] for name in encoded}
-            features.append({**inputs, "labels": labels, "task": self._task_index(task), "read": read})
-        return features
+            firsts = list(zip(words, starts, strict=True))
+            labels.append([targets[word] if first else IGNORED for word, first in firsts])
+            read.append([word for word, first in firsts if first and targets[word] >= 0])
+        return {"labels": labels, "read": read}
 
-    def _tokens(self, rows: Rows, **options: Any) -> Any:
+    def _paired(self, rows: Rows) -> bool:
+        return False
+
+    def _tokens(self, rows: list[Row], paired: bool, **options: Any) -> Any:
         words = [list(row["tokens"]) for row in rows]
         return self.tokenizer(words, is_split_into_words=True, verbose=False, **options)
 

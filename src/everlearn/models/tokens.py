@@ -1,4 +1,4 @@
-"""Encoded rows of language models: token ids laid end to end in one array, and where in them targets stand."""
+"""Encoded rows: token ids laid end to end in one array, and where in them targets stand or what the targets are."""
 
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 from everlearn.streams.mapped import MAPPED_BYTES
 from everlearn.types import IGNORED
 
+CHUNK = 1000  # rows that go through a tokenizer together
 Span = tuple[int, int]  # places [start, end)
 Encoded = tuple[int, list[int], list[Span]]  # row number, token ids, where the targets stand in them
 
@@ -149,3 +150,44 @@ class TokenWriter:
         """Return the examples."""
         rows, sizes = np.concatenate(self._rows), np.concatenate(self._sizes)
         return TokenFeatures(self._ids.close(), self._spans.close(), rows, sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledFeatures(Sequence):
+    """Encoded rows of classifiers and taggers, at about three bytes a token and, for tags, five more.
+
+    Attributes:
+        columns: each row's inputs and `labels`, for tags also `read`. The attention mask is 1 everywhere and left out.
+        task: the number of their task's head.
+    """
+
+    columns: dict[str, Ragged]
+    task: int
+
+    def __len__(self) -> int:
+        return len(self.columns["labels"])
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index):
+        """Return a row as lists of int, under the names of `columns`, and `task`."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        (row,) = self.take([range(len(self))[index]])
+        return {name: value if name == "task" else value.tolist() for name, value in row.items()}
+
+    def take(self, indices: Iterable[int]) -> list[dict[str, Any]]:
+        """Return the rows at `indices`, as arrays."""
+        return [{**{name: column[i] for name, column in self.columns.items()}, "task": self.task} for i in indices]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many tokens each row has [n], int64."""
+        return self.columns["input_ids"].lengths
+
+
+def id_type(tokenizer: Any) -> type[np.integer]:
+    """Return the smallest type of numbers that a tokenizer's ids fit into."""
+    return np.uint16 if max(tokenizer.get_vocab().values()) < 2**16 else np.int32

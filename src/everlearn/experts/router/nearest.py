@@ -1,0 +1,115 @@
+"""A library's prototypes, ready to be compared with: the experts that are nearest to a task."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from everlearn.experts.profiles import Prototypes
+from everlearn.experts.router.metric import Embedding, Mlp
+from everlearn.experts.router.search import FOUND, Index
+from everlearn.seeds import generator_for
+
+
+@dataclass(frozen=True)
+class Near:
+    """An expert: its similarity to a task by its nearest prototype, whose task is named, and how alike the contexts of
+    the two are (a cosine; 0 where the context is left out)."""  # fmt: skip
+
+    expert: int
+    task: str
+    similarity: float
+    context: float
+
+
+class Known:
+    """Prototypes in the space that they make.
+
+    Args:
+        index: finds the nearest prototypes; None: all are compared, and held in memory once more.
+
+    Attributes:
+        experts: their numbers, ascending.
+    """
+
+    def __init__(self, prototypes: Prototypes, embedding: Embedding, index: Index | None = None):
+        self.prototypes, self.embedding, self._index = prototypes, embedding, index
+        self._owners = np.array(prototypes.experts, dtype=np.int64)
+        self.experts, self._columns = np.unique(self._owners, return_inverse=True)
+        self._rows = None if index is not None else embedding.of(prototypes.vectors)
+
+    def similarities(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return the similarity of signals [n, dimension] to each expert's nearest prototype, [n, experts]."""
+        rows = self.embedding.of(self.prototypes.vectors) if self._rows is None else self._rows
+        scores = self.embedding.scores(self.embedding.of(vectors), rows)
+        columns = torch.from_numpy(self._columns).expand(len(scores), -1)
+        lowest = torch.full((len(scores), len(self.experts)), -torch.inf)
+        return lowest.scatter_reduce(1, columns, scores, "amax")
+
+    @torch.no_grad()
+    def nearest(self, vector: torch.Tensor, k: int) -> list[Near]:
+        """Return up to k experts near to a signal [dimension], nearest first; of equally near ones the lower number.
+
+        They are those of the 50 nearest prototypes, nearest by cosine where the metric is an `mlp`.
+        """
+        joined = self.embedding.space.joined(vector)
+        rows, scores, others = self._shortlist(self.embedding.metric.embed(joined))
+        found: dict[int, int] = {}
+        for place in np.lexsort((self._owners[rows], -scores)).tolist():
+            found.setdefault(int(self._owners[rows[place]]), place)
+            if len(found) == k:
+                break
+        places = list(found.values())
+        others = self._joined(rows[places]) if others is None else others[places]
+        nearest = zip(found, rows[places], scores[places].tolist(), self._contexts(joined, others), strict=True)
+        return [Near(expert, self.prototypes.tasks[row], score, alike) for expert, row, score, alike in nearest]
+
+    def _shortlist(self, query: torch.Tensor) -> tuple[np.ndarray, np.ndarray, torch.Tensor | None]:
+        """Return rows among which the nearest are, their similarities in float32, and what they are in the space, where
+        that was needed."""  # fmt: skip
+        if self._rows is None:
+            rows = self._index.search(query.numpy())
+            joined = self._joined(rows)
+            embedded = self.embedding.metric.embed(joined)
+            return rows, self.embedding.scores(query[None], embedded)[0].numpy(), joined
+        scores = self._rows.numpy() @ query.numpy()
+        rows = np.argpartition(-scores, FOUND)[:FOUND] if len(scores) > FOUND else np.arange(len(scores))
+        if isinstance(self.embedding.metric, Mlp):
+            return rows, self.embedding.scores(query[None], self._rows[torch.from_numpy(rows)])[0].numpy(), None
+        return rows, scores[rows], None
+
+    def _joined(self, rows: np.ndarray) -> torch.Tensor:
+        return self.embedding.space.joined(self.prototypes.vectors[torch.from_numpy(rows)])
+
+    def _contexts(self, one: torch.Tensor, others: torch.Tensor) -> list[float]:
+        """Return the cosines of the context of a joined signal [dimension] to that of others [n, dimension]."""
+        blocks = self.embedding.space.blocks
+        if "context" not in blocks:
+            return [0.0] * len(others)
+        begin = sum(blocks[name] for name in list(blocks)[: list(blocks).index("context")])
+        query, rows = (each.numpy()[..., begin : begin + blocks["context"]] for each in (one, others))
+        norms = np.linalg.norm(query) * np.linalg.norm(rows, axis=1)
+        return (rows @ query / np.maximum(norms, 1e-12)).tolist()
+
+
+class Drawn(Known):
+    """Similarities drawn at random from the signal's numbers and a seed, to compare with."""
+
+    def __init__(self, prototypes: Prototypes, embedding: Embedding, seed: int):
+        super().__init__(prototypes, embedding)
+        self._seed = seed
+
+    def similarities(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return numbers in [0, 1), [n, experts]."""
+        return torch.stack([self._drawn(vector) for vector in vectors])
+
+    def nearest(self, vector: torch.Tensor, k: int) -> list[Near]:
+        """Return k experts drawn at random, the highest number first."""
+        drawn = self._drawn(vector)
+        rows = [int(np.flatnonzero(self._columns == column)[0]) for column in range(len(self.experts))]
+        best = drawn.argsort(descending=True, stable=True)[:k].tolist()
+        return [Near(int(self.experts[i]), self.prototypes.tasks[rows[i]], float(drawn[i]), 0.0) for i in best]
+
+    def _drawn(self, vector: torch.Tensor) -> torch.Tensor:
+        generator = generator_for("random similarity", self._seed, *vector.tolist())
+        return torch.rand(len(self.experts), generator=generator)
