@@ -53,6 +53,7 @@ class Strategy:
     isolates: ClassVar[bool] = False  # what earlier tasks answer stays the same, bit for bit
     protects: ClassVar[bool] = False  # it only holds what earlier tasks answer: nothing to do where one isolates them
     keeps_weights: ClassVar[tuple[str, ...]] = ("anchor_",)  # learned {name: weights}; in others a new weight counts 0
+    encloses: ClassVar[bool] = False  # its hooks come first, its `end_task` last, wherever it stands
     plans_steps: ClassVar[bool] = False  # reads `step.n_steps`, which must then be known from the start
     rereads: ClassVar[bool] = False  # it learns from earlier tasks' training rows, all of which are kept for it
     wants_past_logits: ClassVar[bool] = False  # `step.outputs.past` holds what the heads of earlier tasks answer

@@ -38,6 +38,8 @@ class Run:
         processes: what this process does together with others.
         saving: when and where it is saved; the base keeps nothing.
         memory: where strategies lay large memories down, in files named by their hash; by default saving.folder/memory.
+        library: one of experts that outlives the run, and that others' states refer to; None: the run has its own.
+        apart: tasks learned that others answer: the weights that learn the present one hold nothing of them.
     """
 
     model: Model
@@ -51,6 +53,8 @@ class Run:
     current: str | None = None
     saving: Saving = field(default_factory=Saving)
     memory: Path | None = None
+    library: Path | None = None
+    apart: frozenset[str] = frozenset()
     eval_batch_size: int = 64
     keep_answers: bool = True  # in scores
     listener: Listener = field(default_factory=Listener)
@@ -62,6 +66,7 @@ class Run:
     processes: Processes = field(init=False)
 
     def __post_init__(self) -> None:
+        self.strategies = sorted(self.strategies, key=lambda strategy: not strategy.encloses)
         for strategy in self.strategies:
             strategy.check_model((*self.model.traits, *self.learner.traits))
         self.processes = Processes(self.accelerator)
@@ -116,7 +121,7 @@ class Run:
                 strategy.end_task(self, task)
         self.learned.append(task.name)
         self.took_part |= {strategy.name: len(self.learned) for strategy in self.strategies}
-        self.current = None
+        self.current, self.apart = None, frozenset()
         return Cost(
             train_s=time.perf_counter() - started + spent_s,
             n_steps=progress.index,
@@ -176,8 +181,11 @@ class Run:
             self.model.adapters.do("labels", task=task.name, labels=list(task.labels), seed=self.seed)
 
     def past_tasks(self) -> list[str]:
-        """Return the names of the tasks learned before: the present one is among them where it is learned again."""
-        return list(dict.fromkeys(self.learned))
+        """Return the names of the tasks learned before: the present one is among them where it is learned again.
+
+        Meanwhile without those that are `apart` from it.
+        """
+        return [name for name in dict.fromkeys(self.learned) if name not in self.apart]
 
     def learned_without(self, strategy: Strategy) -> list[str]:
         """Return the names of the tasks learned since a strategy last took part, all where it never did.

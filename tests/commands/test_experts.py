@@ -168,6 +168,26 @@ def test_an_adapter_is_profiled_by_its_rows(llama, adapters, tmp_path):
     assert Library.open(folder).prototypes().tasks == ["letters", "more"]
 
 
+def test_route_tells_what_the_router_would_do(llama, adapters, tmp_path):
+    folder, files = tmp_path / "library", [rows_file(tmp_path / f"{name}.jsonl", name) for name in ("ab", "cd")]
+    said("add", folder, adapters[0], "--description", "says letters", "--model", llama)
+    text = failure(ConfigError, "route", folder, "letters")
+    assert text.startswith(f"{folder}: no expert has a profile. Got 1. everlearn experts add")
+    for adapter, rows in zip(adapters, files, strict=True):
+        said("add", folder, adapter, "--description", f"says {rows.stem}", "--rows", rows)
+    before = Library.open(folder).snapshot()
+    told = said("route", folder, "says cd", "--rows", files[1])
+    row = next(line for line in told.splitlines() if "says cd" in line)
+    assert re.search(r"2\s*│\s*says cd\s*│\s*cd\s*│\s*1\.00", row)
+    assert "reuse: Expert 2 is nearest by 'cd', p 0.90" in told
+    alone = said("route", folder, "says cd")
+    assert re.search(r"2\s*│\s*says cd\s*│\s*cd\s*│\s*1\.00", alone)
+    assert "By the description alone, so p is a guess; --rows FILE tells more." in alone
+    assert Library.open(folder).snapshot() == before
+    assert "experts route: is told of no task" in failure(ConfigError, "route", folder)
+    assert "description: is empty. Got ' '" in failure(ConfigError, "route", folder, " ")
+
+
 def test_what_fails_while_an_adapter_is_profiled_leaves_the_library_as_it_was(adapters, llama, tmp_path):
     folder, rows = tmp_path / "library", rows_file(tmp_path / "letters.jsonl", "ab")
     said("add", folder, adapters[0], "--description", "x", "--model", llama)

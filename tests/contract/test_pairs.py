@@ -19,6 +19,7 @@ KINDS = ("domain", "contrary_lora", "contrary_full")  # a pair stands on the fir
 ACTING = {  # where the defaults are too weak, too strong or too large to be seen in a few steps of tiny tasks
     "ema": {"decay": 0.5},
     "ewc": {"strength": 1000.0},
+    "experts": {"share_first": 2},
     "gamma_ewc": {"strength": 1000.0},
     "gpm": {"threshold": 0.5},
     "grow": {"when": "always", "new_neurons": 4, "new_rank": 2},

@@ -24,7 +24,7 @@ KINDS = ("causal_lora", "causal_full", "classify", "plain")
 TRAITS = {  # of each kind's model, see `Model.traits`; checked in tests/contract/test_class.py
     "causal_lora": ("causal", "lora"),
     "causal_full": ("causal", "full"),
-    "classify": ("classify", "lora", "task_head"),
+    "classify": ("classify", "lora", "fresh", "task_head"),
     "plain": ("tensor", "full", "task_head"),
     "domain": ("tensor", "full", "task_head"),
     "contrary_lora": ("causal", "lora"),

@@ -1,4 +1,4 @@
-"""The commands of a library of experts: ls, show, layers, add, export, merge, prune."""
+"""The commands of a library of experts: ls, show, layers, route, add, export, merge, prune."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -80,6 +80,34 @@ def layers(
     chosen = proposed(shapes, found)
     console.print(layers_table(shapes, found, chosen))
     console.print(f"grad_sketch_layers: [{', '.join(chosen)}]", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def route(
+    folder: LibraryFolder,
+    description: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What the task is, in words.")] = None,
+    rows: Annotated[
+        Path | None, typer.Option(help="A file of its rows: all that is known of a task is then compared.")
+    ] = None,
+) -> None:
+    """Show which experts are near a task, and what the router would do with it. Nothing changes."""
+    from everlearn.experts import Library
+    from everlearn.experts.routing import route as route_task
+    from everlearn.experts.views import candidates_table
+    from everlearn.streams.files import load_task
+
+    if description is None and rows is None:
+        way_out = 'Write what it is: everlearn experts route FOLDER "reviews of books"; or name its rows: --rows FILE'
+        raise ConfigError(describe("experts route", "is told of no task", None, way_out))
+    library = Library.open(folder)
+    task = None if rows is None else load_task(rows.stem, str(rows))
+    model = _model_of(library, [] if task is None else [task])
+    decision = route_task(library, model, rows.stem if description is None else description, task)
+    if decision.candidates:
+        console.print(candidates_table(library, decision))
+    console.print(f"{decision.action}: {decision.reason}", highlight=False, markup=False)
+    if task is None:
+        console.print("By the description alone, so p is a guess; --rows FILE tells more.", highlight=False)
 
 
 @app.command()
@@ -192,20 +220,27 @@ def _load(model: str, kind: str, tasks: "Sequence[Task]" = ()) -> "Model":
 
 def _profile_of(library: "Library", task: "Task") -> "Callable[[Expert], None]":
     """Return what gives an expert a prototype of a task."""
-    from everlearn.experts.base import Base
-    from everlearn.experts.signals import Signals
-    from everlearn.models.load import NETWORK_OF_KIND
+    from everlearn.experts.routing import signals_of
 
-    kind = library.base.kind
-    if NETWORK_OF_KIND[task.kind] != kind:
-        way_out = f"Give rows for a network of the kind {kind}"
-        raise ConfigError(describe("--rows", "are for another kind of model", task.kind, way_out))
-    model = _load(library.base.name, kind, [task])
-    library.base.check_same(Base.of(model), library.base.name)
-    signals = Signals(model)
+    signals = signals_of(library, _model_of(library, [task]))
 
     def profile(expert: "Expert") -> None:
         signals.bind(library)
         library.add_prototype(expert.number, task.name, signals.of(expert.description, task, task.train))
 
     return profile
+
+
+def _model_of(library: "Library", tasks: "Sequence[Task]") -> "Model":
+    """Load the base of a library, for tasks that it can learn."""
+    from everlearn.experts.base import Base
+    from everlearn.models.load import NETWORK_OF_KIND
+
+    kind = library.base.kind
+    for task in tasks:
+        if NETWORK_OF_KIND[task.kind] != kind:
+            way_out = f"Give rows for a network of the kind {kind}"
+            raise ConfigError(describe("--rows", "are for another kind of model", task.kind, way_out))
+    model = _load(library.base.name, kind, tasks)
+    library.base.check_same(Base.of(model), library.base.name)
+    return model

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -32,7 +32,10 @@ class Library:
 
     Attributes:
         path: its folder. base: the model that its experts belong to. settings: what it was made with.
+        EMPTY: the snapshot of one in which there never was anything.
     """
+
+    EMPTY: ClassVar[dict[str, Any]] = State().as_json()
 
     def __init__(self, path: Path):
         self.path = path
@@ -182,10 +185,13 @@ class Library:
             self._store.event(origin, expert=number, **told, **details)
         return self.expert(number)
 
-    def adapt(self, number: int, lora: Lora, learned: Learned) -> Expert:
+    def adapt(self, number: int, lora: Lora, learned: Learned, heads: Mapping[str, Head] | None = None) -> Expert:
         """Give an expert other weights, after it learned a task more or the same one again.
 
         Its number, its earlier prototypes and heads stay; its earlier weights do too, until `prune`.
+
+        Args:
+            heads: of earlier tasks, by task, where they moved meanwhile.
 
         Raises:
             as `add` does.
@@ -193,7 +199,7 @@ class Library:
         with self.changing():
             expert = self._in_use(number)
             self._check(lora, self._name(expert))
-            heads = self._heads(expert) if expert.labels else {}
+            heads = {**(self._heads(expert) if expert.labels else {}), **(heads or {})}
             name = f"{number:06d}-{self._store.next_name()}"
             expert = replace(
                 expert, folder=name, earlier=(*expert.earlier, expert.folder), rank=lora.rank,
@@ -358,8 +364,17 @@ class Library:
         """Return what the library is now, as a JSON value to go back to; about 1 KB an expert, no weights."""
         return self._store.state.as_json()
 
+    def at(self, snapshot: Mapping[str, Any]) -> "Library":
+        """Return the library as it was when a snapshot was taken, to look at: it can't be changed through this.
+
+        What it needs and was pruned since is missed when it is read.
+        """
+        past = Library(self.path)
+        past._store.look_at(State.from_json(snapshot))
+        return past
+
     def restore(self, snapshot: Mapping[str, Any], *, forget: bool = False) -> None:
-        """Go back to what the library was, or on to what it was again.
+        """Go back to what the library was, or on to what it was again. Nothing happens where it is that already.
 
         Args:
             forget: what was made since then never was: its files go, and its numbers are given anew. So a run that is
@@ -371,6 +386,10 @@ class Library:
         state = State.from_json(snapshot)
         with self.changing():
             present = self._store.state
+            if not forget:
+                state = replace(state, **{name: max(vars(state)[name], vars(present)[name]) for name in _COUNTERS})
+            if state == present:
+                return
             gone = [e.folder for e in state.experts.values() if e.files and not self._store.folder(e.folder).is_dir()]
             rows = {row for expert in state.experts.values() for row in expert.prototypes.values()}
             if gone or rows - self._store.profiles.rows.keys():
@@ -378,8 +397,6 @@ class Library:
                 raise StateError(describe(str(self.path), "what was then has been pruned", gone[:4], way_out))
             if forget:  # the change that this is counts for none
                 state = replace(state, generation=state.generation - 1)
-            else:
-                state = replace(state, **{name: max(vars(state)[name], vars(present)[name]) for name in _COUNTERS})
             self._store.state = state
             self._store.event("restored", experts=len(live(state.experts)), forget=forget)
 

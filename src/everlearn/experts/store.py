@@ -82,6 +82,7 @@ class Store:
         self._new_rows: dict[int, torch.Tensor] = {}
         self._last: dict[str, Any] = {}  # what the last change has to leave in the log and in expert.json
         self._read_from: tuple[int, ...] | None = None
+        self._is_past = False
         self.read()
 
     @staticmethod
@@ -120,6 +121,10 @@ class Store:
         self.profiles.forget()
         self._read_from = read_from
 
+    def look_at(self, state: State) -> None:
+        """Show another state than the present one from now on; nothing can be changed through this object any more."""
+        self.state, self._is_past = state, True
+
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the lock; what is changed until the block ends becomes so at one stroke, or not at all if it raises.
@@ -127,8 +132,11 @@ class Store:
         Within another such block it belongs to that one.
 
         Raises:
-            StateError: if another process is changing the library, with its pid.
+            StateError: if another process is changing the library, with its pid; if this looks at the past.
         """
+        if self._is_past:
+            way_out = "Library.open opens it as it is; restore goes back to what it was"
+            raise StateError(describe(str(self.path), "is looked at as it was", self.state.generation, way_out))
         if self._changing:
             yield
             return

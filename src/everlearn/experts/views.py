@@ -11,6 +11,7 @@ from everlearn.experts.record import LIVE, Expert
 from everlearn.report.text import number, short, size
 
 if TYPE_CHECKING:
+    from everlearn.experts.router import Decision
     from everlearn.experts.signals.layers import Shapes, Surveyed
 
 
@@ -72,6 +73,18 @@ def tasks_table(expert: Expert) -> Table:
             escape(task), str(expert.rows.get(task, 0)), escape(estimate), "–" if score is None else str(score["n"]),
             escape(labels), "yes" if task in expert.prototypes else "no",
         )  # fmt: skip
+    return table
+
+
+def candidates_table(library: Library, decision: "Decision") -> Table:
+    """Return the experts that a decision is between, best first: how near each is, p(reuse), its bound, its uses."""
+    table = Table("", "expert", "nearest task", title=f"The bar is {number(decision.tau)}", title_justify="left")
+    for name in ("similarity", "p", "UCB", "uses"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in decision.candidates:
+        description = escape(short(library.expert(one.expert).description, 60))
+        numbers = ("–" if value is None else number(value) for value in (one.similarity, one.p, one.ucb))
+        table.add_row(str(one.expert), description, escape(one.task), *numbers, str(one.uses))
     return table
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from everlearn.errors import EverlearnError
 from everlearn.evaluation.answers import Flip, flips_of, question_of, right_answer
+from everlearn.experts.library import Library
 from everlearn.files import read_sealed
 from everlearn.home.abilities import ability_problems, measure_abilities
 from everlearn.home.base import check_unchanged
@@ -128,6 +129,8 @@ def find_problems(versions: Versions, fingerprint: dict[str, str]) -> list[str]:
     problems += _complaints(lambda: ability_problems(versions))
     problems += _complaints(store.events)
     problems += _complaints(store.current)
+    if Library.is_library(store.library):
+        problems += _complaints(lambda: Library(store.library).prototypes())
     if store.pending.exists():
         problems += _complaints(lambda: (read_plan(store), read_failure(store)))
     for folder in sorted(path for path in store.tasks.glob("*") if path.is_dir()):

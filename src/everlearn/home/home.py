@@ -272,6 +272,7 @@ class Home:
                 raise StateError(describe(f"version {version}", "was refused by the gate", record.task, way_out))
             if record.status == "refused":
                 self._bring_in(record)
+            self._store.take_library(version)
             self._store.set_current(version, event_of("rollback", version, {"status": record.status, "forced": force}))
 
     def retire(
@@ -412,7 +413,7 @@ class Home:
                 raise
         if not discard:
             refuse_pending(self._store)
-        self._store.drop_pending()
+        self._store.forget_pending()
         self._store.log(event_of("discard", self._store.numbers()[-1] + 1, {}))
 
     def _settle(self) -> None:

@@ -177,6 +177,7 @@ def settle_published(store: Store) -> bool:
     event = {**event_of("learn", record.number, details), "time": record.time}
     if event not in store.events():
         if record.status == "refused":
+            store.take_library(record.parent)
             store.log(event)
         else:
             store.set_current(record.number, event)
@@ -273,7 +274,7 @@ def _stage(versions: Versions, plan: Plan, run: Run, measured: _Measured) -> Non
         data=plan.data,
         env=environment(run.accelerator.device),
         notes=list(dict.fromkeys(notes)),
-        files={**files_in(staged), **store.memory_files(values)},
+        files={**files_in(staged), **store.memory_files(values), **store.library_files()},
     )
     write_sealed(staged / VERSION_FILE, asdict(record))
 

@@ -177,7 +177,7 @@ def kept_on_failure(store: Store, *, begun: bool = False) -> Iterator[None]:
     except EverlearnError as error:
         as_asked = not isinstance(error, ConfigError | ModelError | StreamError)
         if begun and not as_asked and not checkpoints(store.pending / "checkpoints"):
-            store.drop_pending()
+            store.forget_pending()
             raise
         note_failure(store, error)
         raise type(error)(f"{error} {ways_on(store)}.") from error

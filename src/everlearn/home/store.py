@@ -7,6 +7,7 @@ versions/000003/     version.json, state/ (weights, strategies, memories), score
                      task.json and evaluation.jsonl (the task, and the items that came with it)
 abilities/           what the base could do is measured on: see `everlearn.home.abilities`
 memory/              large memories of strategies, in files named by their SHA-256, which versions share
+library/             the experts of all versions (`everlearn.experts.store`), where strategy experts learns
 tasks/TASK/          task.json, evaluation-000001.jsonl ... (of versions that were accepted)
 scores/000003/       scores of that version measured later; may be deleted
 scores/.../log_likelihood/TASK.json    beside a score that can't tell what is lost
@@ -26,6 +27,8 @@ from typing import Any
 from everlearn.config import from_mapping
 from everlearn.errors import StateError, describe
 from everlearn.evaluation.answers import without_answers
+from everlearn.experts.library import Library
+from everlearn.experts.opening import forget
 from everlearn.files import (
     append_line,
     locked,
@@ -40,7 +43,7 @@ from everlearn.state import fsync_folder, load_value, named_files, read_json, wr
 from everlearn.types import Score
 
 VERSION_FILE = "version.json"
-_MEMORY = "../../memory/"  # from a version's folder
+_MEMORY, _LIBRARY = "../../memory/", "../../library/"  # from a version's folder
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Store:
         self.pending = path / "pending"
         self.tasks = path / "tasks"
         self.memory = path / "memory"
+        self.library = path / "library"
 
     def folder(self, number: int) -> Path:
         """Return the folder of a version."""
@@ -234,6 +238,11 @@ class Store:
             os.rename(staged, self.folder(number))
             fsync_folder(self.folder(number).parent)
 
+    def forget_pending(self) -> None:
+        """Remove `pending`, and what it made of the library: its version was not published."""
+        forget(self.pending, self.library)
+        self.drop_pending()
+
     def drop_pending(self) -> None:
         """Remove `pending`, at one stroke for whoever looks at it."""
         aside = self.path / f".pending.{os.getpid()}.tmp"
@@ -245,6 +254,25 @@ class Store:
     def memory_files(self, state: Mapping[str, Any]) -> dict[str, str]:
         """Return {path below a version's folder: SHA-256} of the files in memory/ that a state refers to."""
         return {f"{_MEMORY}{name}": Path(name).stem for name in sorted(named_files(state))}
+
+    def library_files(self) -> dict[str, str]:
+        """Return {path below a version's folder: SHA-256} of the experts' files, as the library is now."""
+        if not Library.is_library(self.library):
+            return {}
+        experts = Library(self.library).experts
+        return {f"{_LIBRARY}experts/{e.folder}/{name}": sha for e in experts for name, (_, sha) in e.files.items()}
+
+    def take_library(self, number: int) -> None:
+        """Let the library be what a version knows of it, and its router what it was then; nothing is deleted.
+
+        Raises:
+            StateError: if the version or the library is damaged.
+        """
+        if not Library.is_library(self.library):
+            return
+        strategies = (self.state(number) or {"strategies": {}})["strategies"].values()
+        snapshots = [own["library_"] for own in strategies if own.get("library_")]
+        Library(self.library).restore(next(iter(snapshots), Library.EMPTY))
 
     def problems(self, number: int) -> list[str]:
         """Return what is wrong with a version's files, a sentence each."""

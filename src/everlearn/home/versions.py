@@ -67,6 +67,7 @@ class Versions:
             tasks=dict(tasks),
             saving=saving or Saving(),
             memory=self.store.memory,
+            library=self.store.library,
             eval_batch_size=self.settings.evaluation.batch_size,
             keep_answers=self.settings.evaluation.answers,
             listener=self.listener,

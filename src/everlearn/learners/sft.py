@@ -225,7 +225,8 @@ class SupervisedLearner:
             progress.done = 0
             course.judge(progress, best)
             progress.elapsed_s = time.perf_counter() - started
-        course.finish(progress, best)
+        if n_steps:
+            course.finish(progress, best)
         return progress
 
     def _collate(self, model: Model) -> Callable[[list[Any]], Batch]:
@@ -243,6 +244,8 @@ class SupervisedLearner:
         if self.learning_rate != AUTO:
             return Progress(learning_rate=self.learning_rate, batch_size=batch_size)
         rate = float(f"{learning_rate_for(run.model, batch_size):.2g}")
+        if not encoded.sizes[0]:  # a strategy left nothing to train on
+            return Progress(learning_rate=rate, batch_size=batch_size)
         of_adam = "" if self.optimizer != "sgd" else " (the rule is Adam's; learner.optimizer: sgd mostly needs more)"
         run.inform(f"{task.name}: learning rate {rate:g}, {batch_size} rows a step{of_adam}.")
         return Progress(learning_rate=rate, batch_size=batch_size)

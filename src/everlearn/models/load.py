@@ -152,11 +152,12 @@ class Model:
     @property
     def traits(self) -> tuple[str, ...]:
         """What a method may be unsuited for: the kind; lora, prompt or full; soft_prompt; new_tokens (trained beside a
-        LoRA); task_head or shared_head."""  # fmt: skip
+        LoRA); fresh (weights that its files lack are trained beside it); task_head or shared_head."""  # fmt: skip
         heads = () if self.kind == "causal" else (f"{self.adapters.head_mode}_head",)
         soft = () if prompts_of(self.network) is None else ("soft_prompt",)
         tokens = ("new_tokens",) if self.adapters.new_tokens else ()
-        return (self.kind, self.adapters.mode, *soft, *tokens, *heads)
+        fresh = ("fresh",) if self.adapters.fresh else ()
+        return (self.kind, self.adapters.mode, *soft, *tokens, *fresh, *heads)
 
     @property
     def network(self) -> nn.Module:

@@ -115,6 +115,16 @@ class Signals:
                 )
         return torch.cat([text, self._sketch.stored(sketches), context.signal()])
 
+    def of_text(self, description: str) -> torch.Tensor:
+        """Return the signal of a task of which nothing but its description is known: the other blocks are 0.
+
+        Raises:
+            ConfigError: if it is empty.
+        """
+        vector = torch.zeros(self.dimension)
+        vector[: self.blocks["text"]] = self._text.of(description, [])
+        return vector
+
     def bind(self, library: "Library") -> None:
         """Let a library's profiles be measured like this from now on; see that they were, where it has some.
 

@@ -40,7 +40,7 @@ class TextSignal:
             way_out = "Say in a few words what the task is"
             raise ConfigError(describe("task: description", "is empty", description, way_out))
         vector = self.vectors([description])[0]
-        if self.with_inputs:
+        if self.with_inputs and rows:
             vector = vector + self.vectors([input_text(self.model, row) for row in rows]).mean(0)
         return F.normalize(vector, dim=0)
 

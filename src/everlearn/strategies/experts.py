@@ -1,0 +1,428 @@
+"""A library of experts: for each task one that is there answers, or learns on, or a new one is made."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from everlearn.config import from_mapping
+from everlearn.errors import ConfigError, check_number, describe
+from everlearn.evaluation.stats import paired_difference
+from everlearn.experts import Head, Learned, Library, Slots
+from everlearn.experts.composing import fit_weights
+from everlearn.experts.opening import open_to_go_on, open_to_learn, passing_place, place_of
+from everlearn.experts.router import Candidate, Decision, RouterConfig
+from everlearn.experts.routing import keep_router, known_of, router_of
+from everlearn.experts.signals import SignalConfig, Signals
+from everlearn.experts.signals.passes import chosen
+from everlearn.learners.budget import HELD_SHARE, LEAST_HELD, LEAST_ROWS, MOST_HELD
+from everlearn.memory.scores import row_losses
+from everlearn.models.soft import NO_LAYERS
+from everlearn.registry import register
+from everlearn.seeds import generator_for, seed_for, seeded
+from everlearn.strategy import ADDS_LAYERS, Strategy, learned
+from everlearn.streams.sampling import select_rows
+from everlearn.types import Examples, Group, Mixture, Rows, Score, Step, Task
+
+if TYPE_CHECKING:
+    from everlearn.way import Run
+
+UNTRAINED = ("reuse", "compose")  # actions
+CONFIDENT = 0.8
+_STRUCTURE = "it changes what a LoRA is made of, and experts are swapped in and out of one LoRA that stays as it is"
+_OWN = "it keeps what each task learned by itself, which the library does"
+_ALL = "it learns all tasks in one set of weights, and experts keep them apart"
+
+
+def as_good(reused: Sequence[float], new: Sequence[float], margin: float) -> bool:
+    """Return whether an expert that is there answers items as well as one that learned them.
+
+    It does unless the other is better by more than `margin` in the mean, and that is hardly chance: the 80% interval of
+    the paired difference lies above 0. Of experts that do as well, up to one in ten is then called worse, which is the
+    router's usual risk; 95% would call nothing worse on a handful of items.
+
+    Args:
+        reused, new: outcomes of the same items, in their order.
+    Source: see `everlearn.evaluation.stats.paired_difference`.
+    """
+    gain = paired_difference(reused, new, CONFIDENT)
+    return not (gain.difference > margin and gain.low > 0)
+
+
+@register("strategy", "experts")
+@dataclass
+class Experts(Strategy):
+    """Keep a library of LoRA experts beside the frozen base; a router decides for each task which one is to answer it.
+
+    Before a task its signals are measured with the base alone (`everlearn.experts.signals`), and the router compares
+    them with those of the tasks that experts have learned. It lets an expert answer the task as it is (reuse: no
+    training), learn on (adapt: held by the methods beside this one, which keep a state for each expert), begin a new
+    expert (fork), several answer together (compose), or a new expert begin from nothing (create). A task that is
+    learned again adapts its own expert. Each decision is a line in the library's log, with its cost and what came of
+    it. What no expert has learned is answered by the base.
+
+    Args:
+        share_first: how many tasks at first learn in one LoRA.
+        router: of `everlearn.experts.router.RouterConfig`, such as {threshold: 0.6}.
+        signals: of `everlearn.experts.signals.SignalConfig`, such as {k_examples: 8}.
+        margin: by how much a new expert may be better and reusing one still be right, as a share of the items.
+        compose: how many experts are summed, at most, with router: {compose: true}.
+        max_loaded: experts that the model holds at most.
+        descriptions: {task: what it is, in words}; by default its name.
+        oracle: {task: an earlier one whose expert is the right one}, for router: {similarity: oracle}; of a task that
+            isn't named a new one is.
+
+    Cost: before a task two passes over `k_examples` rows (its own, and the validation rows that it is known by later),
+    a backward pass down to the upper third; after it one scoring of the validation rows, or of a tenth of the training
+    rows, kept out of training for that, by the new expert and one by the nearest. On the disk one LoRA an expert. In
+    the state, what methods beside it keep, once for each expert.
+
+    Source: none published for the whole; the origin is a notebook on Gemma-2B. Routing by profiles of tasks: LoRAuter
+    (arXiv 2601.21795); composing without gradients: LoraHub (Huang et al. 2023, arXiv 2307.13269).
+    Departs: see docs/adaptive.md.
+    Reproduces: not verified; our results stand in docs/adaptive.md.
+    """
+
+    share_first: int = 0
+    router: dict[str, Any] = field(default_factory=dict)
+    signals: dict[str, Any] = field(default_factory=dict)
+    margin: float = 0.02
+    compose: int = 2
+    max_loaded: int = 8
+    descriptions: dict[str, str] = field(default_factory=dict)
+    oracle: dict[str, str] = field(default_factory=dict)
+
+    library_: dict = learned(dict)  # what the library is: a snapshot
+    experts_: dict = learned(dict)  # task -> the expert that answers it
+    composed_: dict = learned(dict)  # task -> [experts, weights] where several do
+    beside_: dict = learned(dict)  # number of an expert -> {strategy: its state}
+    decision_: dict = learned(dict)  # on the present task, or the last one
+    prototype_: torch.Tensor | None = learned(lambda: None)  # of the present task
+    n_steps_: int = learned(int)  # optimizer steps taken for it
+    folder_: str = learned(str)  # of the library where the run has none
+
+    encloses: ClassVar[bool] = True
+    unsuited: ClassVar[dict[str, str]] = {
+        "full": "an expert is a LoRA, and here all weights are trained",
+        "prompt": NO_LAYERS,
+        "soft_prompt": "an expert is a LoRA, and here prompts are trained beside it",
+        "new_tokens": "an expert is a LoRA, and here embeddings are trained beside it",
+        "fresh": "its files lack weights (a pooler's, say) that experts would share and each change; save it with them",
+        "tensor": "a plain module reads no description of a task",
+        "shared_head": "later tasks add classes to the head that all tasks answer by; use model.head: task",
+        "trainer": ADDS_LAYERS,
+        "online": "it looks at a task's rows before they are learned, and problems come one by one",
+        "rollouts": "a task is known by its right answers, and rollouts have none",
+        "preferences": "a task is known by its right answers, and preferences have none",
+    }
+    conflicts: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("inclora", "olora", "inflora", "aflora", "grow", "pnn", "hat", "packnet"), _STRUCTURE),
+        **dict.fromkeys(("l2p", "progressive_prompts"), "its prompts are no part of an expert"),
+        "separate": _OWN,
+        **dict.fromkeys(("joint", "cumulative", "gdumb", "merge"), _ALL),
+        **dict.fromkeys(("frozen", "seq_star"), "it freezes the LoRA that experts are made of"),
+    }
+
+    def __post_init__(self) -> None:
+        check_number("experts.share_first", self.share_first, low=0)
+        check_number("experts.margin", self.margin, low=0, high=1)
+        check_number("experts.compose", self.compose, low=2)
+        check_number("experts.max_loaded", self.max_loaded, low=1)
+        for name in ("descriptions", "oracle"):
+            _check_texts(f"experts.{name}", vars(self)[name])
+        self._router_config = from_mapping(RouterConfig, self.router, "experts.router")
+        self._signal_config = from_mapping(SignalConfig, self.signals, "experts.signals")
+        self._slots: Slots | None = None
+        self._measures: Signals | None = None
+        self._library: Library | None = None  # to change; None: it is only looked at
+        self._trying: int | None = None  # an expert that answers in place of the task's own
+
+    def adapt_model(self, run: "Run", task: Task) -> None:
+        if run.processes.size > 1:
+            way_out = "Start it without torchrun"
+            raise ConfigError(describe("strategy 'experts'", "learns in one process", run.processes.size, way_out))
+        library = self._to_change(run, begins=True)
+        with library.changing():
+            self._take_over(run)
+            decision = self._decide(run, task, library)
+        if decision.action == "compose":
+            decision = self._compose(run, task, decision)
+        begins = None if decision.action == "compose" or decision.trial else decision.expert
+        self._slots.begin(begins, seed_for(run.seed, "experts", library.snapshot()["next_expert"]))
+        if begins is not None:
+            self._lend_head(run, task, decision)
+        self._bring_in(run, begins if decision.action in ("adapt", "reuse") else None)
+        self.decision_, self.n_steps_, self.library_ = decision.as_json(), 0, library.snapshot()
+        run.inform(f"{task.name}: {decision.action}. {decision.reason}")
+
+    def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
+        decision, (own,) = self._decision, mixture.groups[0].parts
+        with_it = {decision.expert} if decision.action in ("adapt", "reuse") and not decision.trial else set()
+        run.apart = frozenset(name for name in run.learned if self.experts_.get(name) not in with_it)
+        if _is_untrained(decision):
+            return Mixture((Group(()), *mixture.groups[1:]))
+        out = set(self._held_out(run, own.task, own.rows))
+        if not out:
+            return mixture
+        rows = select_rows(own.rows, [i for i in range(len(own.rows)) if i not in out])
+        return Mixture((replace(mixture.groups[0], parts=(Examples(own.task, rows),)), *mixture.groups[1:]))
+
+    def after_step(self, step: Step) -> None:
+        self.n_steps_ += 1
+
+    def end_task(self, run: "Run", task: Task) -> None:
+        decision, library = self._decision, self._to_change(run)
+        score, was_right = self._judge(run, task, decision)
+        with library.changing():
+            if _is_untrained(decision) or (decision.trial and was_right is not False):
+                number = decision.expert  # where it was tried, what there is does as well: the new one isn't kept
+                if decision.trial:
+                    self._lend_head(run, task, decision)
+                if number is not None:
+                    library.used(number, None if was_right is None else {"task": task.name, "right": was_right})
+            else:
+                number = self._keep(run, task, decision, score)
+            if decision.tau is not None:
+                router = router_of(library, self._router_config, run.seed)
+                router.learned(decision, was_right)
+                keep_router(library, router)
+            came_of = {"task": task.name, "answers": number, "steps": self.n_steps_, "reuse_was_right": was_right}
+            library.log("decided", **decision.as_json(), **came_of)
+        if number is not None:
+            self.experts_[task.name] = number
+            self.composed_.pop(task.name, None)
+        if number is not None and not (decision.trial and number == decision.expert):
+            states = {other.name: other.state() for other in self._others(run)}
+            self.beside_[str(number)] = {name: state for name, state in states.items() if state}
+        self.decision_ |= came_of
+        self.library_, self.prototype_ = library.snapshot(), None
+        run.inform(f"{task.name}: {_sentence(decision, number, was_right)}")
+
+    def before_eval(self, run: "Run", task: Task) -> None:
+        if self._trying is not None:
+            run.until_scored.enter_context(self._slots.answering(self._trying))
+        elif self.library_ and task.name != run.current:
+            slots = self._to_look_at(run)
+            if task.name in self.composed_:
+                numbers, weights = self.composed_[task.name]
+                run.until_scored.enter_context(slots.composed(*numbers))(weights)
+            else:
+                run.until_scored.enter_context(slots.answering(self.experts_.get(task.name)))
+
+    def facts(self) -> dict[str, Any]:
+        """Return the decision on the task and what came of it, and how many experts there are."""
+        n_experts = sum(expert["status"] == "live" for expert in self.library_.get("experts", ()))
+        return {"n_experts": n_experts, **self.decision_} if self.decision_ else {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self._library = self._slots = None
+
+    @property
+    def _decision(self) -> Decision:
+        names = {part.name for part in fields(Decision)}
+        candidates = tuple(Candidate(**one) for one in self.decision_["candidates"])
+        return Decision(**{k: v for k, v in self.decision_.items() if k in names} | {"candidates": candidates})
+
+    def _place(self, run: "Run") -> Path:
+        place = place_of(run)
+        if place is None:
+            self.folder_ = self.folder_ or str(passing_place())
+            place = Path(self.folder_)
+        return place
+
+    def _to_change(self, run: "Run", *, begins: bool = False) -> Library:
+        """Return the library as the state says that it is; the slots are filled from it."""
+        if self._library is None and begins:
+            rank = _rank_of(run) * (self.compose if self._router_config.compose else 1)
+            self._library = open_to_learn(
+                run, self._place(run), self.library_, rank=rank, max_loaded=self.max_loaded
+            )  # fmt: skip
+        elif self._library is None:
+            self._library = open_to_go_on(run, self._place(run), self.library_)
+        self._slots = self._slots or Slots(run.model, self._library)
+        self._slots.library = self._library
+        return self._library
+
+    def _to_look_at(self, run: "Run") -> Slots:
+        """Return the slots, to be filled with the experts that the state knows of; nothing on the disk changes."""
+        if self._slots is None:
+            self._slots = Slots(run.model, Library.open(self._place(run), run.model).at(self.library_))
+        return self._slots
+
+    def _others(self, run: "Run") -> list[Strategy]:
+        return [strategy for strategy in run.strategies if strategy is not self]
+
+    def _take_over(self, run: "Run") -> None:
+        """Let what was learned without this method become an expert, which goes on answering these tasks."""
+        names = list(dict.fromkeys(run.learned_without(self)))
+        if not names:
+            return
+        told = [Learned(task=name, head=_head(run, name)) for name in names]
+        made = self._library.add(self._slots.trained(), f"learned before: {', '.join(names)}", learned=told)
+        self.experts_ |= dict.fromkeys(names, made.number)
+        self.beside_[str(made.number)] = {other.name: copy.deepcopy(other.state()) for other in self._others(run)}
+
+    def _decide(self, run: "Run", task: Task, library: Library) -> Decision:
+        """Measure the task's signals and return what is done about it."""
+        self._measures = self._measures or Signals(run.model, self._signal_config)
+        self._measures.bind(library)
+        what, later = self.descriptions.get(task.name, task.name), task.validation or task.train
+        vector = self._measures.of(what, task, task.train)
+        # the base alone is asked, so that it is the same before the training as after it
+        self.prototype_ = vector if later is task.train else self._measures.of(what, task, later)
+        if task.name in self.experts_:
+            return _told("adapt", self.experts_[task.name], "It learns more of a task of its own.")
+        if 0 < len(self.experts_) < self.share_first:
+            first = next(iter(self.experts_.values()))
+            return _told("adapt", first, f"The first {self.share_first} tasks learn in one LoRA.")
+        router, uses = router_of(library, self._router_config, run.seed), {e.number: e.uses for e in library.experts}
+        right = self.experts_.get(self.oracle.get(task.name))
+        decision = router.decide(vector, known_of(library, len(vector)), uses, true_expert=right)
+        if decision.action == "reuse" and not decision.candidates:  # it was told
+            nearest = Candidate(right, self.oracle[task.name], 1.0, None, None, uses[right], {})
+            decision = replace(decision, candidates=(nearest,))
+        if decision.trial and not (task.validation or len(task.train) >= LEAST_ROWS):
+            decision = replace(decision, trial=False)  # there is nothing to compare on
+        if decision.action in UNTRAINED and not self._has_head(run, task, decision.candidates[0]):
+            reason = f"{decision.reason} But its labels are others, and a head for them has to be trained."
+            return replace(decision, action="fork", expert=decision.candidates[0].expert, trial=False, reason=reason)
+        return decision
+
+    def _compose(self, run: "Run", task: Task, decision: Decision) -> Decision:
+        """Fit how much each candidate counts on the task's examples; what turns out to be one expert, or none, is."""
+        best = {candidate.expert: candidate.similarity for candidate in reversed(decision.candidates)}
+        numbers = sorted(best, key=best.get, reverse=True)[: self.compose]
+        rows = chosen(task, task.train, self._signal_config.k_examples, self._signal_config.seed)
+        self._lend_head(run, task, decision)
+        with (
+            self._slots.composed(*numbers) as weigh, run.model.evaluating(), torch.no_grad(),
+            seeded(seed_for(run.seed, "compose", task.name)),
+        ):  # fmt: skip
+
+            def loss(weights: Sequence[float]) -> float:
+                weigh(weights)
+                return row_losses(run, task, rows, run.eval_batch_size).mean().item()
+
+            weights = fit_weights(loss, [best[number] for number in numbers])
+        counting = [number for number, weight in zip(numbers, weights, strict=True) if weight]
+        if not counting:
+            return replace(
+                decision, action="create", expert=None, reason="No weights of the nearest answer better than the base."
+            )
+        if len(counting) == 1 and max(weights) == 1.0:
+            return replace(
+                decision, action="reuse", expert=counting[0], reason="One alone answers better than several."
+            )
+        self.composed_[task.name] = [numbers, weights]
+        return replace(decision, expert=None)
+
+    def _bring_in(self, run: "Run", number: int | None) -> None:
+        """Give the methods beside this one what they kept for an expert; None: for a new one, nothing."""
+        kept = self.beside_.get(str(number), {})
+        for other in self._others(run):
+            other.load_state({**replace(other).state(), **copy.deepcopy(kept.get(other.name, {}))})
+
+    def _held_out(self, run: "Run", task: Task, rows: Rows) -> list[int]:
+        """Return which training rows are kept out, to judge a new expert by beside the nearest: a tenth, or none."""
+        if task.validation or not self._decision.candidates or len(rows) < LEAST_ROWS:
+            return []
+        order = torch.randperm(len(rows), generator=generator_for(run.seed, run.position, task.name, "experts"))
+        return sorted(order[: min(MOST_HELD, max(LEAST_HELD, round(HELD_SHARE * len(rows))))].tolist())
+
+    def _judge(self, run: "Run", task: Task, decision: Decision) -> tuple[Score | None, bool | None]:
+        """Return what was trained scores on validation rows, and whether reusing the nearest would have been right.
+
+        None: not known.
+        """
+        rows = task.validation or select_rows(task.train, self._held_out(run, task, task.train))
+        if _is_untrained(decision) or not len(rows):
+            return None, None
+        judged, near = replace(task, validation=rows), _nearest(decision)
+        score = run.score(judged, "validation")
+        if near is None or not self._has_head(run, task, near):
+            return score, None
+        own, self._trying = _head(run, task.name), near.expert
+        try:
+            self._lend_head(run, task, decision)
+            reused = run.score(judged, "validation")
+        finally:
+            self._trying = None
+            if own is not None:
+                own.copy_to(run.model.adapters, task.name)
+        return score, as_good(reused.outcomes, score.outcomes, self.margin)
+
+    def _keep(self, run: "Run", task: Task, decision: Decision, score: Score | None) -> int:
+        """Put what was trained into the library and return its number."""
+        library, lora = self._library, self._slots.trained()
+        adapted = decision.expert if decision.action == "adapt" else None
+        is_known = adapted is not None and task.name in library.expert(adapted).prototypes
+        learned = Learned(
+            task=task.name, n_rows=len(task.train) - len(self._held_out(run, task, task.train)), score=score,
+            prototype=None if is_known else self.prototype_, head=_head(run, task.name),
+        )  # fmt: skip
+        if adapted is not None:
+            heads = {name: _head(run, name) for name in library.expert(adapted).labels}
+            return library.adapt(adapted, lora, learned, {n: head for n, head in heads.items() if head}).number
+        parents = [decision.expert] if decision.action == "fork" else []
+        what, origin = self.descriptions.get(task.name, task.name), "forked" if parents else "created"
+        made = library.add(lora, what, tag=task.name, learned=[learned], origin=origin, parents=parents)
+        return made.number
+
+    def _has_head(self, run: "Run", task: Task, candidate: Candidate) -> bool:
+        """Tell whether an expert can answer a task as it is: a classifier needs a head for the same labels."""
+        if run.model.adapters.head is None:
+            return True
+        return self._library.expert(candidate.expert).labels.get(candidate.task) == list(task.labels)
+
+    def _lend_head(self, run: "Run", task: Task, decision: Decision) -> None:
+        """Let a classifier's head for the task be that of the nearest one, where the labels are the same."""
+        near = _nearest(decision)
+        if near is not None and run.model.adapters.head is not None and self._has_head(run, task, near):
+            self._library.head(near.expert, near.task).copy_to(run.model.adapters, task.name)
+
+
+def _check_texts(where: str, texts: Any) -> None:
+    """Raise ConfigError unless these are texts of tasks, none empty."""
+    for task, text in texts.items() if isinstance(texts, Mapping) else [(None, None)]:
+        if not isinstance(task, str) or not isinstance(text, str) or not text.strip():
+            got = {task: text} if isinstance(texts, Mapping) else texts
+            raise ConfigError(describe(where, "gives a task no text", got, "Write {task: a few words}"))
+
+
+def _told(action: str, expert: int, reason: str) -> Decision:
+    """Return a decision that no router took."""
+    return Decision(action, expert, (), None, False, 0.0, reason)
+
+
+def _is_untrained(decision: Decision) -> bool:
+    return decision.action in UNTRAINED and not decision.trial
+
+
+def _nearest(decision: Decision) -> Candidate | None:
+    """Return the candidate that a decision is for; of a new expert the best one, None where there is none."""
+    return next((one for one in decision.candidates if decision.expert in (None, one.expert)), None)
+
+
+def _head(run: "Run", task: str) -> Head | None:
+    adapters = run.model.adapters
+    return Head.of(adapters, task) if task in adapters.task_blocks else None
+
+
+def _rank_of(run: "Run") -> int:
+    """Return the rank of the LoRA in training; 1 where there is none, which `Slots` refuses."""
+    done = dict(run.model.adapters.log)
+    return done["lora"]["rank"] if "lora" in done else 1
+
+
+def _sentence(decision: Decision, number: int | None, was_right: bool | None) -> str:
+    """Return what came of a decision."""
+    if decision.trial:
+        how = "does as well as a new one" if number == decision.expert else "does worse than a new one, which is kept"
+        return f"expert {decision.expert} {how}."
+    answers = "several experts answer" if number is None else f"expert {number} answers"
+    beside = {None: "", True: "; the nearest would have done as well", False: "; the nearest would have done worse"}
+    return f"{answers}{beside[was_right]}."
