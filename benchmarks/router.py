@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/router.py [--only NAME] [--out FILE]
 
-Prototypes are synthetic: of skills in groups of 50, whose centres lie in a space of 40 dimensions, with noise; a task is
-a look at one of them, with other noise. A decision is all of `Router.decide`, by a router that has learned from 400
+Prototypes are synthetic: of skills in groups of 50, whose centres lie in a space of 40 dimensions, with noise; a task
+is a look at one of them, with other noise. A decision is all of `Router.decide`, by a router that has learned from 400
 outcomes: the search, features, p, bounds and tau. Needs usearch: `pip install 'everlearn[search]'`.
 """
 

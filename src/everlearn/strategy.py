@@ -96,6 +96,9 @@ class Strategy:
     def before_eval(self, run: "Run", task: "Task") -> None:
         """Make the model ready to be scored on `task`. What this changes is undone through `run.until_scored`."""
 
+    def lay_in(self, run: "Run", task: "Task") -> None:
+        """Let the weights in training be those that answer `task`, where others do, so that they can be exported."""
+
     def check_model(self, traits: Sequence[str]) -> None:
         """Raise ConfigError where the method is unsuited for a model with these traits, with the reason."""
         for unsuited, reason in self.unsuited.items():

@@ -308,9 +308,15 @@ class ContinualTrainer:
         is kept as hashes, and as rows where a strategy learns from them again (cumulative, what replay keeps).
 
         Raises:
-            ConfigError: if no task was learned yet. StateError: if the folder can't be written.
+            ConfigError: if no task was learned yet; if a library of experts lies in another folder. StateError: if the
+                folder can't be written.
         """
         run, folder = self._taught, Path(folder)
+        apart = [strategy.name for strategy in run.strategies if strategy.encloses]
+        if apart and folder != self._folder:
+            way_out = f"Save it there: ContinualTrainer(folder={str(folder)!r}, ...)"
+            what = f"what {apart[0]} keeps lies in the trainer's own folder"
+            raise ConfigError(describe("ContinualTrainer.save", what, self._folder and str(self._folder), way_out))
         rereads = any(strategy.rereads for strategy in run.strategies)
         values = {
             "model": card_of_model(self._source, run.model),
@@ -458,6 +464,7 @@ class ContinualTrainer:
             self._run = Run(
                 self._model, learner, self._strategies, accelerator, seed=self._seed, listener=self._listener,
                 memory=None if folder is None else folder / ROWS, keep_answers=self._keep_answers,
+                library=None if folder is None else folder / "library",
             )  # fmt: skip
         self._run.learner = learner
         return self._run

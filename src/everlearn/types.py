@@ -84,6 +84,7 @@ class Task:
     `verifier` names a registered function (completion, row) -> bool that replaces exact match.
     `max_new_tokens` of an answer; None: the limit follows the longest completion of the rows that are scored.
     `notes` are sentences on the rows that the user should know, found when they were read.
+    `description`: what it is, in words; empty: its name says it.
     `allow_overlap`: rows that are trained on may be evaluation items, of this task or another.
     `loader`, where the training rows come from the user's own data loader, draws the batches.
     """
@@ -100,6 +101,7 @@ class Task:
     notes: tuple[str, ...] = ()
     allow_overlap: bool = False
     loader: Loader | None = None
+    description: str = ""
 
     def targets(self, rows: Rows) -> torch.Tensor:
         """Return the targets of the rows of a `tensor` task [n, ...]."""

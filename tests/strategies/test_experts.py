@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from everlearn.errors import ConfigError, StateError
+from everlearn.evaluation.predict import predict
 from everlearn.experts import Library
 from everlearn.experts.router import Decision, Router
+from everlearn.experts.rows import predict_rows, score_rows
 from everlearn.listener import Listener
 from everlearn.models.load import AdapterConfig, ModelConfig, load_model
-from everlearn.strategies.experts import Experts, as_good
+from everlearn.strategies.experts import Experts
+from everlearn.trainer import ContinualTrainer
 from everlearn.types import Task
 from everlearn.way import Run
 from support.experts import state_of
@@ -59,18 +62,6 @@ def library_of(run: Run) -> Library:
 def decided(run: Run) -> dict:
     """Return the last decision, as it stands in the library's log."""
     return [event for event in library_of(run).events() if event["event"] == "decided"][-1]
-
-
-def test_an_expert_is_as_good_unless_the_other_is_better_by_more_than_margin_and_chance():
-    right, wrong = [1.0] * 4, [0.0] * 4
-    assert as_good(right, right, 0.02)
-    assert as_good(right, wrong, 0.02)
-    assert not as_good(wrong, right, 0.02)
-    assert not as_good([0, 0, 0, 1], right, 0.02)
-    assert as_good([0, 1, 1, 1], right, 0.02)  # one of four is chance
-    assert not as_good([0] * 3 + [1] * 47, [1] * 50, 0.02)
-    assert as_good([0] * 3 + [1] * 47, [1] * 50, 0.06)
-    assert not as_good([-2.0, -3.0, -2.5], [-1.0, -1.5, -1.0], 0.02)
 
 
 def test_what_is_reused_is_not_trained(bench):
@@ -379,3 +370,46 @@ def test_a_classifier_is_lent_the_head_of_the_nearest_task(whole_bert, llama, be
 def test_a_base_that_lacks_weights_is_refused_at_once(bert, llama):
     with pytest.raises(ConfigError, match="strategy 'experts': its files lack weights"):
         make_bench("classify", llama, bert).run(["experts"])
+
+
+def test_rows_without_task_names_are_answered_by_the_nearest_expert(bench):
+    tasks = [judged(say(letters)) for letters in ("ab", "cd")]
+    run = start(bench, router=NEW, signals={"text_inputs": True})
+    for position, task in enumerate(tasks):
+        learn_at(run, task, position)
+    (strategy,) = run.strategies
+    named = {task.name: task for task in tasks}
+    found = score_rows(run, strategy.nearest_tasks, named, strategy.experts_)
+    for name, one in found.items():
+        assert one.right == 1.0
+        assert one.routed.outcomes == pytest.approx(one.told.outcomes, abs=1e-5)
+        assert one.told.value == pytest.approx(run.score(named[name]).value, abs=1e-5)
+    rows = [row for pair in zip(*(task.evaluation for task in tasks), strict=True) for row in pair]
+    told = {task.name: iter(predict(run, task, task.evaluation)) for task in tasks}
+    assert predict_rows(run, strategy.nearest_tasks, rows) == [next(told[tasks[n % 2].name]) for n in range(len(rows))]
+    wrong = score_rows(run, lambda run, rows: ["say ab"] * len(rows), named, strategy.experts_)
+    assert (wrong["say ab"].right, wrong["say cd"].right) == (1.0, 0.0)
+    assert wrong["say cd"].routed.value < wrong["say cd"].told.value
+
+
+def say(letters: str) -> Task:
+    """Answer with letters that each question begins with."""
+    rows = [{"prompt": f"{letters * 4} {'t' * (1 + n % 3)}{n}=", "completion": letters[n % 2]} for n in range(16)]
+    return Task(f"say {letters}", "prompt", rows[:12], rows[12:], max_new_tokens=2)
+
+
+def test_a_trainer_keeps_its_library_in_its_folder(llama, bench, tmp_path):
+    learner = {"epochs": 2, "batch_size": 4, "learning_rate": 0.03, "early_stopping": False}
+    strategies = [{"name": "experts", "router": NEW}]
+    trainer = ContinualTrainer(str(llama), strategies, learner, folder=tmp_path / "mine", device="cpu")
+    for task in bench.tasks:
+        options = {"metrics": list(task.metrics), "description": f"answers in {task.name}"}
+        trainer.train_task(task.name, task.train, task.evaluation, options=options)
+    wanted = [trainer.evaluate(task.name).value for task in bench.tasks]
+    trainer.save(tmp_path / "mine")
+    with pytest.raises(ConfigError, match="what experts keeps lies in the trainer's own folder"):
+        trainer.save(tmp_path / "other")
+    again = ContinualTrainer.load(tmp_path / "mine", device="cpu")
+    assert [again.evaluate(task.name).value for task in bench.tasks] == wanted
+    library = Library.open(tmp_path / "mine" / "library")
+    assert [expert.description for expert in library.experts] == ["answers in say_0", "answers in say_1"]

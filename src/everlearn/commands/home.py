@@ -61,6 +61,7 @@ def learn(
     train: Annotated[Path, typer.Option(help="JSONL, CSV or Parquet.")],
     evaluate: Annotated[Path | None, typer.Option("--eval", help="What the task is measured on; else a fifth.")] = None,
     validation: Annotated[Path | None, typer.Option(help=VALIDATION)] = None,
+    description: Annotated[str | None, typer.Option(help="What the task is, in words; strategy experts looks.")] = None,
     strategy: Names = None,
     gate: Annotated[float, typer.Option(help="Largest loss on an earlier task.")] = 0.02,
     gate_rule: Annotated[str, typer.Option(help="point, confident or safe.")] = "point",
@@ -86,7 +87,11 @@ def learn(
     from everlearn.kinds.home import ModelHome
 
     chosen = {"learner.epochs": epochs, "learner.batch_size": batch_size, "learner.learning_rate": learning_rate}
-    extra = _with({}, {**chosen, "task.metrics": metric, "task.columns": _columns(column)}, settings)
+    extra = _with(
+        {},
+        {**chosen, "task.metrics": metric, "task.description": description, "task.columns": _columns(column)},
+        settings,
+    )
     _only(extra, ("learner", "checkpoint", "task"))
     checkpoint = from_mapping(CheckpointConfig, extra["checkpoint"], "checkpoint") if "checkpoint" in extra else None
     with bars() as listener:

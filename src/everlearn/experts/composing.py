@@ -1,12 +1,41 @@
 """How much each of several experts counts in an answer of all: weights fitted on a few rows, without gradients."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from scipy.optimize import minimize
+
+from everlearn.memory.scores import row_losses
+from everlearn.seeds import seed_for, seeded
+from everlearn.types import Rows, Task
+
+if TYPE_CHECKING:
+    from everlearn.experts.slots import Slots
+    from everlearn.way import Run
 
 MOST_CALLS = 40  # of the loss, beside the candidates
 REACH = 1.5  # weights lie within -REACH to REACH
+
+
+def compose(run: "Run", slots: "Slots", task: Task, rows: Rows, similarities: Mapping[int, float]) -> dict[int, float]:
+    """Return how much each expert counts for a task, fitted on a few of its rows, without those that don't count.
+
+    Args:
+        similarities: {expert: how near it is}; the slots' rank must be the sum of theirs.
+    """
+    with (
+        slots.composed(*similarities) as weigh, run.model.evaluating(), torch.no_grad(), run.accelerator.autocast(),
+        seeded(seed_for(run.seed, "compose", task.name)),
+    ):  # fmt: skip
+
+        def loss(weights: Sequence[float]) -> float:
+            weigh(weights)
+            return row_losses(run, task, rows, run.eval_batch_size).mean().item()
+
+        weights = fit_weights(loss, list(similarities.values()))
+    return {number: weight for number, weight in zip(similarities, weights, strict=True) if weight}
 
 
 def fit_weights(

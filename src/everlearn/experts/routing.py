@@ -65,12 +65,12 @@ def route(library: Library, model: Model, description: str, task: Task | None = 
     Raises:
         ConfigError: if the description is empty, or the library has no profiles.
     """
-    signals, router = signals_of(library, model), router_of(library)
+    router, signals = router_of(library), signals_of(library, model)
     uses = {expert.number: expert.uses for expert in library.experts}
     if task is not None:
         vector = signals.of(description, task, task.train)
-    else:
-        router = router_of(library, replace(router.config, similarity="text"))
+    else:  # what it has learned is of other similarities
+        router = Router(replace(router.config, similarity="text"), signals.blocks, router.seed)
         vector = signals.of_text(description)
     return router.decide(vector, known_of(library, signals.dimension), uses)
 

@@ -331,7 +331,11 @@ class Home:
         if merged and self.settings.model.quantization is not None:
             versions.settings = replace(versions.settings, model=replace(self.settings.model, quantization=None))
         run = versions.open(number, tasks)
-        apart = [strategy.name for strategy in overriding(run.strategies, "before_eval") if strategy.isolates]
+        apart = [
+            strategy.name
+            for strategy in overriding(run.strategies, "before_eval")
+            if strategy.isolates or strategy.encloses
+        ]
         if apart and task is None and len(tasks) > 1:
             way_out = f"Name one with --task: {', '.join(tasks)}"
             raise ConfigError(describe("export: task", f"{apart[0]} gives each task its own weights", None, way_out))
@@ -340,6 +344,8 @@ class Home:
             raise ConfigError(describe("export: task", "was not learned", task, way_out))
         head = None if apart and run.model.kind == "causal" else task
         checked_on = tasks.get(task) or list(tasks.values())[-1]
+        for strategy in run.strategies:
+            strategy.lay_in(run, checked_on)
         with run.ready_for(checked_on):
             return export_model(run.model, Path(folder), checked_on, merged=merged, task=head)
 

@@ -54,7 +54,7 @@ def read_new(
     task = build_task(name, train, evaluation, validation, chosen)
     if known is None:
         card = TaskCard(name, task.kind, task.labels, bool(chosen.labels), task.metrics, task.verifier)
-        return replace(card, max_new_tokens=task.max_new_tokens), task
+        return replace(card, max_new_tokens=task.max_new_tokens, description=task.description), task
     return known, with_labels(task, known.labels)
 
 

@@ -34,17 +34,18 @@ class TaskCard:
     items: dict[str, str] = field(default_factory=dict)
     sources: tuple[int, ...] = ()
     n_revisions: int = 0
+    description: str = ""
 
     @property
     def meaning(self) -> "TaskCard":
-        """The card without its items: two that are equal mean the same by their rows."""
-        return replace(self, items={}, sources=(), n_revisions=0)
+        """The card without its items and words: two that are equal mean the same by their rows."""
+        return replace(self, items={}, sources=(), n_revisions=0, description="")
 
     def task(self, train: Sequence[Row], evaluation: Sequence[Row], validation: Sequence[Row] | None = None) -> Task:
         """Return the task with these rows."""
         return Task(
             self.name, self.kind, train, evaluation, validation or None, self.labels, self.metrics, self.verifier,
-            self.max_new_tokens,
+            self.max_new_tokens, description=self.description,
         )  # fmt: skip
 
 

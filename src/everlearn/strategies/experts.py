@@ -1,8 +1,8 @@
 """A library of experts: for each task one that is there answers, or learns on, or a new one is made."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,19 +10,27 @@ import torch
 
 from everlearn.config import from_mapping
 from everlearn.errors import ConfigError, check_number, describe
-from everlearn.evaluation.stats import paired_difference
-from everlearn.experts import Head, Learned, Library, Slots
-from everlearn.experts.composing import fit_weights
+from everlearn.experts import Learned, Library, Slots
+from everlearn.experts.composing import compose
+from everlearn.experts.decisions import (
+    UNTRAINED,
+    is_untrained,
+    nearest_of,
+    outcome_sentence,
+    read_decision,
+    without_router,
+)
+from everlearn.experts.heads import has_head, head_of, lend_head
+from everlearn.experts.judging import as_good, can_hold_out, held_out
 from everlearn.experts.opening import open_to_go_on, open_to_learn, passing_place, place_of
 from everlearn.experts.router import Candidate, Decision, RouterConfig
-from everlearn.experts.routing import keep_router, known_of, router_of
+from everlearn.experts.routing import keep_router, known_of, router_of, signals_of
+from everlearn.experts.rows import nearest_tasks
 from everlearn.experts.signals import SignalConfig, Signals
 from everlearn.experts.signals.passes import chosen
-from everlearn.learners.budget import HELD_SHARE, LEAST_HELD, LEAST_ROWS, MOST_HELD
-from everlearn.memory.scores import row_losses
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
-from everlearn.seeds import generator_for, seed_for, seeded
+from everlearn.seeds import seed_for
 from everlearn.strategy import ADDS_LAYERS, Strategy, learned
 from everlearn.streams.sampling import select_rows
 from everlearn.types import Examples, Group, Mixture, Rows, Score, Step, Task
@@ -30,26 +38,9 @@ from everlearn.types import Examples, Group, Mixture, Rows, Score, Step, Task
 if TYPE_CHECKING:
     from everlearn.way import Run
 
-UNTRAINED = ("reuse", "compose")  # actions
-CONFIDENT = 0.8
 _STRUCTURE = "it changes what a LoRA is made of, and experts are swapped in and out of one LoRA that stays as it is"
 _OWN = "it keeps what each task learned by itself, which the library does"
 _ALL = "it learns all tasks in one set of weights, and experts keep them apart"
-
-
-def as_good(reused: Sequence[float], new: Sequence[float], margin: float) -> bool:
-    """Return whether an expert that is there answers items as well as one that learned them.
-
-    It does unless the other is better by more than `margin` in the mean, and that is hardly chance: the 80% interval of
-    the paired difference lies above 0. Of experts that do as well, up to one in ten is then called worse, which is the
-    router's usual risk; 95% would call nothing worse on a handful of items.
-
-    Args:
-        reused, new: outcomes of the same items, in their order.
-    Source: see `everlearn.evaluation.stats.paired_difference`.
-    """
-    gain = paired_difference(reused, new, CONFIDENT)
-    return not (gain.difference > margin and gain.low > 0)
 
 
 @register("strategy", "experts")
@@ -71,7 +62,7 @@ class Experts(Strategy):
         margin: by how much a new expert may be better and reusing one still be right, as a share of the items.
         compose: how many experts are summed, at most, with router: {compose: true}.
         max_loaded: experts that the model holds at most.
-        descriptions: {task: what it is, in words}; by default its name.
+        descriptions: {task: what it is, in words}; by default what the task itself says, or its name.
         oracle: {task: an earlier one whose expert is the right one}, for router: {similarity: oracle}; of a task that
             isn't named a new one is.
 
@@ -149,11 +140,11 @@ class Experts(Strategy):
             self._take_over(run)
             decision = self._decide(run, task, library)
         if decision.action == "compose":
-            decision = self._compose(run, task, decision)
+            decision = self._compose(run, task, decision, library)
         begins = None if decision.action == "compose" or decision.trial else decision.expert
         self._slots.begin(begins, seed_for(run.seed, "experts", library.snapshot()["next_expert"]))
         if begins is not None:
-            self._lend_head(run, task, decision)
+            lend_head(library, decision, run.model.adapters, task)
         self._bring_in(run, begins if decision.action in ("adapt", "reuse") else None)
         self.decision_, self.n_steps_, self.library_ = decision.as_json(), 0, library.snapshot()
         run.inform(f"{task.name}: {decision.action}. {decision.reason}")
@@ -162,7 +153,7 @@ class Experts(Strategy):
         decision, (own,) = self._decision, mixture.groups[0].parts
         with_it = {decision.expert} if decision.action in ("adapt", "reuse") and not decision.trial else set()
         run.apart = frozenset(name for name in run.learned if self.experts_.get(name) not in with_it)
-        if _is_untrained(decision):
+        if is_untrained(decision):
             return Mixture((Group(()), *mixture.groups[1:]))
         out = set(self._held_out(run, own.task, own.rows))
         if not out:
@@ -175,12 +166,12 @@ class Experts(Strategy):
 
     def end_task(self, run: "Run", task: Task) -> None:
         decision, library = self._decision, self._to_change(run)
-        score, was_right = self._judge(run, task, decision)
+        score, was_right = self._judge(run, task, decision, library)
         with library.changing():
-            if _is_untrained(decision) or (decision.trial and was_right is not False):
+            if is_untrained(decision) or (decision.trial and was_right is not False):
                 number = decision.expert  # where it was tried, what there is does as well: the new one isn't kept
                 if decision.trial:
-                    self._lend_head(run, task, decision)
+                    lend_head(library, decision, run.model.adapters, task)
                 if number is not None:
                     library.used(number, None if was_right is None else {"task": task.name, "right": was_right})
             else:
@@ -199,7 +190,7 @@ class Experts(Strategy):
             self.beside_[str(number)] = {name: state for name, state in states.items() if state}
         self.decision_ |= came_of
         self.library_, self.prototype_ = library.snapshot(), None
-        run.inform(f"{task.name}: {_sentence(decision, number, was_right)}")
+        run.inform(f"{task.name}: {outcome_sentence(decision, number, was_right)}")
 
     def before_eval(self, run: "Run", task: Task) -> None:
         if self._trying is not None:
@@ -212,6 +203,23 @@ class Experts(Strategy):
             else:
                 run.until_scored.enter_context(slots.answering(self.experts_.get(task.name)))
 
+    def lay_in(self, run: "Run", task: Task) -> None:
+        if task.name in self.composed_:
+            numbers = ", ".join(map(str, self.composed_[task.name][0]))
+            way_out = f"everlearn experts merge LIBRARY {numbers.replace(',', '')} --kind cat makes one of them"
+            raise ConfigError(describe(f"task {task.name!r}", "several experts answer it", numbers, way_out))
+        if self.library_ and task.name in self.experts_:
+            self._to_look_at(run).begin(self.experts_[task.name], run.seed)
+
+    def nearest_tasks(self, run: "Run", rows: Rows) -> list[str]:
+        """Return the task that each row is nearest to, of those that experts have learned, by what the row asks alone.
+
+        See `everlearn.experts.rows`; signals: {text_inputs: true} lets tasks be known by their rows, too.
+        """
+        library = self._to_look_at(run).library
+        self._measures = self._measures or signals_of(library, run.model)
+        return nearest_tasks(library, self._measures, rows)
+
     def facts(self) -> dict[str, Any]:
         """Return the decision on the task and what came of it, and how many experts there are."""
         n_experts = sum(expert["status"] == "live" for expert in self.library_.get("experts", ()))
@@ -223,9 +231,10 @@ class Experts(Strategy):
 
     @property
     def _decision(self) -> Decision:
-        names = {part.name for part in fields(Decision)}
-        candidates = tuple(Candidate(**one) for one in self.decision_["candidates"])
-        return Decision(**{k: v for k, v in self.decision_.items() if k in names} | {"candidates": candidates})
+        return read_decision(self.decision_)
+
+    def _description(self, task: Task) -> str:
+        return self.descriptions.get(task.name) or task.description or task.name
 
     def _place(self, run: "Run") -> Path:
         place = place_of(run)
@@ -261,7 +270,7 @@ class Experts(Strategy):
         names = list(dict.fromkeys(run.learned_without(self)))
         if not names:
             return
-        told = [Learned(task=name, head=_head(run, name)) for name in names]
+        told = [Learned(task=name, head=head_of(run.model.adapters, name)) for name in names]
         made = self._library.add(self._slots.trained(), f"learned before: {', '.join(names)}", learned=told)
         self.experts_ |= dict.fromkeys(names, made.number)
         self.beside_[str(made.number)] = {other.name: copy.deepcopy(other.state()) for other in self._others(run)}
@@ -270,54 +279,42 @@ class Experts(Strategy):
         """Measure the task's signals and return what is done about it."""
         self._measures = self._measures or Signals(run.model, self._signal_config)
         self._measures.bind(library)
-        what, later = self.descriptions.get(task.name, task.name), task.validation or task.train
+        what, later = self._description(task), task.validation or task.train
         vector = self._measures.of(what, task, task.train)
         # the base alone is asked, so that it is the same before the training as after it
         self.prototype_ = vector if later is task.train else self._measures.of(what, task, later)
         if task.name in self.experts_:
-            return _told("adapt", self.experts_[task.name], "It learns more of a task of its own.")
+            return without_router("adapt", self.experts_[task.name], "It learns more of a task of its own.")
         if 0 < len(self.experts_) < self.share_first:
             first = next(iter(self.experts_.values()))
-            return _told("adapt", first, f"The first {self.share_first} tasks learn in one LoRA.")
+            return without_router("adapt", first, f"The first {self.share_first} tasks learn in one LoRA.")
         router, uses = router_of(library, self._router_config, run.seed), {e.number: e.uses for e in library.experts}
         right = self.experts_.get(self.oracle.get(task.name))
         decision = router.decide(vector, known_of(library, len(vector)), uses, true_expert=right)
         if decision.action == "reuse" and not decision.candidates:  # it was told
             nearest = Candidate(right, self.oracle[task.name], 1.0, None, None, uses[right], {})
             decision = replace(decision, candidates=(nearest,))
-        if decision.trial and not (task.validation or len(task.train) >= LEAST_ROWS):
+        if decision.trial and not (task.validation or can_hold_out(task.train)):
             decision = replace(decision, trial=False)  # there is nothing to compare on
-        if decision.action in UNTRAINED and not self._has_head(run, task, decision.candidates[0]):
+        if decision.action in UNTRAINED and not has_head(library, decision.candidates[0], run.model.adapters, task):
             reason = f"{decision.reason} But its labels are others, and a head for them has to be trained."
             return replace(decision, action="fork", expert=decision.candidates[0].expert, trial=False, reason=reason)
         return decision
 
-    def _compose(self, run: "Run", task: Task, decision: Decision) -> Decision:
+    def _compose(self, run: "Run", task: Task, decision: Decision, library: Library) -> Decision:
         """Fit how much each candidate counts on the task's examples; what turns out to be one expert, or none, is."""
         best = {candidate.expert: candidate.similarity for candidate in reversed(decision.candidates)}
-        numbers = sorted(best, key=best.get, reverse=True)[: self.compose]
+        nearest = sorted(best, key=best.get, reverse=True)[: self.compose]
         rows = chosen(task, task.train, self._signal_config.k_examples, self._signal_config.seed)
-        self._lend_head(run, task, decision)
-        with (
-            self._slots.composed(*numbers) as weigh, run.model.evaluating(), torch.no_grad(),
-            seeded(seed_for(run.seed, "compose", task.name)),
-        ):  # fmt: skip
-
-            def loss(weights: Sequence[float]) -> float:
-                weigh(weights)
-                return row_losses(run, task, rows, run.eval_batch_size).mean().item()
-
-            weights = fit_weights(loss, [best[number] for number in numbers])
-        counting = [number for number, weight in zip(numbers, weights, strict=True) if weight]
-        if not counting:
-            return replace(
-                decision, action="create", expert=None, reason="No weights of the nearest answer better than the base."
-            )
-        if len(counting) == 1 and max(weights) == 1.0:
-            return replace(
-                decision, action="reuse", expert=counting[0], reason="One alone answers better than several."
-            )
-        self.composed_[task.name] = [numbers, weights]
+        lend_head(library, decision, run.model.adapters, task)
+        found = compose(run, self._slots, task, rows, {number: best[number] for number in nearest})
+        if not found:
+            reason = "No sum of the nearest answers better than the base."
+            return replace(decision, action="create", expert=None, reason=reason)
+        if list(found.values()) == [1.0]:
+            reason = "One alone answers better than several."
+            return replace(decision, action="reuse", expert=next(iter(found)), reason=reason)
+        self.composed_[task.name] = [list(found), list(found.values())]
         return replace(decision, expert=None)
 
     def _bring_in(self, run: "Run", number: int | None) -> None:
@@ -327,27 +324,24 @@ class Experts(Strategy):
             other.load_state({**replace(other).state(), **copy.deepcopy(kept.get(other.name, {}))})
 
     def _held_out(self, run: "Run", task: Task, rows: Rows) -> list[int]:
-        """Return which training rows are kept out, to judge a new expert by beside the nearest: a tenth, or none."""
-        if task.validation or not self._decision.candidates or len(rows) < LEAST_ROWS:
-            return []
-        order = torch.randperm(len(rows), generator=generator_for(run.seed, run.position, task.name, "experts"))
-        return sorted(order[: min(MOST_HELD, max(LEAST_HELD, round(HELD_SHARE * len(rows))))].tolist())
+        """Return which training rows are kept out, to judge a new expert by beside the nearest; mostly none."""
+        return [] if task.validation or not self._decision.candidates else held_out(run, task, rows)
 
-    def _judge(self, run: "Run", task: Task, decision: Decision) -> tuple[Score | None, bool | None]:
+    def _judge(self, run: "Run", task: Task, decision: Decision, library: Library) -> tuple[Score | None, bool | None]:
         """Return what was trained scores on validation rows, and whether reusing the nearest would have been right.
 
         None: not known.
         """
         rows = task.validation or select_rows(task.train, self._held_out(run, task, task.train))
-        if _is_untrained(decision) or not len(rows):
+        if is_untrained(decision) or not len(rows):
             return None, None
-        judged, near = replace(task, validation=rows), _nearest(decision)
+        judged, near = replace(task, validation=rows), nearest_of(decision)
         score = run.score(judged, "validation")
-        if near is None or not self._has_head(run, task, near):
+        if near is None or not has_head(library, near, run.model.adapters, task):
             return score, None
-        own, self._trying = _head(run, task.name), near.expert
+        own, self._trying = head_of(run.model.adapters, task.name), near.expert
         try:
-            self._lend_head(run, task, decision)
+            lend_head(library, decision, run.model.adapters, task)
             reused = run.score(judged, "validation")
         finally:
             self._trying = None
@@ -362,27 +356,15 @@ class Experts(Strategy):
         is_known = adapted is not None and task.name in library.expert(adapted).prototypes
         learned = Learned(
             task=task.name, n_rows=len(task.train) - len(self._held_out(run, task, task.train)), score=score,
-            prototype=None if is_known else self.prototype_, head=_head(run, task.name),
+            prototype=None if is_known else self.prototype_, head=head_of(run.model.adapters, task.name),
         )  # fmt: skip
         if adapted is not None:
-            heads = {name: _head(run, name) for name in library.expert(adapted).labels}
+            heads = {name: head_of(run.model.adapters, name) for name in library.expert(adapted).labels}
             return library.adapt(adapted, lora, learned, {n: head for n, head in heads.items() if head}).number
         parents = [decision.expert] if decision.action == "fork" else []
-        what, origin = self.descriptions.get(task.name, task.name), "forked" if parents else "created"
+        what, origin = self._description(task), "forked" if parents else "created"
         made = library.add(lora, what, tag=task.name, learned=[learned], origin=origin, parents=parents)
         return made.number
-
-    def _has_head(self, run: "Run", task: Task, candidate: Candidate) -> bool:
-        """Tell whether an expert can answer a task as it is: a classifier needs a head for the same labels."""
-        if run.model.adapters.head is None:
-            return True
-        return self._library.expert(candidate.expert).labels.get(candidate.task) == list(task.labels)
-
-    def _lend_head(self, run: "Run", task: Task, decision: Decision) -> None:
-        """Let a classifier's head for the task be that of the nearest one, where the labels are the same."""
-        near = _nearest(decision)
-        if near is not None and run.model.adapters.head is not None and self._has_head(run, task, near):
-            self._library.head(near.expert, near.task).copy_to(run.model.adapters, task.name)
 
 
 def _check_texts(where: str, texts: Any) -> None:
@@ -393,36 +375,7 @@ def _check_texts(where: str, texts: Any) -> None:
             raise ConfigError(describe(where, "gives a task no text", got, "Write {task: a few words}"))
 
 
-def _told(action: str, expert: int, reason: str) -> Decision:
-    """Return a decision that no router took."""
-    return Decision(action, expert, (), None, False, 0.0, reason)
-
-
-def _is_untrained(decision: Decision) -> bool:
-    return decision.action in UNTRAINED and not decision.trial
-
-
-def _nearest(decision: Decision) -> Candidate | None:
-    """Return the candidate that a decision is for; of a new expert the best one, None where there is none."""
-    return next((one for one in decision.candidates if decision.expert in (None, one.expert)), None)
-
-
-def _head(run: "Run", task: str) -> Head | None:
-    adapters = run.model.adapters
-    return Head.of(adapters, task) if task in adapters.task_blocks else None
-
-
 def _rank_of(run: "Run") -> int:
     """Return the rank of the LoRA in training; 1 where there is none, which `Slots` refuses."""
     done = dict(run.model.adapters.log)
     return done["lora"]["rank"] if "lora" in done else 1
-
-
-def _sentence(decision: Decision, number: int | None, was_right: bool | None) -> str:
-    """Return what came of a decision."""
-    if decision.trial:
-        how = "does as well as a new one" if number == decision.expert else "does worse than a new one, which is kept"
-        return f"expert {decision.expert} {how}."
-    answers = "several experts answer" if number is None else f"expert {number} answers"
-    beside = {None: "", True: "; the nearest would have done as well", False: "; the nearest would have done worse"}
-    return f"{answers}{beside[was_right]}."

@@ -38,6 +38,7 @@ def load_task(
     choices: Sequence[str] = (),
     verifier: str | None = None,
     max_new_tokens: int | None = None,
+    description: str | None = None,
     extra_columns: Sequence[str] = (),
     eval_fraction: float = 0.2,
     validation_fraction: float | None = None,
@@ -53,7 +54,7 @@ def load_task(
     Args:
         name: the task's name.
         train, evaluation, validation: path of a file, or rows in memory.
-        columns, kind, labels, metrics, choices, verifier, max_new_tokens, extra_columns, eval_fraction,
+        columns, kind, labels, metrics, choices, verifier, max_new_tokens, description, extra_columns, eval_fraction,
             validation_fraction, on_bad_row, allow_overlap: see `TaskOptions`.
 
     Returns:
@@ -75,6 +76,7 @@ def load_task(
         choices=list(choices),
         verifier=verifier,
         max_new_tokens=max_new_tokens,
+        description=description,
         extra_columns=list(extra_columns),
         eval_fraction=eval_fraction,
         validation_fraction=validation_fraction,

@@ -31,6 +31,7 @@ class TaskOptions:
             they are those that the data declares, else those that occur: whole numbers by value, names sorted.
         choices: the possible answers of a `prompt` task, for each row that has no column `choices`.
         metrics, verifier, max_new_tokens: as in `Task`.
+        description: what the task is, in words; by default its name says it. Strategy experts compares tasks by it.
         extra_columns: columns to keep beside those of the kind, say for a verifier; null where a row has none. Values
             that JSON lacks become text (dates: ISO 8601) or null (NaN), and a note says so.
         eval_fraction: share of the rows held out for evaluation where no evaluation data is given.
@@ -51,6 +52,7 @@ class TaskOptions:
     metrics: list[str] = field(default_factory=list)
     verifier: str | None = None
     max_new_tokens: int | None = None
+    description: str | None = None
     extra_columns: list[str] = field(default_factory=list)
     eval_fraction: float = 0.2
     validation_fraction: float | None = None
@@ -83,6 +85,8 @@ class TaskOptions:
             value = vars(self)[name]
             if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
                 self._refuse(name, "Write a list of texts")
+        if self.description is not None and (not isinstance(self.description, str) or not self.description.strip()):
+            self._refuse("description", "Say in a few words what the task is, or leave it out")
         if not isinstance(self.columns, Mapping):
             self._refuse("columns", "Write our column: the file's, such as prompt: question")
         for name in ("max_new_tokens", "eval_fraction", "validation_fraction"):
@@ -135,6 +139,7 @@ def build_task(name: str, train: Data, evaluation: Data | None, validation: Data
         metrics=metrics,
         verifier=options.verifier,
         max_new_tokens=options.max_new_tokens,
+        description=options.description or "",
         notes=(
             *notes.held_out(where, parts, split),
             *notes_on(where, changes),

@@ -20,4 +20,5 @@ def look(skill: torch.Tensor, seed: int, noise: float = 0.2) -> torch.Tensor:
 def library_of(n: int, first: int = 0) -> Prototypes:
     """Return the prototypes of n experts, numbered from `first`."""
     experts = list(range(first, first + n))
-    return Prototypes(torch.cat([skills(1, seed=7 + e) for e in experts]), experts, [f"task {e}" for e in experts])
+    vectors = [skills(1, seed=7 + expert) for expert in experts]
+    return Prototypes(torch.cat([torch.zeros(0, N), *vectors]), experts, [f"task {expert}" for expert in experts])

@@ -1,6 +1,5 @@
 """p(reuse): the chance that an expert is as good as a new one, estimated from the outcomes so far."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +14,8 @@ from sklearn.model_selection import StratifiedKFold
 FEATURES = ("similarity", "margin", "log_uses", "context", "log_experts")
 PLATT_FROM, ISOTONIC_FROM = 20, 300
 OUTCOMES_A_FEATURE = 10
-BINS = np.linspace(0, 1, 6)
-MIDDLES = (BINS[:-1] + BINS[1:]) / 2
+N_BINS = 5
+MIDDLES = (np.arange(N_BINS) + 0.5) / N_BINS
 PRIOR_WEIGHT = 2  # outcomes that the prior of a bin counts for
 SHRINKAGE = 10  # outcomes of the share of right ones that are added to an isotonic curve, so that it's never 0 or 1
 N_FOLDS = 5
@@ -71,17 +70,21 @@ def calibrated(features: np.ndarray, right: np.ndarray) -> Calibration:
     right = right.astype(float)
     if len(right) < PLATT_FROM or right.min() == right.max():
         return _bins(features[:, 0], right)
-    n_rarer = min(right.sum(), len(right) - right.sum())
-    if len(right) >= ISOTONIC_FROM and n_rarer >= N_FOLDS:
-        losses = {fit: log_loss(right, _held_out(fit, features, right)) for fit in (_isotonic, _platt)}
-        return min(losses, key=losses.__getitem__)(features, right)
-    return _platt(features, right)
+    platt = _platt(features, right)
+    if len(right) < ISOTONIC_FROM or min(right.sum(), len(right) - right.sum()) < N_FOLDS:
+        return platt
+    held_out = np.empty((2, len(right)))
+    for train, test in StratifiedKFold(N_FOLDS).split(features, right):
+        fold = _platt(features[train], right[train])
+        held_out[:, test] = fold.p(features[test]), _isotonic(fold, features[train], right[train]).p(features[test])
+    of_platt, of_isotonic = (log_loss(right, p) for p in held_out)
+    return platt if of_platt <= of_isotonic else _isotonic(platt, features, right)
 
 
 def _bins(similarity: np.ndarray, right: np.ndarray) -> Calibration:
-    place = np.clip(np.digitize(similarity, BINS) - 1, 0, len(MIDDLES) - 1)
-    n = np.bincount(place, minlength=len(MIDDLES)) + PRIOR_WEIGHT
-    means = (np.bincount(place, right, minlength=len(MIDDLES)) + PRIOR_WEIGHT * MIDDLES) / n
+    place = np.clip((similarity * N_BINS).astype(int), 0, N_BINS - 1)
+    n = np.bincount(place, minlength=N_BINS) + PRIOR_WEIGHT
+    means = (np.bincount(place, right, minlength=N_BINS) + PRIOR_WEIGHT * MIDDLES) / n
     weights = np.eye(len(FEATURES))[0]
     return Calibration("bins", weights, 0.0, MIDDLES, isotonic_regression(means, sample_weight=n.astype(float)))
 
@@ -97,20 +100,9 @@ def _platt(features: np.ndarray, right: np.ndarray) -> Calibration:
     return Calibration("platt", weights, float(model.intercept_[0] - weights[:n_used] @ mean), np.zeros(0), np.zeros(0))
 
 
-def _isotonic(features: np.ndarray, right: np.ndarray) -> Calibration:
-    platt = _platt(features, right)
+def _isotonic(platt: Calibration, features: np.ndarray, right: np.ndarray) -> Calibration:
     score = features @ platt.weights + platt.bias
-    curve = IsotonicRegression(out_of_bounds="clip").fit(score, right)
+    curve = IsotonicRegression().fit(score, right)
     n = len(right)
     shrunk = (n * curve.y_thresholds_ + SHRINKAGE * right.mean()) / (n + SHRINKAGE)
     return Calibration("isotonic", platt.weights, platt.bias, curve.X_thresholds_, shrunk)
-
-
-def _held_out(
-    fit: Callable[[np.ndarray, np.ndarray], Calibration], features: np.ndarray, right: np.ndarray
-) -> np.ndarray:
-    """Return p of each outcome from the others' four folds in five, in which right ones are spread evenly."""
-    found = np.empty(len(right))
-    for train, test in StratifiedKFold(N_FOLDS).split(features, right):
-        found[test] = fit(features[train], right[train]).p(features[test])
-    return found

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from everlearn.experts.profiles import Prototypes
 from everlearn.experts.router.metric import Embedding, Mlp
@@ -47,46 +46,50 @@ class Known:
         lowest = torch.full((len(scores), len(self.experts)), -torch.inf)
         return lowest.scatter_reduce(1, columns, scores, "amax")
 
+    @torch.no_grad()
     def nearest(self, vector: torch.Tensor, k: int) -> list[Near]:
         """Return up to k experts near to a signal [dimension], nearest first; of equally near ones the lower number.
 
         They are those of the 50 nearest prototypes, nearest by cosine where the metric is an `mlp`.
         """
-        query = self.embedding.of(vector)
-        rows, scores = self._shortlist(query)
+        joined = self.embedding.space.joined(vector)
+        rows, scores, others = self._shortlist(self.embedding.metric.embed(joined))
         found: dict[int, int] = {}
-        for place in np.lexsort((self._owners[rows], -scores)):
-            found.setdefault(int(self._owners[rows[place]]), int(place))
+        for place in np.lexsort((self._owners[rows], -scores)).tolist():
+            found.setdefault(int(self._owners[rows[place]]), place)
             if len(found) == k:
                 break
-        context = self._contexts(vector, rows[list(found.values())])
-        tasks = self.prototypes.tasks
-        return [
-            Near(expert, tasks[rows[place]], float(scores[place]), float(alike))
-            for (expert, place), alike in zip(found.items(), context, strict=True)
-        ]
+        places = list(found.values())
+        others = self._joined(rows[places]) if others is None else others[places]
+        nearest = zip(found, rows[places], scores[places].tolist(), self._contexts(joined, others), strict=True)
+        return [Near(expert, self.prototypes.tasks[row], score, alike) for expert, row, score, alike in nearest]
 
-    def _shortlist(self, query: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows among which the nearest are, and their similarities in float32."""
+    def _shortlist(self, query: torch.Tensor) -> tuple[np.ndarray, np.ndarray, torch.Tensor | None]:
+        """Return rows among which the nearest are, their similarities in float32, and what they are in the space, where
+        that was needed."""  # fmt: skip
         if self._rows is None:
             rows = self._index.search(query.numpy())
-            embedded = self.embedding.of(self.prototypes.vectors[torch.from_numpy(rows)])
-            return rows, self.embedding.scores(query[None], embedded)[0].numpy()
+            joined = self._joined(rows)
+            embedded = self.embedding.metric.embed(joined)
+            return rows, self.embedding.scores(query[None], embedded)[0].numpy(), joined
         scores = self._rows.numpy() @ query.numpy()
         rows = np.argpartition(-scores, FOUND)[:FOUND] if len(scores) > FOUND else np.arange(len(scores))
         if isinstance(self.embedding.metric, Mlp):
-            return rows, self.embedding.scores(query[None], self._rows[torch.from_numpy(rows)])[0].numpy()
-        return rows, scores[rows]
+            return rows, self.embedding.scores(query[None], self._rows[torch.from_numpy(rows)])[0].numpy(), None
+        return rows, scores[rows], None
 
-    def _contexts(self, vector: torch.Tensor, rows: np.ndarray) -> np.ndarray:
-        """Return the cosines of a signal's context to that of some prototypes, [n]."""
-        space = self.embedding.space
-        if "context" not in space.blocks:
-            return np.zeros(len(rows))
-        place, sizes = list(space.blocks).index("context"), list(space.blocks.values())
-        signals = (vector, self.prototypes.vectors[torch.from_numpy(rows)])
-        query, others = (F.normalize(space.joined(one).split(sizes, dim=-1)[place], dim=-1) for one in signals)
-        return (others @ query).numpy()
+    def _joined(self, rows: np.ndarray) -> torch.Tensor:
+        return self.embedding.space.joined(self.prototypes.vectors[torch.from_numpy(rows)])
+
+    def _contexts(self, one: torch.Tensor, others: torch.Tensor) -> list[float]:
+        """Return the cosines of the context of a joined signal [dimension] to that of others [n, dimension]."""
+        blocks = self.embedding.space.blocks
+        if "context" not in blocks:
+            return [0.0] * len(others)
+        begin = sum(blocks[name] for name in list(blocks)[: list(blocks).index("context")])
+        query, rows = (each.numpy()[..., begin : begin + blocks["context"]] for each in (one, others))
+        norms = np.linalg.norm(query) * np.linalg.norm(rows, axis=1)
+        return (rows @ query / np.maximum(norms, 1e-12)).tolist()
 
 
 class Drawn(Known):

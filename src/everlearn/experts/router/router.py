@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,17 @@ from everlearn.experts.profiles import Prototypes
 from everlearn.experts.router.calibration import FEATURES, Calibration, calibrated
 from everlearn.experts.router.config import FORCED, LEARNED, RouterConfig
 from everlearn.experts.router.decision import Candidate, Decision
-from everlearn.experts.router.exploring import posterior, trial_chance, upper_bound
+from everlearn.experts.router.exploring import k_centres, posterior, trial_chance, upper_bound
 from everlearn.experts.router.metric import METRICS, Embedding, Fit, Metric, fit
-from everlearn.experts.router.nearest import Drawn, Known
+from everlearn.experts.router.nearest import Drawn, Known, Near
 from everlearn.experts.router.outcomes import Outcomes
 from everlearn.experts.router.search import RECALL, Index, available, fingerprint
-from everlearn.experts.router.threshold import WINDOW, capped, moved
+from everlearn.experts.router.threshold import WINDOW, cap, moved
 from everlearn.experts.signals.context import FEATURES as CONTEXT
 from everlearn.experts.signals.joining import BLOCKS, Space, check_dimension
 from everlearn.seeds import generator_for
 
-REFIT = 1.05  # the calibration is fitted anew when so many times as many outcomes are known
+REFIT = 1.2  # the calibration is fitted anew when so many times as many outcomes are known
 FORK_ABOVE = 0.5
 EXACT = 3000  # prototypes up to which all are compared, even where usearch is installed
 SAVED = 1.05  # the index is written anew when it has so many times as many rows
@@ -57,6 +56,7 @@ class Router:
         self.outcomes = Outcomes()
         self._calibration, self._n_fitted = calibrated(self.outcomes.features, self.outcomes.right), 0
         self._recent = np.zeros((0, len(FEATURES)))
+        self._cap: float | None = None  # not reckoned yet
         self._known: tuple[Prototypes, Known] | None = None
         self._index: Index | None = None
         self._n_saved = 0
@@ -68,7 +68,9 @@ class Router:
         """What p, or with a fixed threshold the similarity, is compared with now."""
         if self.config.threshold is not None:
             return self.config.threshold
-        return capped(self.tau, self._calibration.p(self._recent))
+        if self._cap is None:
+            self._cap = cap(self._calibration.p(self._recent))
+        return min(self.tau, self._cap)
 
     def decide(
         self, vector: torch.Tensor, prototypes: Prototypes, uses: Mapping[int, int], *, true_expert: int | None = None
@@ -105,7 +107,7 @@ class Router:
         if decision.candidates and decision.candidates[0].features:
             best = decision.candidates[0]
             features = np.array([best.features[name] for name in FEATURES])
-            self._recent = np.vstack([self._recent, features])[-WINDOW:]
+            self._recent, self._cap = np.vstack([self._recent, features])[-WINDOW:], None
             if outcome is not None:
                 self.outcomes = self.outcomes.having(best.expert, features, outcome)
                 if len(self.outcomes) >= REFIT * self._n_fitted:
@@ -125,6 +127,20 @@ class Router:
         """
         check_dimension(vectors, self.blocks, "router: signals")
         return self._prepared(prototypes).similarities(vectors)
+
+    def first(self, vectors: torch.Tensor, prototypes: Prototypes) -> list[int]:
+        """Return which of several tasks known ahead to learn first, so that the first experts lie far apart.
+
+        Args:
+            vectors: signals of the tasks, [n, dimension].
+
+        Returns:
+            Their places, by k-centre greedy: as many as experts lack to `bootstrap`.
+        """
+        check_dimension(vectors, self.blocks, "router: signals")
+        space = Space.of(torch.cat([prototypes.vectors, vectors]), self.blocks, self._weights())
+        n_lacking = max(0, self.config.bootstrap - len(set(prototypes.experts)))
+        return k_centres(space.joined(vectors), n_lacking, space.joined(prototypes.vectors))
 
     def fit(
         self, vectors: torch.Tensor, experts: Sequence[int], prototypes: Prototypes, *, n_steps: int = 300,
@@ -225,24 +241,28 @@ class Router:
         first."""  # fmt: skip
         found = known.nearest(vector, self.config.top_k + 1)  # one more for the margin
         highest = [near.similarity for near in found[:2]] + [0.0, 0.0]
-        candidates = []
-        for rank, near in enumerate(found[: self.config.top_k]):
-            n_uses = uses.get(near.expert, 0)
-            features = dict(zip(FEATURES, (
-                near.similarity, near.similarity - highest[rank == 0], math.log1p(n_uses), near.context,
-                math.log(len(known.experts)),
-            ), strict=True))  # fmt: skip
-            candidate = Candidate(near.expert, near.task, near.similarity, None, None, n_uses, features)
-            candidates.append(candidate if self.config.threshold is not None else self._rated(candidate))
+        n_uses = [uses.get(near.expert, 0) for near in found]
+        features = np.array([
+            (near.similarity, near.similarity - highest[rank == 0], math.log1p(n_uses[rank]), near.context,
+             math.log(len(known.experts)))
+            for rank, near in enumerate(found)
+        ]).reshape(-1, len(FEATURES))  # fmt: skip
+        bounds = [(None, None)] * len(found)
+        if self.config.threshold is None:
+            bounds = [self._bounds(near, p) for near, p in zip(found, self._calibration.p(features), strict=True)]
+        candidates = [
+            Candidate(near.expert, near.task, near.similarity, *bound, n, dict(zip(FEATURES, row, strict=True)))
+            for near, bound, n, row in zip(found, bounds, n_uses, features.tolist(), strict=True)
+        ][: self.config.top_k]
         if self.config.threshold is None:
             candidates.sort(key=lambda one: (one.p >= at, one.ucb), reverse=True)
         return candidates
 
-    def _rated(self, candidate: Candidate) -> Candidate:
-        own = self.outcomes.like(candidate.expert, candidate.similarity)
-        p = float(self._calibration.p(np.array([list(candidate.features.values())]))[0])
-        p = posterior(p, int(own.sum()), len(own))
-        return replace(candidate, p=p, ucb=upper_bound(p, len(own), len(self.outcomes), self.config.explore))
+    def _bounds(self, near: Near, p: float) -> tuple[float, float]:
+        """Return p of an expert and its upper bound, given the calibration's p."""
+        n, n_right = self.outcomes.like(near.expert, near.similarity)
+        p = posterior(float(p), n_right, n)
+        return p, upper_bound(p, n, len(self.outcomes), self.config.explore)
 
     def _action(self, candidates: Sequence[Candidate], at: float, *, few: bool) -> tuple[str, str]:
         """Return the action, and why in a sentence."""

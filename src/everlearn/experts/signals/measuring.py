@@ -11,7 +11,7 @@ from everlearn.experts.signals.context import FEATURES, Context
 from everlearn.experts.signals.gradient import GradientSketch, row_sketches
 from everlearn.experts.signals.layers import checked_layers, default_layers
 from everlearn.experts.signals.passes import chosen, passes
-from everlearn.experts.signals.text import TextSignal
+from everlearn.experts.signals.text import TextSignal, input_text
 from everlearn.learners.teacher import base_of
 from everlearn.models.load import Model
 from everlearn.types import Rows, Task
@@ -121,9 +121,14 @@ class Signals:
         Raises:
             ConfigError: if it is empty.
         """
-        vector = torch.zeros(self.dimension)
-        vector[: self.blocks["text"]] = self._text.of(description, [])
-        return vector
+        return self._padded(self._text.of(description, [])[None])[0]
+
+    def of_rows(self, rows: Rows) -> torch.Tensor:
+        """Return a signal for each row by what it asks alone [n_rows, dimension]: the other blocks are 0."""
+        return self._padded(self._text.vectors([input_text(self.model, row) for row in rows]))
+
+    def _padded(self, text: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(text, (0, self.dimension - text.shape[1]))
 
     def bind(self, library: "Library") -> None:
         """Let a library's profiles be measured like this from now on; see that they were, where it has some.
