@@ -57,13 +57,13 @@ OTHERS = {  # task: (folder, skill, what stands for {} in its description)
 }
 
 
-def tasks_of(data: Path) -> Iterator[tuple[dict[str, Any], str, str]]:
-    """Yield (entry of `stream.tasks`, skill, description) of all tasks."""
+def tasks_of(data: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield (entry of `stream.tasks`, skill) of all tasks."""
     for folder in sorted(path for path in (data / "sentiment" / "dsc").iterdir() if path.is_dir()):
-        yield entry(folder, "test"), "reviews", WORDS["reviews"].format(folder.name.replace("_", " "))
+        yield entry(folder, "test", "reviews", folder.name.replace("_", " ")), "reviews"
     for folder in sorted(path for path in (data / "sentiment" / "asc").iterdir() if path.is_dir()):
         product = folder.name.partition("_")[2]
-        yield entry(folder, "test", text_pair="aspect"), "parts", WORDS["parts"].format(product)
+        yield entry(folder, "test", "parts", product) | {"columns": {"text_pair": "aspect"}}, "parts"
     for name, (folder, skill, words) in OTHERS.items():
         yield (
             entry(data / folder / name, "validation" if folder == "glue" else "test"),
@@ -72,10 +72,10 @@ def tasks_of(data: Path) -> Iterator[tuple[dict[str, Any], str, str]]:
         )
 
 
-def entry(folder: Path, held: str, **columns: str) -> dict[str, Any]:
+def entry(folder: Path, held: str, skill: str, words: str) -> dict[str, Any]:
     """Return a task's entry in a recipe."""
     files = {"train": str(folder / "train.parquet"), "eval": str(folder / f"{held}.parquet")}
-    return {"name": folder.name, **files, "columns": columns}
+    return {"name": folder.name, **files, "description": WORDS[skill].format(words)}
 
 
 def recipe_of(tasks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -92,11 +92,11 @@ def recipe_of(tasks: list[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def ways(skills: dict[str, str], descriptions: dict[str, str]) -> dict[str, list[Any]]:
+def ways(skills: dict[str, str]) -> dict[str, list[Any]]:
     """Return {way: strategies}."""
 
     def experts(**router: Any) -> dict[str, Any]:
-        return {"name": "experts", "descriptions": descriptions, "router": router}
+        return {"name": "experts", "router": router}
 
     same = {name: other for name, skill in skills.items() if skill in ONE_SKILL
             for other in skills if other != name and skills[other] == skill}  # fmt: skip
@@ -158,9 +158,8 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="with commas between")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    entries, kinds, words = zip(*tasks_of(arguments.data.absolute()), strict=True)
-    names = [each["name"] for each in entries]
-    of_way = ways(dict(zip(names, kinds, strict=True)), dict(zip(names, words, strict=True)))
+    entries, skills = zip(*tasks_of(arguments.data.absolute()), strict=True)
+    of_way = ways({each["name"]: skill for each, skill in zip(entries, skills, strict=True)})
     folders = {way: arguments.out / way.replace(",", "").replace(" ", "_") for way in of_way}
     wanted = arguments.only.split(",") if arguments.only else [folder.name for folder in folders.values()]
     unknown = set(wanted) - {folder.name for folder in folders.values()}
