@@ -65,11 +65,7 @@ def tasks_of(data: Path) -> Iterator[tuple[dict[str, Any], str]]:
         product = folder.name.partition("_")[2]
         yield entry(folder, "test", "parts", product) | {"columns": {"text_pair": "aspect"}}, "parts"
     for name, (folder, skill, words) in OTHERS.items():
-        yield (
-            entry(data / folder / name, "validation" if folder == "glue" else "test"),
-            skill,
-            WORDS[skill].format(words),
-        )
+        yield entry(data / folder / name, "validation" if folder == "glue" else "test", skill, words), skill
 
 
 def entry(folder: Path, held: str, skill: str, words: str) -> dict[str, Any]:
