@@ -24,6 +24,9 @@ def test_the_example_runs_and_the_commands_after_it(llama, tmp_path, monkeypatch
     exec(compile(signals, "docs/adaptive.md", "exec"), names)
     assert names["similarities"].shape == (2,)
     assert (names["similarities"].abs() <= 1).all()
+    (deciding,) = re.findall(r"```python\n([^`]*router_of[^`]*)```", PAGE)
+    exec(compile(deciding, "docs/adaptive.md", "exec"), names)
+    assert names["decision"].candidates[0].expert == 1
     library = Library.open("my_library")
     assert [expert.description for expert in library.experts] == ["adds numbers: one more", "adds numbers: two more"]
     CliRunner().invoke(app, ["experts", "export", "my_library", "adapter", "--expert", "0"])

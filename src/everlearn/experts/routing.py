@@ -25,11 +25,11 @@ def router_of(library: Library, config: RouterConfig | None = None, seed: int = 
     Raises:
         ConfigError: if the library has no profiles. StateError: if what it keeps is damaged.
     """
-    kept, blocks = library.router(), _profiled_with(library)["blocks"]
+    kept, blocks, cache = library.router(), _profiled_with(library)["blocks"], library.path / "index"
     if kept is None:
-        return Router(config or RouterConfig(), blocks, seed)
+        return Router(config or RouterConfig(), blocks, seed, cache)
     config = config or from_mapping(RouterConfig, kept["config"], f"{library.path}: router")
-    return Router.load(config, blocks, kept["state"], kept["seed"])
+    return Router.load(config, blocks, kept["state"], kept["seed"], cache)
 
 
 def keep_router(library: Library, router: Router) -> None:

@@ -6,6 +6,7 @@ experts/000017/           an expert: adapter_config.json, adapter_model.safetens
 experts/000017-000041/    the same expert after it was adapted; its earlier weights stay until they are pruned
 profiles.safetensors      prototypes; rows are only added
 router/000042/            what a router keeps, as `save_value` writes it
+index/                    a cache of the profiles, by which a router searches thousands of them; may be deleted
 log.jsonl                 what happened, oldest first
 lock                      held by the process that changes the library
 

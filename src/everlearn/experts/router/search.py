@@ -20,7 +20,7 @@ from everlearn.seeds import generator_for
 if TYPE_CHECKING:
     from usearch.index import Index as Usearch
 
-FOUND = 50  # rows that are compared exactly
+FOUND = 32  # rows that are compared exactly
 RECALL = 0.99  # of the ten nearest, at least
 EFFORTS = (64, 128, 256, 512, 1024, 2048, 4096)  # usearch's expansion_search
 N_QUERIES, NOISE = 100, 0.5  # that recall is measured with: rows, moved by so much of their length
