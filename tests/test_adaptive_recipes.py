@@ -12,7 +12,7 @@ from everlearn.runs import open_schedules, run
 from support.models import HEADS, SIZES, byte_tokenizer
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "adaptive"
-ALL = sorted(RECIPES.glob("SL_*.yaml"))
+ALL = sorted(RECIPES.glob("*.yaml"))
 METHODS = {
     "SL_A": [],
     "SL_B_5": ["ewc"],

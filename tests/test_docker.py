@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from everlearn.config import read_yaml
+from everlearn.rl.server import command
 
 DOCKER = Path(__file__).parents[1] / "docker"
 TRAINERS = {"curriculum-trainer-1.5b": "countdown_qwen_1.5b", "curriculum-trainer-3b": "countdown_qwen_3b"}
+SERVERS = {"curriculum-trainer-1.5b": "rollouts-1.5b", "curriculum-trainer-3b": "rollouts-3b"}
 TORCHRUN = '#!/bin/sh\necho "torchrun $*"\nexit "${CODE:-0}"\n'
 
 
@@ -21,8 +23,8 @@ def services():
 
 
 def test_services_and_volumes(services):
-    assert set(services) == {"data-generator", "evaluator", *TRAINERS}
-    for service in services.values():
+    assert set(services) == {"data-generator", "evaluator", *TRAINERS, *SERVERS.values()}
+    for service in (service for name, service in services.items() if name not in SERVERS.values()):
         assert {"data/continual", "checkpoints", "logs", "wandb"} <= {
             volume.split(":")[0].removeprefix("../") for volume in service["volumes"]
         }
@@ -32,10 +34,20 @@ def test_services_and_volumes(services):
 @pytest.mark.parametrize(("service", "recipe"), TRAINERS.items())
 def test_trainers_have_the_gpus_of_their_recipes(services, service, recipe):
     script, path, n = services[service]["command"].split()
-    n_gpus = read_yaml(DOCKER.parent / "recipes" / f"{recipe}.yaml")["processes"]
+    content = read_yaml(DOCKER.parent / "recipes" / f"{recipe}.yaml")
+    n_gpus = content["processes"]
     assert (script, path) == ("/everlearn/docker/train.sh", f"/everlearn/recipes/{recipe}.yaml")
     (device,) = services[service]["deploy"]["resources"]["reservations"]["devices"]
-    assert (int(n), device["count"], device["capabilities"]) == (n_gpus, n_gpus, ["gpu"])
+    assert (int(n), len(device["device_ids"]), device["capabilities"]) == (n_gpus, n_gpus, ["gpu"])
+    server, learner = services[SERVERS[service]], content["learner"]
+    assert services[service]["depends_on"] == {SERVERS[service]: {"condition": "service_healthy"}}
+    (others,) = server["deploy"]["resources"]["reservations"]["devices"]
+    assert len(others["device_ids"]) == learner["vllm_tensor_parallel"]
+    assert not set(others["device_ids"]) & set(device["device_ids"])
+    started = command(content["model"]["name"], learner["vllm"], learner["vllm_tensor_parallel"])
+    assert started == f"VLLM_SERVER_DEV_MODE=1 vllm serve {server['command']}"
+    assert server["environment"]["VLLM_SERVER_DEV_MODE"] == "1"
+    assert server["ipc"] == services[service]["ipc"] == "host"  # they share /dev/shm
 
 
 def test_compose_takes_the_file():
@@ -47,7 +59,7 @@ def test_compose_takes_the_file():
         pytest.skip("there is no docker compose")
     done = subprocess.run([*command, "-f", str(DOCKER / "compose.yaml"), "config"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert set(yaml.safe_load(done.stdout)["services"]) == {"data-generator", "evaluator", *TRAINERS}
+    assert set(yaml.safe_load(done.stdout)["services"]) == {"data-generator", "evaluator", *TRAINERS, *SERVERS.values()}
 
 
 @pytest.mark.parametrize("script", ["install.sh", "train.sh"])

@@ -13,6 +13,7 @@ from everlearn.runs import run
 from support import two_processes
 from support.recipes import final_weights, language_recipe, lines_of, plain_recipe, reinforcement_recipe
 from support.runs import assert_same
+from support.vllm import serving
 
 # SGD, for Adam makes rounding errors as large as the step; 9 rows a step, so that the shares differ
 SGD = {"epochs": 2, "batch_size": 9, "learning_rate": 0.1, "optimizer": "sgd", "momentum": 0.5}
@@ -67,7 +68,16 @@ POLICIES = {  # odd numbers, so that the shares differ
 }
 
 
-def all_recipes(llama: Path, folder: Path) -> dict[str, dict]:
+SHARDED = {  # each process keeps a part of the weights
+    "fsdp_policy": {"prompts": 5, "updates": 2, "minibatches": 2, "kl": 0.1},
+    # passes of a few answers, so that one process takes more of them
+    "fsdp_gae": {"prompts": 3, "advantage": "gae", "critic": "model", "replayed": "answer", "micro_tokens": 40},
+    "fsdp_server": {"prompts": 3, "samples": 3},
+}
+PAUSED = "fsdp_gae_paused"  # in each task, and gone on with
+
+
+def all_recipes(llama: Path, folder: Path, server: str) -> dict[str, dict]:
     folder.mkdir()
     recipes = {name: plain_recipe(strategies, learner=SGD) for name, strategies in {**METHODS, **PLAIN_METHODS}.items()}
     for name, strategies in {**METHODS, **LANGUAGE_METHODS}.items():
@@ -77,6 +87,11 @@ def all_recipes(llama: Path, folder: Path) -> dict[str, dict]:
     texts = {"name": "self_replay", "n_texts": 3, "max_tokens": 6}
     for name, learner in POLICIES.items():
         recipes[name] = reinforcement_recipe(["replay", texts], llama, folder, learner=learner, warm_start=None)
+    full = {"name": str(llama), "adapter": {"name": "full"}}
+    for name, learner in SHARDED.items():
+        learner = {"sampling_dtype": "float32", **learner} | ({"vllm": server} if "server" in name else {})
+        recipes[name] = reinforcement_recipe(["replay"], llama, folder, learner=learner, warm_start=None, model=full)
+    recipes["fsdp_sft"] = {**recipes["language_plain"], "model": full}
     auto = {**SGD, "epochs": "auto", "learning_rate": "auto", "max_epochs": 12, "max_minutes": 100.0}
     recipes["auto"] = plain_recipe(["replay"], learner=auto)
     return recipes
@@ -86,10 +101,19 @@ def all_recipes(llama: Path, folder: Path) -> dict[str, dict]:
 def folders(llama, tmp_path_factory):
     """Return the folders of the runs with one process and with two."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    recipes = all_recipes(llama, one / "rows")
-    for name, recipe in recipes.items():
-        run(recipe, one / name)
-    (two / "recipes.json").write_text(json.dumps({name: {**r, "processes": 2} for name, r in recipes.items()}))
+    with serving(llama) as server:
+        recipes = all_recipes(llama, one / "rows", server.url)
+        for name, recipe in recipes.items():
+            run(recipe, one / name)
+        run_in_two(recipes, two)
+    return one, two
+
+
+def run_in_two(recipes: dict[str, dict], two: Path) -> None:
+    """Run recipes in two processes, into folders of their names."""
+    of_two = {name: {**r, "processes": 2, "fsdp": name.startswith("fsdp")} for name, r in recipes.items()}
+    of_two[PAUSED] = of_two["fsdp_gae"]
+    (two / "recipes.json").write_text(json.dumps(of_two))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     paths = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     done = subprocess.run(
@@ -98,7 +122,6 @@ def folders(llama, tmp_path_factory):
         capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
-    return one, two
 
 
 def check_close(first, second, where: str) -> None:
@@ -116,7 +139,7 @@ def check_close(first, second, where: str) -> None:
         assert first == second, where
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", [*POLICIES, *SHARDED])
 def test_two_processes_draw_and_learn_what_one_does(name, folders):
     one, two = (folder / name for folder in folders)
     ours, theirs = (
@@ -131,7 +154,8 @@ def test_two_processes_draw_and_learn_what_one_does(name, folders):
 
 
 @pytest.mark.parametrize(
-    "name", ["auto", *METHODS, *PLAIN_METHODS, *(f"language_{name}" for name in (*METHODS, *LANGUAGE_METHODS))]
+    "name",
+    ["auto", "fsdp_sft", *METHODS, *PLAIN_METHODS, *(f"language_{name}" for name in (*METHODS, *LANGUAGE_METHODS))],
 )
 def test_two_processes_equal_one(name, folders):
     one, two = (folder / name for folder in folders)
@@ -146,6 +170,12 @@ def test_two_processes_equal_one(name, folders):
     ours, theirs = ([line for line in lines if line["type"] != "ability"] for lines in (ours, theirs))
     assert ours[1:] == theirs[1:]
     assert len(ours) > 3
+
+
+def test_what_is_sharded_goes_on_from_where_it_was_paused_to_the_same_end(folders):
+    whole, paused = (folders[1] / name for name in ("fsdp_gae", PAUSED))
+    assert_same(final_weights(paused), final_weights(whole))
+    assert lines_of(paused) == lines_of(whole)
 
 
 def test_both_processes_hold_the_same_buffers(folders):

@@ -65,7 +65,8 @@ class Recipe:
 
     stream: also takes the schedule: order, shuffle, rounds, split_rounds, per_task, per_task_eval.
     seeds: one run per seed; `seed` is the short form for one.
-    processes: how many processes `torchrun` was asked to start.
+    processes: how many processes `torchrun` was asked to start. fsdp: whether each keeps but a part of the weights, of
+        their gradients and of what the optimizer remembers, where there are several.
     track: tensorboard, wandb, mlflow.
     """
 
@@ -79,6 +80,7 @@ class Recipe:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     device: str = "auto"
     processes: int = 1
+    fsdp: bool = False
     track: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

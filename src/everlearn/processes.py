@@ -18,6 +18,7 @@ class Processes:
     """The processes of one run, as `torchrun` started them; without it there is one."""
 
     accelerator: Accelerator
+    sharded: bool = False  # each holds but a part of the weights
 
     @property
     def rank(self) -> int:

@@ -24,6 +24,7 @@ from everlearn.record import JsonLines, Recorder, environment
 from everlearn.registry import find, names, register
 from everlearn.report.items import keep_items
 from everlearn.saving import Saving, pause_on_interrupt
+from everlearn.shards import gathered
 from everlearn.state import (
     beginning_in,
     checkpoints,
@@ -170,8 +171,7 @@ def _go(kind: RunKind) -> dict[str, Any]:
         one = kind.start(seed, saving, accelerator)
         with pause_on_interrupt(saving):
             kind.learn(one, resumed=context is not None and number == done)
-        if accelerator.is_main_process:
-            keep_final(one, out, seed)
+        keep_final(one, out, seed, main=accelerator.is_main_process)
         if number + 1 < len(seeds):
             saving.pause_if_asked()
     if recipe.track:
@@ -227,13 +227,16 @@ def _lengths(kind: RunKind, n_bytes: int | Mapping[str, int]) -> list[tuple[Json
     return [(log, n_bytes if isinstance(n_bytes, int) else n_bytes[name]) for name, log in kind.logs.items()]
 
 
-def keep_final(one: Learning, out: Path, seed: int) -> None:
-    """Keep a seed's final state, once: what export and a later comparison need."""
-    folder = out / "final" / f"seed-{seed}"
-    state = None if folder.exists() else one.state()
-    if state is None:
+def keep_final(one: Learning, out: Path, seed: int, *, main: bool = True) -> None:
+    """Keep a seed's final state, once: what export and a later comparison need. The main process writes it."""
+    sharded = isinstance(one, Run) and one.processes.sharded
+    if not main and not sharded:
         return
-    save_value(folder, state, "run")
+    folder = out / "final" / f"seed-{seed}"
+    state = one.state() if sharded or not folder.exists() else None
+    state = gathered(state) if sharded else state
+    if main and state is not None and not folder.exists():
+        save_value(folder, state, "run")
 
 
 @register("run", PLAIN)
@@ -285,6 +288,7 @@ class Supervised(RunKind):
             seed=seed,
             tasks={task.name: task for task in tasks},
             saving=saving,
+            sharded=self.recipe.fsdp and accelerator.num_processes > 1,
             eval_batch_size=self.recipe.evaluation.batch_size,
             keep_answers=self.recipe.evaluation.answers,
             listener=self.listener,

@@ -14,6 +14,7 @@ import torch
 from everlearn.config import CheckpointConfig
 from everlearn.errors import Paused
 from everlearn.processes import Processes
+from everlearn.shards import gathered
 from everlearn.state import checkpoints, load_value, pack, save_checkpoint
 
 
@@ -68,12 +69,16 @@ class Saving:
         return max(0.0, self._saved_at + self.every.every_s - time.monotonic())
 
     def save(self, state: Callable[[], dict[str, Any]], processes: Processes) -> None:
-        """Write a checkpoint: tensors and JSON, on the first process."""
+        """Write a checkpoint: tensors and JSON, on the first process; what is sharded is put together by all."""
         self._saved_at, self._steps_since_save = time.monotonic(), 0
-        if self.folder is None or processes.rank != 0:
+        if self.folder is None or (processes.rank != 0 and not processes.sharded):
+            return
+        whole = {**state(), "context": self.context}
+        whole = gathered(whole) if processes.sharded else whole
+        if processes.rank != 0:
             return
         tensors: dict[str, torch.Tensor] = {}
-        values = pack({**state(), "context": self.context}, tensors, "run")
+        values = pack(whole, tensors, "run")
         save_checkpoint(self.folder / "checkpoints", tensors, values)
 
     def newest(self) -> dict[str, Any] | None:

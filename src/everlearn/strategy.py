@@ -56,6 +56,7 @@ class Strategy:
     encloses: ClassVar[bool] = False  # its hooks come first, its `end_task` last, wherever it stands
     plans_steps: ClassVar[bool] = False  # reads `step.n_steps`, which must then be known from the start
     rereads: ClassVar[bool] = False  # it learns from earlier tasks' training rows, all of which are kept for it
+    on_shards: ClassVar[bool] = False  # it needs no weights, and so works where each process holds but a part of them
     wants_past_logits: ClassVar[bool] = False  # `step.outputs.past` holds what the heads of earlier tasks answer
     neutral: ClassVar[dict[str, Any] | None] = None  # fields at which the method equals plain training bit for bit
 
@@ -101,6 +102,10 @@ class Strategy:
 
     def check_model(self, traits: Sequence[str]) -> None:
         """Raise ConfigError where the method is unsuited for a model with these traits, with the reason."""
+        if "sharded" in traits and not self.on_shards:
+            what = "works on whole weights, of which fsdp leaves each process a part"
+            way_out = f"Write fsdp: false, or leave {self.name} out"
+            raise ConfigError(describe(f"strategy {self.name!r}", what, "fsdp: true", way_out))
         for unsuited, reason in self.unsuited.items():
             if set(unsuited.split("+")) <= set(traits):
                 way_out = "Choose another model, adapter or head, or another method: everlearn ls strategies"

@@ -21,6 +21,7 @@ from everlearn.models.steps import in_steps
 from everlearn.processes import Processes
 from everlearn.saving import Saving
 from everlearn.seeds import seed_for, seeded
+from everlearn.shards import whole
 from everlearn.strategy import Strategy, overriding
 from everlearn.types import Cost, Mixture, Score, Step, Task
 
@@ -35,6 +36,7 @@ class Run:
         position: number of the step of the schedule, from 0.
         current: name of the task being learned.
         took_part: {strategy: how many tasks had been learned when it last took part in learning one}.
+        sharded: whether each process is to hold but a part of the weights.
         processes: what this process does together with others.
         saving: when and where it is saved; the base keeps nothing.
         memory: where strategies lay large memories down, in files named by their hash; by default saving.folder/memory.
@@ -53,6 +55,7 @@ class Run:
     current: str | None = None
     saving: Saving = field(default_factory=Saving)
     memory: Path | None = None
+    sharded: bool = False
     library: Path | None = None
     apart: frozenset[str] = frozenset()
     eval_batch_size: int = 64
@@ -66,10 +69,11 @@ class Run:
     processes: Processes = field(init=False)
 
     def __post_init__(self) -> None:
+        sharded = ("sharded",) if self.sharded else ()
         self.strategies = sorted(self.strategies, key=lambda strategy: not strategy.encloses)
         for strategy in self.strategies:
-            strategy.check_model((*self.model.traits, *self.learner.traits))
-        self.processes = Processes(self.accelerator)
+            strategy.check_model((*self.model.traits, *self.learner.traits, *sharded))
+        self.processes = Processes(self.accelerator, self.sharded)
         if self.memory is None and self.saving.folder is not None:
             self.memory = self.saving.folder / "memory"
         if isinstance(self.model.objective, CausalObjective):
@@ -78,6 +82,8 @@ class Run:
         device = self.accelerator.device
         if device.type != "cpu":
             self.model.network.to(device)
+        if self.sharded:
+            self.model.adapters.shard(device)
 
     @property
     def on_gpu(self) -> bool:
@@ -149,9 +155,12 @@ class Run:
 
     @contextmanager
     def ready_for(self, task: Task) -> Iterator[None]:
-        """Let the strategies make the model ready to answer a task; afterwards it is as it was."""
+        """Let the strategies make the model ready to answer a task; afterwards it is as it was.
+
+        Weights that are sharded are whole meanwhile: each process answers rows of its own.
+        """
         self.until_scored.close()
-        with self.until_scored:
+        with whole(self.model.network), self.until_scored:
             for strategy in overriding(self.strategies, "before_eval"):
                 strategy.before_eval(self, task)
             yield

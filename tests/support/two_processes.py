@@ -1,17 +1,24 @@
-"""Run each recipe of a JSON file {name: recipe} into a folder of its name; started under torchrun."""
+"""Run each recipe of a JSON file {name: recipe} into a folder of its name; started under torchrun.
 
+Those named _paused are paused in the first steps of each task, and gone on with.
+"""
+
+import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import torch
 
+from everlearn.errors import Paused
 from everlearn.learners.devices import start_accelerator
 from everlearn.learners.sft import SupervisedLearner
+from everlearn.listener import Listener
 from everlearn.models.load import load_model
-from everlearn.runs import run
+from everlearn.runs import resume, run
 from everlearn.way import Run
 from support.tasks import tensor_task
 
@@ -44,13 +51,34 @@ def train_counted(processes: int) -> dict[str, list[list[float]]]:
     return {name: one.processes.gather(b.flatten().tolist()) for name, b in one.model.network.named_buffers()}
 
 
+class Pausing(Listener):
+    """Asks for a pause, as Ctrl-C does, after the first step that it hears of."""
+
+    def __init__(self):
+        self.asked = False
+
+    def step(self, done: int, loss: float) -> None:
+        if not self.asked:
+            self.asked = True
+            signal.raise_signal(signal.SIGINT)
+
+
+def run_with_pauses(recipe: dict, out: Path) -> None:
+    """Run a recipe of two tasks, pausing once in each."""
+    for start in (lambda: run(recipe, out, listener=Pausing()), lambda: resume(out, listener=Pausing())):
+        with contextlib.suppress(Paused):
+            start()
+            raise AssertionError("it was not paused")
+    resume(out)
+
+
 def main() -> None:
     """Run all recipes, one after another, in the processes that torchrun started."""
     torch.set_num_threads(1)
     recipes = Path(sys.argv[1])
     for name, recipe in json.loads(recipes.read_text()).items():
         time.sleep(0.2 * int(os.environ["RANK"]))  # on a busy machine, one comes later
-        run(recipe, recipes.parent / name)
+        (run_with_pauses if name.endswith("_paused") else run)(recipe, recipes.parent / name)
     buffers = train_counted(2)
     if os.environ["RANK"] == "0":
         (recipes.parent / "buffers.json").write_text(json.dumps(buffers))

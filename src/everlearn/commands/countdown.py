@@ -73,8 +73,13 @@ def export_verl(
     recipe: Annotated[Path, typer.Argument(help="A recipe (YAML) of reinforcement on Countdown.")],
     out: Annotated[Path, typer.Argument(help="The new folder, to be copied to the cluster.", metavar="DIR")],
     tensor_parallel: Annotated[
-        int, typer.Option(help="GPUs that draw answers together, each with a part of the weights.", min=1)
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="GPUs that draw answers together, each with a part of the weights. [default: as the recipe has it]",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Write a recipe as a folder that verl trains from on Ray: data, configuration, reward and launch script."""

@@ -77,6 +77,7 @@ def _generate(
                 pad_token_id=objective.pad_id,
                 eos_token_id=objective.stop_ids or None,
             ),
+            synced_gpus=False,  # each process answers as long as its own rows take: weights are whole meanwhile
             **options,
         )
     return answers[:, longest:]

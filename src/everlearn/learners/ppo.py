@@ -46,6 +46,7 @@ from everlearn.rl.server import ServerSampler
 from everlearn.rl.update import Micro, PolicyLoss, Tally, log_p_of
 from everlearn.rl.weights import distance, reference_weights, snapshot
 from everlearn.seeds import generator_for
+from everlearn.shards import lay_out_state, whole
 from everlearn.types import Mixture, Outputs, Row, Step, Task
 
 if TYPE_CHECKING:
@@ -269,8 +270,9 @@ class _Lesson:
             self.critic = Critic(run, ppo.critic, ppo.critic_learning_rate, ppo.clip, learned)
         if saved is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
+            lay_out_state(self.optimizer)
             if self.critic is not None:
-                self.critic.optimizer.load_state_dict(saved["critic_optimizer"])
+                self.critic.load_optimizer(saved["critic_optimizer"])
         self.packed = can_be_packed(run.model)
         self.sampler = ppo.sampler(run, ppo.sampling_dtype)
         self.hooks = Hooks.of(run)
@@ -527,12 +529,17 @@ class _Lesson:
         ppo, run = self.ppo, self.run
         own = [micro for micro in micros if micro.answered is not None]
         if ppo.updates * ppo.minibatches > 1 or self.critic is not None:
-            with torch.no_grad():
+            with torch.no_grad(), whole(run.model.network):
                 for micro in own:
                     batch = to_device(micro.batch, run.accelerator.device)
                     with run.accelerator.autocast():
                         micro.old = log_p_of(self._outputs(batch), ppo.temperature)
-                        micro.values = None if self.critic is None else self.critic.values(batch)
+                        if self.critic is not None and not self.critic.is_sharded:  # of a head: on what was just seen
+                            micro.values = self.critic.values(batch)
+        if self.critic is not None and self.critic.is_sharded:  # one after the other, for the memory of whole weights
+            with torch.no_grad(), self.critic.whole(), run.accelerator.autocast():
+                for micro in own:
+                    micro.values = self.critic.values(to_device(micro.batch, run.accelerator.device))
         if ppo.kl > 0:
             with self._reference():
                 for micro in own:

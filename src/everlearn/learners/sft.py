@@ -26,6 +26,7 @@ from everlearn.models.objectives import Batch, mean_loss, to_device
 from everlearn.models.packing import check_packing, collate_packed, takes_all_in_one
 from everlearn.registry import register
 from everlearn.seeds import seed_for, seeded
+from everlearn.shards import full, lay_out_state
 from everlearn.state import rng_state, set_rng_state
 from everlearn.strategy import overriding
 from everlearn.types import Mixture, Outputs, Rows, Step, Task
@@ -189,6 +190,7 @@ class SupervisedLearner:
         scheduler = get_scheduler(SCHEDULES[self.schedule], optimizer, int(self.warmup * n_steps), max(1, n_steps))
         if saved is not None:
             optimizer.load_state_dict(saved["optimizer"])
+            lay_out_state(optimizer)
             scheduler.load_state_dict(saved["scheduler"])
             if run.accelerator.scaler:
                 run.accelerator.scaler.load_state_dict(saved["scaler"])
@@ -269,7 +271,7 @@ class SupervisedLearner:
         return plan
 
     def _optimizer(self, run: "Run", parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-        fused = parameters[0].device.type in ("cpu", "cuda")
+        fused = parameters[0].device.type in ("cpu", "cuda") and not (run.sharded and self.optimizer == "sgd")
         shared = {"lr": learning_rate, "weight_decay": self.weight_decay, "fused": fused}
         groups = [{"params": parameters}]
         if self.backbone_scale != 1:
@@ -332,6 +334,7 @@ def take_step(
     as rows (`everlearn.learners.weighing`). Returns the loss; by default that of right answers."""
     loss_of = loss_of or RightAnswers(row_weights(run, step, micro_batches, rows))
     shares = _shares(run, micro_batches)
+    idle = _idle_passes(run, micro_batches) if run.sharded else []
     # used directly: Accelerate's wrappers around backward and step add 0.17 ms a step
     scaler = run.accelerator.scaler or torch.amp.GradScaler(enabled=False)
     losses = {"task": 0.0}
@@ -350,17 +353,18 @@ def take_step(
                     losses[strategy.name] = losses.get(strategy.name, 0.0) + penalty.item() * share
                     loss = loss + penalty
         scaler.scale(loss * share if share != 1.0 else loss).backward()
+    _pass_idly(run, idle, loss_of)
     total = sum(losses.values())
     if not abs(total) < float("inf"):
         raise _not_finite(run, step, losses)
     parameters = list(step.params.values())
-    if run.processes.size > 1:
+    if run.processes.size > 1 and not run.sharded:  # else that is done with the passes
         sum_over_processes(parameters)
     scaler.unscale_(optimizer)
     hooks = hooks if _is_taken(scaler, parameters) else replace(hooks, edit_grads=[], after_step=[])
     for strategy in hooks.edit_grads:
         strategy.edit_grads(step)
-    norm = step.gradient_norm = nn.utils.clip_grad_norm_(parameters, clip) if clip is not None else None
+    norm = step.gradient_norm = full(nn.utils.clip_grad_norm_(parameters, clip)) if clip is not None else None
     scaler.step(optimizer)
     scaler.update()
     if hooks.buffers is not None:
@@ -383,6 +387,10 @@ class StepLoss(Protocol):
         """Return the mean loss of the items of micro-batch `number`, which `step` holds."""
         ...
 
+    def idle(self, batch: Batch) -> torch.Tensor | float:
+        """Return 0, by the passes of other sharded networks than the run's that `mean` takes."""
+        ...
+
 
 @dataclass(frozen=True)
 class RightAnswers:
@@ -396,6 +404,9 @@ class RightAnswers:
 
     def mean(self, number: int, step: Step) -> torch.Tensor:
         return mean_loss(step.outputs, step.weights)
+
+    def idle(self, batch: Batch) -> float:
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -429,6 +440,25 @@ def _shares(run: "Run", micro_batches: list[Batch]) -> list[float]:
     counts = [run.model.objective.n_items(batch) if batch else 0 for batch in micro_batches]
     total = run.processes.sum(sum(counts))
     return [count / total for count in counts]
+
+
+def _idle_passes(run: "Run", micro_batches: list[Batch]) -> list[Batch]:
+    """Return rows for as many passes as other processes take more: all must call sharded weights equally often."""
+    own = [batch for batch in micro_batches if batch]
+    counts = run.processes.gather(len(own))
+    spare = {name: tensor[:1] for name, tensor in own[0].items()} if own else None
+    if min(counts) == 0 < max(counts):
+        spare = next(batch for batch in run.processes.gather(spare) if batch is not None)
+    return [to_device(spare, run.accelerator.device)] * (max(counts) - len(own))
+
+
+def _pass_idly(run: "Run", batches: list[Batch], loss_of: "StepLoss") -> None:
+    """Take passes whose gradients are 0."""
+    for batch in batches:
+        with run.accelerator.autocast():
+            outputs = run.model.objective.forward(run.model.network, batch)
+            loss = 0.0 * outputs.logits.float().sum() + loss_of.idle(batch)
+        loss.backward()
 
 
 def n_tokens(batch: Batch) -> int:

@@ -10,6 +10,7 @@ import torch
 
 from everlearn.memory.scores import row_losses
 from everlearn.seeds import seed_for, seeded
+from everlearn.shards import laid_out
 from everlearn.types import Task
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def bring_back(run: "Run", best: Weights) -> None:
     present = run.model.adapters.tensors()
     with torch.no_grad():
         for name, tensor in best.items():
-            present[name].copy_(tensor)
+            present[name].copy_(laid_out(tensor, present[name]))
 
 
 def _is_better(score: float, loss: float | None, progress: "Progress", delta: float) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from everlearn.models.prompts import prompts_of
+from everlearn.shards import whole
 
 if TYPE_CHECKING:
     from everlearn.models.load import Model
@@ -25,7 +26,8 @@ def as_teacher(run: "Run", weights: dict[str, torch.Tensor]) -> Iterator[None]:
     if torch.is_autocast_enabled(device):
         # it keeps cast copies of the weights by name, so the teacher's pass must not use that cache
         autocast = torch.autocast(device, torch.get_autocast_dtype(device), cache_enabled=False)
-    with torch.no_grad(), run.model.evaluating(), run.model.adapters.using(weights), autocast:
+    network = run.model.network
+    with torch.no_grad(), run.model.evaluating(), whole(network), run.model.adapters.using(weights), autocast:
         yield
 
 
@@ -48,7 +50,7 @@ def base_of(model: "Model") -> Iterator[None]:
     try:
         if prompts is not None:
             prompts.left_out = True
-        with torch.no_grad(), model.evaluating(), without:
+        with torch.no_grad(), model.evaluating(), whole(model.network), without:
             yield
     finally:
         if prompts is not None:

@@ -16,6 +16,7 @@ from everlearn.errors import ConfigError, ModelError, describe, nearest
 from everlearn.models.heads import GrowingHead
 from everlearn.registry import find, names
 from everlearn.seeds import seed_for
+from everlearn.shards import full, laid_out, shard
 
 OPERATIONS = ("lora", "full", "labels", "freeze")  # built in; strategies register theirs as "operation"
 TIED = "Model (with|has) `tie_word_embeddings=True`"  # peft's warnings, of 24 lines; an export unties what it merges
@@ -118,7 +119,23 @@ class Adapters:
             raise ModelError(describe("model", "saved weights don't fit", sorted(differing)[:4], way_out))
         with torch.no_grad():
             for name, tensor in present.items():
-                tensor.copy_(tensors[name])
+                tensor.copy_(laid_out(tensors[name], tensor))
+
+    def shard(self, device: torch.device) -> None:
+        """Let each process keep a part of the weights, all of which are trained; see `everlearn.shards.shard`.
+
+        Raises:
+            ConfigError: if an adapter is trained, or the network isn't a language model that writes.
+        """
+        if self.mode != "full" or is_peft(self.network) or self.head is not None:
+            way_out = "Write model.adapter: {name: full}; or fsdp: false, for an adapter's gradients are small"
+            what = "needs a language model all of whose weights are trained"
+            raise ConfigError(describe("fsdp", what, self.mode, way_out))
+        kept = {name for name, p in self.network.named_parameters() if id(p) in self._frozen}
+        shard(self.network, device)
+        named = dict(self.network.named_parameters())
+        self._frozen = {id(named[name]): named[name] for name in kept}
+        self._trained = {id(p): p for p in named.values() if p.requires_grad}
 
     @property
     def mode(self) -> str:
@@ -133,7 +150,7 @@ class Adapters:
         """Let the network compute with other weights, such as those of a teacher, until the block ends.
 
         `values` names them as `tensors()` does: `buffer:NAME` is a buffer. Only storage is exchanged, so that a graph
-        recorded before the block can still be walked back after it.
+        recorded before the block can still be walked back after it. Of sharded weights all processes must ask.
         """
         present: dict[str, torch.Tensor] = {n: p for n, p in self.network.named_parameters() if n in values}
         if len(present) < len(values):
@@ -141,7 +158,7 @@ class Adapters:
         kept = {name: p.data for name, p in present.items()}
         try:
             for name, parameter in present.items():
-                parameter.data = values[name].to(parameter.device)
+                parameter.data = full(values[name]).to(parameter.device)
             yield
         finally:
             for name, parameter in present.items():

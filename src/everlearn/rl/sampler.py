@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -19,6 +19,7 @@ from everlearn.models.load import Model
 from everlearn.models.positions import parameters_of
 from everlearn.models.prompts import prompts_of
 from everlearn.rl.decoding import attention_by_products, has_only_keys, repeat_lines
+from everlearn.shards import full, is_sharded, whole
 
 ROWS = 1024  # responses that are drawn at a time
 DROP = 0.75  # finished responses are let go when so few of those in the batch still go on
@@ -29,7 +30,7 @@ class Sampler:
 
     A LoRA, and weights in another dtype, are laid into a plain copy of the model that is drawn from: one product a
     layer in place of three. The copy follows the weights at each `refresh`. A model that can't be copied so (soft
-    prompts, layers of a strategy's own) is drawn from as it stands.
+    prompts, layers of a strategy's own; sharded weights) is drawn from as it stands.
 
     Args:
         dtype: of the copy: float32, bfloat16, own (the model's), or auto: bfloat16 where the machine has instructions
@@ -43,7 +44,8 @@ class Sampler:
         own = next(language_model(model.network).parameters()).dtype
         wanted = own if dtype == "own" else getattr(torch, fast_dtype(device.type) if dtype == "auto" else dtype)
         self._copy = None
-        if can_be_copied(model.network) and (is_peft(model.network) or wanted != own):
+        is_copied = is_peft(model.network) or wanted != own
+        if is_copied and not is_sharded(model.network) and can_be_copied(model.network):
             self._copy = _plain_copy(model.network).to(wanted)
             self._sources = _sources(model.network)
         self.refresh()
@@ -85,7 +87,7 @@ class Sampler:
         drawn: list[list[list[int]]] = [[] for _ in prompts]
         network = self.model.network if self._copy is None else self._copy
         evaluating = self.model.evaluating() if self._copy is None else nullcontext()
-        with evaluating, attention_by_products(network, self.device):
+        with evaluating, whole(network), attention_by_products(network, self.device):
             for low in range(0, len(order), at_once):
                 part = order[low : low + at_once]
                 rows = torch.tensor([i * n + j for i in part for j in range(n)])
@@ -153,8 +155,10 @@ def can_be_copied(network: nn.Module) -> bool:
     )
 
 
-def plain_weights(network: nn.Module, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
-    """Return the weights of the language model without adapters, on the CPU: LoRAs are laid into them.
+def plain_weights(network: nn.Module, dtype: torch.dtype | None = None) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield (name, weights) of the language model without adapters, on the CPU: LoRAs are laid into them.
+
+    Of sharded weights all processes must ask.
 
     Args:
         network: one that `can_be_copied`.
@@ -164,13 +168,10 @@ def plain_weights(network: nn.Module, dtype: torch.dtype | None = None) -> dict[
     layers = {
         f"{name}.base_layer.weight": layer for name, layer in base.named_modules() if isinstance(layer, LoraLayer)
     }
-    found = {}
-    with torch.no_grad():
-        for name, parameter in base.named_parameters():
-            if ".lora_" not in name:
-                weight = _merged(layers[name]) if name in layers else parameter.detach()
-                found[name.replace(".base_layer.", ".")] = weight.to("cpu", dtype)
-    return found
+    for name, parameter in base.named_parameters():
+        if ".lora_" not in name:
+            weight = _merged(layers[name]) if name in layers else parameter
+            yield name.replace(".base_layer.", "."), full(weight.detach()).to("cpu", dtype)
 
 
 def _forward(

@@ -83,7 +83,11 @@ class ServerSampler:
     def refresh(self) -> None:
         """Hand over the weights as they are now."""
         dtype = torch.bfloat16 if self.run.accelerator.mixed_precision == "bf16" else None
-        self.run.processes.from_first(lambda: self._hand_over(plain_weights(self.run.model.network, dtype)))
+        processes = self.run.processes
+        taking_part = processes.rank == 0 or processes.sharded
+        weights = plain_weights(self.run.model.network, dtype) if taking_part else ()
+        kept = {name: weight for name, weight in weights if processes.rank == 0}
+        processes.from_first(lambda: self._hand_over(kept))
 
     def draw(
         self,

@@ -74,7 +74,7 @@ class PolicyLoss:
     def mean(self, number: int, step: Step) -> torch.Tensor:
         ppo, micro = self.ppo, self.micros[number]
         if micro.answered is None:
-            return mean_loss(step.outputs, step.weights)
+            return mean_loss(step.outputs, step.weights) + self.idle(step.batch)
         log_p = log_p_of(step.outputs, ppo.temperature)
         old = log_p.detach() if micro.old is None else micro.old
         losses = policy_losses(log_p, old, micro.advantages, ppo.clip_low, ppo.clip_high)
@@ -95,6 +95,11 @@ class PolicyLoss:
             losses = losses + told["value_loss"]
         self.tally.add(micro.counts, **told)
         return (step.weights * losses).mean()
+
+    def idle(self, batch: Batch) -> torch.Tensor | float:
+        if self.critic is None or not self.critic.is_sharded:
+            return 0.0
+        return 0.0 * self.critic.values(batch).sum()
 
     def _is_low(self, entropy: torch.Tensor, counts: torch.Tensor) -> bool:
         target = self.ppo.entropy_target

@@ -4,6 +4,7 @@ import torch
 
 from everlearn.models.load import Model
 from everlearn.models.lora import laid_back
+from everlearn.shards import laid_out, part_of, summed
 
 
 def snapshot(params: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
@@ -13,9 +14,11 @@ def snapshot(params: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
 
 def distance(params: dict[str, torch.nn.Parameter], before: dict[str, torch.Tensor]) -> tuple[float, float]:
     """Return how far weights have come since `before`, and how large they were: 2-norms over all that it names."""
+    kept = {name: part_of(laid_out(values, params[name])) for name, values in before.items()}
     with torch.no_grad():
-        moved = sum((params[name] - values).float().square().sum().item() for name, values in before.items())
-        size = sum(values.float().square().sum().item() for values in before.values())
+        moved = sum((part_of(params[name]) - values).float().square().sum().item() for name, values in kept.items())
+        size = sum(values.float().square().sum().item() for values in kept.values())
+    moved, size = summed([moved, size], like=params.values())
     return moved**0.5, size**0.5
 
 

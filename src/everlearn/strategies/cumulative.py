@@ -24,6 +24,7 @@ class Cumulative(Strategy):
     Source: Lomonaco & Maltoni 2017 (CORe50), arXiv 1705.03550, "cumulative". Reproduces: not applicable.
     """
 
+    on_shards: ClassVar[bool] = True
     rereads: ClassVar[bool] = True
     unsuited: ClassVar[dict[str, str]] = {
         "online": "it learns from whole tasks, and problems come one by one",

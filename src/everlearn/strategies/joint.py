@@ -28,6 +28,7 @@ class Joint(Strategy):
 
     trained_: list = learned(list)  # names of the tasks that the one training went over
 
+    on_shards: ClassVar[bool] = True
     unsuited: ClassVar[dict[str, str]] = {
         "online": "it learns from whole tasks, and problems come one by one",
         "trainer": MAKES_ROWS,

@@ -16,4 +16,5 @@ class Plain(Strategy):
     Reproduces: not applicable.
     """
 
+    on_shards: ClassVar[bool] = True
     neutral: ClassVar[dict] = {}

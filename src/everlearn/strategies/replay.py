@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from everlearn.way import Run
 
 WEIGH_BY = ("row", "token")
-SELECTIONS = ("reservoir", "ring", "balanced", "uncertainty", "loss", "herding", "gradient")
+ASK_THE_MODEL = ("uncertainty", "loss", "herding", "gradient")
+SELECTIONS = ("reservoir", "ring", "balanced", *ASK_THE_MODEL)
 
 
 @register("strategy", "replay")
@@ -94,6 +95,7 @@ class Replay(Strategy):
     n_rows_: dict = learned(dict)  # task -> how many rows of it came
     budget_: dict = learned(dict)  # what the memory was last brought within
 
+    on_shards: ClassVar[bool] = True
     neutral: ClassVar[dict] = {"ratio": 0.0}
 
     def __post_init__(self) -> None:
@@ -111,6 +113,10 @@ class Replay(Strategy):
 
     def check_model(self, traits: Sequence[str]) -> None:
         super().check_model(traits)
+        if "sharded" in traits and (self.selection in ASK_THE_MODEL or self.weigh_by_forgetting):
+            way_out = "Write reservoir, ring or balanced, and weigh_by_forgetting: false"
+            what = "rows are weighed by whole weights, of which fsdp leaves each process a part"
+            raise ConfigError(describe("replay.selection", what, self.selection, way_out))
         if {"preferences", "rollouts"} & set(traits) and self.weight != 1:
             raise ConfigError(describe("replay.weight", NEEDS_TARGETS, self.weight, "Leave it at 1; choose the ratio"))
 

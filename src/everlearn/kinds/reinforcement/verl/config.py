@@ -7,7 +7,7 @@ from typing import Any
 from everlearn.errors import ConfigError, describe
 from everlearn.kinds.reinforcement.recipe import ReinforcementRecipe
 from everlearn.kinds.reinforcement.verl.data import Group
-from everlearn.kinds.reinforcement.verl.limits import lacks
+from everlearn.kinds.reinforcement.verl.limits import gpus_of, lacks
 from everlearn.learners.ppo import PPO
 from everlearn.models.load import AdapterConfig, ModelConfig
 from everlearn.rl.advantages import GAE, GROUP, LEAVE_ONE_OUT
@@ -76,7 +76,7 @@ def _trainer(recipe: ReinforcementRecipe, ppo: PPO, stages: list[Stage]) -> dict
     passes = [stage.group.n_problems // ppo.prompts for stage in stages]  # iterations in one
     every = recipe.checkpoint.every_steps
     return {
-        "n_gpus_per_node": recipe.processes,
+        "n_gpus_per_node": gpus_of(recipe, ppo),
         "nnodes": 1,
         # the number of iterations ends a stage; verl counts all of them in passes over the stage's own group
         "total_training_steps": stages[0].end,

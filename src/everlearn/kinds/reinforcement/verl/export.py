@@ -10,14 +10,16 @@ from everlearn.errors import ConfigError, describe
 from everlearn.kinds.reinforcement.recipe import ReinforcementRecipe
 from everlearn.kinds.reinforcement.verl.config import config_of, stages_of
 from everlearn.kinds.reinforcement.verl.data import write_data
-from everlearn.kinds.reinforcement.verl.limits import check_recipe, check_share
+from everlearn.kinds.reinforcement.verl.limits import check_recipe, check_share, gpus_of
 from everlearn.kinds.reinforcement.verl.reward import reward_file
 from everlearn.state import write_file, writing
 
 AS_THEY_ARE = ("launch.sh", "README.md")
 
 
-def export_verl(recipe: ReinforcementRecipe, out: Path, name: str = "countdown", tensor_parallel: int = 1) -> list[str]:
+def export_verl(
+    recipe: ReinforcementRecipe, out: Path, name: str = "countdown", tensor_parallel: int | None = None
+) -> list[str]:
     """Write the folder `out`, which appears whole or not at all; return sentences that the user should know.
 
     `config/countdown.yaml` is a Hydra configuration upon verl's `ppo_trainer`; `data/GROUP/{train,test}.parquet` are
@@ -28,7 +30,8 @@ def export_verl(recipe: ReinforcementRecipe, out: Path, name: str = "countdown",
         recipe: of Countdown, with the learner ppo.
         out: a new folder.
         name: of the project, for trackers.
-        tensor_parallel: GPUs that draw answers together, each with a part of the weights.
+        tensor_parallel: GPUs that draw answers together, each with a part of the weights; by default as the recipe has
+            it (`learner.vllm_tensor_parallel`).
 
     Raises:
         ConfigError: if the recipe asks for something that verl can't do, with the way out; or `out` exists.
@@ -40,8 +43,9 @@ def export_verl(recipe: ReinforcementRecipe, out: Path, name: str = "countdown",
     if out.exists():
         raise ConfigError(describe(str(out), "exists", out.name, "Name a new folder"))
     check_recipe(recipe)
-    check_share("--tensor-parallel", tensor_parallel, recipe.processes)
     learner = recipe.build_learner()
+    tensor_parallel = tensor_parallel or learner.vllm_tensor_parallel
+    check_share("--tensor-parallel", tensor_parallel, gpus_of(recipe, learner))
     aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     with writing(out):
         try:

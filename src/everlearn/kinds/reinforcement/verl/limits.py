@@ -21,6 +21,7 @@ LEARNER = {
     "clip",
     "precision", "sampling_dtype", "stop_success", "stop_signal",
     "reward_seconds", "reward_workers", "replayed", "patience",
+    "vllm", "vllm_tensor_parallel", "vllm_seconds", "vllm_folder",
 }  # fmt: skip
 MODEL = {"name", "adapter", "dtype", "chat", "trust_remote_code", "options", "head"}
 ADAPTER = {"name", "rank", "alpha", "targets", "soft_tokens"}
@@ -49,7 +50,12 @@ def check_recipe(recipe: ReinforcementRecipe) -> None:
     _check_plain("model", recipe.model, MODEL)
     _check_model(recipe.model)
     _check_learner(learner)
-    _check_batches(learner, recipe.processes)
+    _check_batches(learner, gpus_of(recipe, learner))
+
+
+def gpus_of(recipe: ReinforcementRecipe, ppo: PPO) -> int:
+    """Return how many GPUs verl learns and draws on: those of the run, and those of its server if it has one."""
+    return recipe.processes + (0 if ppo.vllm is None else ppo.vllm_tensor_parallel)
 
 
 def _check_model(model: ModelConfig) -> None:
