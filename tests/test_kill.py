@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from everlearn.experts import Library
 from everlearn.runs import run
 from everlearn.state import checkpoints, load_state, named_files, read_json
+from support.experts import state_of
 from support.recipes import final_weights, language_recipe, lines_of, plain_recipe, reinforcement_recipe
 from support.runs import assert_same
 from support.worker import work
 
-N_KILLS = {"plain": 16, "language": 8, "on_disk": 5, "online": 8, "meta": 5, "policy": 5}
+N_KILLS = {"plain": 16, "language": 8, "on_disk": 5, "experts": 5, "online": 8, "meta": 5, "policy": 5}
 PATIENCE_S = 120  # for one event, on a busy machine
 CHECKPOINT = {"every_s": None, "every_steps": 3}
 
@@ -39,6 +41,7 @@ def recipes(llama, tmp_path_factory):
     plain["model"]["options"]["dropout"] = 0.2
     language = language_recipe(protection, llama, tmp_path_factory.mktemp("rows"), dropout=0.2, **common)
     on_disk = {**plain, "strategies": [{"name": "replay", "capacity": 12, "selection": "loss", "on_disk": True}]}
+    experts = {**language, "strategies": [{"name": "experts", "share_first": 2}, protection[1]], "evaluation": {}}
     model = {"name": str(llama), "adapter": {"rank": 2, "dropout": 0.1}}
     online = {
         "source": {"name": "support.sources:Sums"}, "model": model, "learner": {"learning_rate": 0.01},
@@ -58,7 +61,8 @@ def recipes(llama, tmp_path_factory):
         **{**common, "checkpoint": {**CHECKPOINT, "every_steps": 1}},
     )  # fmt: skip
     return {
-        "plain": plain, "language": language, "on_disk": on_disk, "online": online, "meta": meta, "policy": policy,
+        "plain": plain, "language": language, "on_disk": on_disk, "experts": experts, "online": online,
+        "meta": meta, "policy": policy,
     }  # fmt: skip
 
 
@@ -148,6 +152,9 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_was(name, server, recip
             assert child.exitcode == (0 if event == "done" else -signal.SIGKILL)
         checks = {"online": check_online_equal, "meta": check_meta_equal, "policy": check_policy_equal}
         checks.get(name, check_equal)(out, wanted[name])
+        for kept in (wanted[name] / "library").glob("seed-*"):
+            state_then, state_now = (state_of(Library.open(f / "library" / kept.name)) for f in (wanted[name], out))
+            assert state_then == state_now
 
 
 def test_interrupted_it_pauses_at_the_next_step_and_goes_on(server, recipes, wanted, tmp_path):

@@ -57,6 +57,7 @@ LANGUAGE_METHODS = {  # that need LoRA, or tokens
     "aflora_merge": ["aflora", "merge"],
     "progressive_prompts": ["progressive_prompts"],
     "inclora": ["inclora"],
+    "cmt": [{"name": "cmt", "layer": 0, "epochs": 2, "replay_batch_size": 3}],
     "self_replay": [{"name": "self_replay", "n_texts": 7, "max_tokens": 6, "batch_size": 3}],
 }
 

@@ -17,6 +17,7 @@ NAMES = registry.names("strategy")
 CLASSES = {name: registry.find("strategy", name) for name in NAMES}
 KINDS = ("domain", "contrary_lora", "contrary_full")  # a pair stands on the first that suits both
 ACTING = {  # where the defaults are too weak, too strong or too large to be seen in a few steps of tiny tasks
+    "cmt": {"epochs": 2, "replay_alpha": 0.02},
     "ema": {"decay": 0.5},
     "ewc": {"strength": 1000.0},
     "experts": {"share_first": 2},
@@ -28,6 +29,7 @@ ACTING = {  # where the defaults are too weak, too strong or too large to be see
     "mas": {"strength": 100.0},
     "ogd": {"capacity": 10},
     "olora": {"strength": 10.0},
+    "pcgr": {"epochs": 2, "replay_alpha": 0.02},
     "rwalk": {"strength": 100.0},
     "si": {"strength": 1000.0},
 }

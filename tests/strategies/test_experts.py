@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from everlearn import registry
 from everlearn.errors import ConfigError, StateError
 from everlearn.evaluation.predict import predict
 from everlearn.experts import Library
@@ -14,11 +15,12 @@ from everlearn.experts.rows import predict_rows, score_rows
 from everlearn.listener import Listener
 from everlearn.models.load import AdapterConfig, ModelConfig, load_model
 from everlearn.strategies.experts import Experts
+from everlearn.strategy import why_apart
 from everlearn.trainer import ContinualTrainer
 from everlearn.types import Task
 from everlearn.way import Run
 from support.experts import state_of
-from support.runs import Bench, StopAfter, Stopped, answers, assert_same, learn_at, make_bench, weights
+from support.runs import Bench, StopAfter, Stopped, answers, assert_same, learn_at, make_bench, suits, weights
 from support.tasks import contrary_task, prompt_task
 
 NEW, REUSE, ADAPT = {"threshold": 1.1}, {"threshold": -1.0}, {"threshold": 2.0, "adapt_above": -1.0}
@@ -413,3 +415,19 @@ def test_a_trainer_keeps_its_library_in_its_folder(llama, bench, tmp_path):
     assert [again.evaluate(task.name).value for task in bench.tasks] == wanted
     library = Library.open(tmp_path / "mine" / "library")
     assert [expert.description for expert in library.experts] == ["answers in say_0", "answers in say_1"]
+
+
+def test_all_that_may_stand_beside_it_begin_with_each_new_expert(bench):
+    names = ["experts"]
+    for name in registry.names("strategy"):
+        cls = registry.find("strategy", name)
+        fits = name not in names and suits(cls, bench.kind)
+        if fits and all(why_apart(cls, registry.find("strategy", one)) is None for one in names):
+            names.append(name)
+    assert len(names) > 8
+    run = bench.run([{"name": "experts", "router": NEW}, *names[1:]], epochs=1, learning_rate=0.01)
+    for position, task in enumerate((*bench.tasks, bench.tasks[0])):
+        learn_at(run, task, position)
+        assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
+    assert [expert.tasks for expert in library_of(run).experts] == [("say_0",), ("say_1",)]
+    assert len(library_of(run).expert(0).earlier) == 1

@@ -86,7 +86,7 @@ def state_of(library: Library) -> dict:
     profiles = {e.number: {t: v.tolist() for t, v in library.profile(e.number).items()} for e in library.experts}
     router = library.router()
     return snapshot | {
-        "experts": experts, "profiles": profiles, "router_step": None if router is None else router["step"],
+        "experts": experts, "profiles": profiles, "router_step": (router or {}).get("step"),
     }  # fmt: skip
 
 

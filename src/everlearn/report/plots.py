@@ -12,6 +12,7 @@ from everlearn.report.plot_cost import draw_cost
 from everlearn.report.plot_curves import draw_mean_curve, draw_task_curves
 from everlearn.report.plot_gamma import draw_gamma
 from everlearn.report.plot_matrix import draw_matrices
+from everlearn.report.plot_router import draw_decisions, draw_reliability
 from everlearn.report.plot_scatter import draw_retention
 from everlearn.report.style import save
 from everlearn.report.views import RunView
@@ -70,6 +71,20 @@ _PICTURES: tuple[tuple[str, str, str, Callable[[Sequence[RunView]], Figure | Non
         "Gamma of gamma_ewc and the signals that it follows, over the steps of each task; a line for each seed. A "
         "task's Fisher is added as often as its mean gamma says; at 1, dashed, it is EWC.",
         draw_gamma,
+    ),
+    (
+        "decisions",
+        "What was done about each task",
+        "The chance that the best expert would do, as told before, by task; from the line, the bar, on it is reused. A "
+        "cross: reusing it was, or would have been, worse than a new expert. The first seed.",
+        draw_decisions,
+    ),
+    (
+        "reliability",
+        "How far the chances can be trusted",
+        "Of the tasks of which the outcome is known, the share on which reuse was as good as a new expert, with 95% "
+        "intervals. Beneath, what the numbers would be at so many outcomes if the chances were exact. All seeds.",
+        draw_reliability,
     ),
     (
         "task_scores",

@@ -59,7 +59,7 @@ class Experts(Strategy):
         share_first: how many tasks at first learn in one LoRA.
         router: of `everlearn.experts.router.RouterConfig`, such as {threshold: 0.6}.
         signals: of `everlearn.experts.signals.SignalConfig`, such as {k_examples: 8}.
-        margin: by how much a new expert may be better and reusing one still be right, as a share of the items.
+        margin: by how much a new expert may be better and reusing one still be right, in the task's metric.
         compose: how many experts are summed, at most, with router: {compose: true}.
         max_loaded: experts that the model holds at most.
         descriptions: {task: what it is, in words}; by default what the task itself says, or its name.
@@ -147,12 +147,12 @@ class Experts(Strategy):
             lend_head(library, decision, run.model.adapters, task)
         self._bring_in(run, begins if decision.action in ("adapt", "reuse") else None)
         self.decision_, self.n_steps_, self.library_ = decision.as_json(), 0, library.snapshot()
+        self._set_apart(run)
         run.inform(f"{task.name}: {decision.action}. {decision.reason}")
 
     def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
         decision, (own,) = self._decision, mixture.groups[0].parts
-        with_it = {decision.expert} if decision.action in ("adapt", "reuse") and not decision.trial else set()
-        run.apart = frozenset(name for name in run.learned if self.experts_.get(name) not in with_it)
+        self._set_apart(run)
         if is_untrained(decision):
             return Mixture((Group(()), *mixture.groups[1:]))
         out = set(self._held_out(run, own.task, own.rows))
@@ -316,6 +316,12 @@ class Experts(Strategy):
             return replace(decision, action="reuse", expert=next(iter(found)), reason=reason)
         self.composed_[task.name] = [list(found), list(found.values())]
         return replace(decision, expert=None)
+
+    def _set_apart(self, run: "Run") -> None:
+        """Let the methods beside this one count as past only what the expert in training has learned."""
+        decision = self._decision
+        own = {decision.expert} if decision.action in ("adapt", "reuse") and not decision.trial else set()
+        run.apart = frozenset(name for name in run.learned if self.experts_.get(name) not in own)
 
     def _bring_in(self, run: "Run", number: int | None) -> None:
         """Give the methods beside this one what they kept for an expert; None: for a new one, nothing."""

@@ -53,14 +53,15 @@ def test_the_rate_of_false_reuse_follows_from_where_tau_is():
 
 
 def test_the_bar_is_capped_by_what_the_last_tasks_had():
-    assert cap([0.2] * 4) == math.inf
+    assert cap([0.2] * 19) == math.inf
     assert cap(np.linspace(0, 1, 101)) == pytest.approx(0.95)
     known, one = library_of(12), Router(RouterConfig(step=1.0), BLOCKS)
-    for number in range(12):
-        decision = one.decide(look(known.vectors[number], number, noise=0.1 * number), known, {})
+    for number in range(24):
+        decision = one.decide(look(known.vectors[number // 2], number, noise=0.05 * number), known, {})
         one.learned(decision, False)
     assert one.tau > 1
     assert one.bar < 1
+    assert one.bar == pytest.approx(np.sort(one._calibration.p(one._recent))[22])
 
 
 def farthest_first(vectors: torch.Tensor, k: int, chosen: list[int]) -> list[int]:

@@ -21,7 +21,7 @@ from everlearn.way import Run
 from support.policy import ADAPTERS, SMALL, letters_task
 from support.runs import TRAITS, StopAfter, Stopped, assert_same, weights
 
-NEED_TARGETS = {"agem", "der", "derpp", "er_ace", "gamma_ewc", "gem", "rwalk", "sdft"}
+NEED_TARGETS = {"agem", "cmt", "der", "derpp", "er_ace", "gamma_ewc", "gem", "pcgr", "rwalk", "sdft"}
 OPTIONS = {"grow": {"when": "always", "new_rank": 2}, "self_replay": {"n_texts": 4, "max_tokens": 6}}
 AS_THEY_STAND = {"aflora", "hat", "l2p", "pnn", "progressive_prompts"}  # models that no plain copy is made of
 SUITED = sorted(set(names("strategy")) - NEED_TARGETS)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 WINDOW = 200  # tasks whose p the cap looks at
-FIRST = 5  # tasks before there is a cap
+FIRST = 20  # tasks before there is a cap
 CAP = 0.95
 
 
@@ -27,9 +27,9 @@ def cap(recent: Sequence[float] | np.ndarray) -> float:
     Without it tau would stay above every p after some false reuses: nothing is reused, so nothing brings it down.
 
     Args:
-        recent: p of the best expert of each of the last tasks; there is no cap for fewer than five.
+        recent: p of the best expert of each of the last tasks; there is no cap for fewer than 20.
     """
     if len(recent) < FIRST:
         return math.inf
-    place = int(CAP * (len(recent) - 1))
+    place = math.ceil(CAP * (len(recent) - 1))
     return float(np.partition(recent, place)[place])
