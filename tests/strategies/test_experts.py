@@ -88,6 +88,13 @@ def test_what_is_reused_is_not_trained_where_the_learner_finds_the_number_of_epo
     assert learn_at(run, bench.tasks[1], 1).n_steps == 0
 
 
+def test_the_oracle_finds_the_first_task_of_the_skill_whatever_the_order(bench):
+    run = start(bench, router={"similarity": "oracle"}, oracle={"late": "saying", "say_0": "saying", "later": "say_1"})
+    for position, (task, name) in enumerate([(0, "late"), (1, "say_1"), (0, "say_0"), (1, "later"), (1, "unnamed")]):
+        learn_at(run, judged(bench.tasks[task], name), position)
+    assert run.strategies[0].experts_ == {"late": 0, "say_1": 1, "say_0": 0, "later": 1, "unnamed": 2}
+
+
 def test_new_experts_leave_earlier_answers_bit_equal(bench):
     run = start(bench, router=NEW)
     learn_at(run, bench.tasks[0], 0)

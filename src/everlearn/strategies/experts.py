@@ -64,8 +64,8 @@ class Experts(Strategy):
         compose: how many experts are summed, at most, with router: {compose: true}.
         max_loaded: experts that the model holds at most.
         descriptions: {task: what it is, in words}; by default what the task itself says, or its name.
-        oracle: {task: an earlier one whose expert is the right one}, for router: {similarity: oracle}; of a task that
-            isn't named a new one is.
+        oracle: {task: its skill}, for router: {similarity: oracle}: the right expert is that of the first task with the
+            same skill, or of the task that has this name. A task that isn't named needs a new one.
 
     Cost: before a task two passes over `k_examples` rows (its own, and the validation rows that it is known by later),
     a backward pass down to the upper third; after it one scoring of the validation rows, or of a tenth of the training
@@ -290,10 +290,12 @@ class Experts(Strategy):
             first = next(iter(self.experts_.values()))
             return without_router("adapt", first, f"The first {self.share_first} tasks learn in one LoRA.")
         router, uses = router_of(library, self._router_config, run.seed), {e.number: e.uses for e in library.experts}
-        right = self.experts_.get(self.oracle.get(task.name))
+        of_its_skill = (name for name in self.experts_ if self.oracle.get(name, name) == self.oracle.get(task.name))
+        alike = next(of_its_skill, None)
+        right = self.experts_.get(alike)
         decision = router.decide(vector, known_of(library, len(vector)), uses, true_expert=right)
         if decision.action == "reuse" and not decision.candidates:  # it was told
-            nearest = Candidate(right, self.oracle[task.name], 1.0, None, None, uses[right], {})
+            nearest = Candidate(right, alike, 1.0, None, None, uses[right], {})
             decision = replace(decision, candidates=(nearest,))
         if decision.trial and not (task.validation or can_hold_out(task.train)):
             reason = f"{decision.reason} There are too few rows to try it on."
