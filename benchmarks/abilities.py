@@ -184,7 +184,7 @@ def _finish(axes: Axes, title: str, base: float) -> None:
     axes.set_ylim(0, 1.03)
     axes.set_xlabel(title, fontsize=9)
     axes.axvline(base, color="#666666", linewidth=1, linestyle=(0, (5, 3)))
-    axes.text(base, 0.02, " the base", fontsize=8, color="#666666")
+    axes.text(base, 1.01, " the base", va="top", fontsize=8, color="#666666")
 
 
 def _whiskers(value: float, low: float | None, high: float | None) -> list[list[float]]:

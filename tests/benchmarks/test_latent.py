@@ -1,5 +1,7 @@
 """The benchmark of generated hidden states runs, and says what lies nearer."""
 
+from dataclasses import replace
+
 import latent
 import pytest
 import torch
@@ -16,7 +18,8 @@ def test_a_task_is_measured(name, llama, bert, monkeypatch):
     quick = {"epochs": 2, "slots": 2, "code_size": 4, "width": 8}
     monkeypatch.setattr(latent, "build_strategies", lambda entries: build([{**entries[0], **quick}]))
     before = {key: p.detach().clone() for key, p in run.model.adapters.trainable().items()}
-    found = latent.measured(run, bench.tasks[0], name, 1)
+    held_out = replace(bench.tasks[0], train=bench.tasks[0].evaluation)
+    found = latent.measured(run, bench.tasks[0], held_out, name, 1)
     assert found["layer"] == 1
     assert 0 <= found["nearer_to_trained"] <= 1
     assert found["generated"]["frechet"] > 0

@@ -179,7 +179,7 @@ def test_route_tells_what_the_router_would_do(llama, adapters, tmp_path):
     told = said("route", folder, "says cd", "--rows", files[1])
     row = next(line for line in told.splitlines() if "says cd" in line)
     assert re.search(r"2\s*│\s*says cd\s*│\s*cd\s*│\s*1\.00", row)
-    assert "reuse: Expert 2 is nearest by 'cd', p 0.90" in told
+    assert "reuse. Expert 2 is nearest by 'cd', p 0.90" in told
     alone = said("route", folder, "says cd")
     assert re.search(r"2\s*│\s*says cd\s*│\s*cd\s*│\s*1\.00", alone)
     assert "By the description alone, so p is a guess; --rows FILE tells more." in alone

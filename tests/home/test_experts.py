@@ -127,7 +127,7 @@ def test_killed_at_any_moment_it_opens_and_goes_on_to_the_same_end(home, tmp_pat
     assert (wanted["current"], wanted["problems"], wanted["leftovers"]) == (3, [], [])
     changing = [disk for disk in disks if (disk / "pending").exists()]
     assert len(changing) > 12
-    for disk in changing[:: len(changing) // 6]:
+    for disk in changing[:: len(changing) // 4]:
         one = Home.open(disk)
         if one.current == 2:
             one.resume()

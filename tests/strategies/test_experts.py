@@ -249,7 +249,16 @@ def test_several_experts_answer_together(bench):
     assert -run.score(replace(both, evaluation=rows)).value < min(alone)
 
 
-@pytest.mark.parametrize("n_steps", [2, 5, 9, 12])
+def test_a_trial_needs_rows_to_compare_on(bench):
+    run = start(bench, router={"risk": 0.5})
+    for position, name in enumerate(("say_0", "again")):
+        learn_at(run, replace(bench.tasks[0], name=name, validation=None), position)
+    line = decided(run)
+    assert (line["action"], line["trial"], line["trial_chance"], line["steps"]) == ("reuse", False, 1.0, 0)
+    assert line["reason"].endswith("at or above the bar of 0.50. There are too few rows to try it on.")
+
+
+@pytest.mark.parametrize("n_steps", [5, 9])
 def test_a_run_that_was_stopped_ends_with_the_same_library(bench, tmp_path, n_steps):
     options = {"router": {"threshold": 2.0, "adapt_above": -1.0}}
     whole = bench.learn(start(bench, "ewc", folder=tmp_path / "whole", **options))

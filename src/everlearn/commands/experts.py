@@ -92,6 +92,7 @@ def route(
 ) -> None:
     """Show which experts are near a task, and what the router would do with it. Nothing changes."""
     from everlearn.experts import Library
+    from everlearn.experts.decisions import decision_sentence
     from everlearn.experts.routing import route as route_task
     from everlearn.experts.views import candidates_table
     from everlearn.streams.files import load_task
@@ -105,7 +106,7 @@ def route(
     decision = route_task(library, model, rows.stem if description is None else description, task)
     if decision.candidates:
         console.print(candidates_table(library, decision))
-    console.print(f"{decision.action}: {decision.reason}", highlight=False, markup=False)
+    console.print(decision_sentence(decision), highlight=False, markup=False)
     if task is None:
         console.print("By the description alone, so p is a guess; --rows FILE tells more.", highlight=False)
 

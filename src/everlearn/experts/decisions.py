@@ -30,6 +30,11 @@ def nearest_of(decision: Decision) -> Candidate | None:
     return next((one for one in decision.candidates if decision.expert in (None, one.expert)), None)
 
 
+def decision_sentence(decision: Decision) -> str:
+    """Return what is done about a task, and why."""
+    return f"{decision.action}. {decision.reason}" + (" A new expert is tried beside it." if decision.trial else "")
+
+
 def outcome_sentence(decision: Decision, number: int | None, was_right: bool | None) -> str:
     """Return what came of a decision.
 

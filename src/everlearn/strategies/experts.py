@@ -14,6 +14,7 @@ from everlearn.experts import Learned, Library, Slots
 from everlearn.experts.composing import compose
 from everlearn.experts.decisions import (
     UNTRAINED,
+    decision_sentence,
     is_untrained,
     nearest_of,
     outcome_sentence,
@@ -148,7 +149,7 @@ class Experts(Strategy):
         self._bring_in(run, begins if decision.action in ("adapt", "reuse") else None)
         self.decision_, self.n_steps_, self.library_ = decision.as_json(), 0, library.snapshot()
         self._set_apart(run)
-        run.inform(f"{task.name}: {decision.action}. {decision.reason}")
+        run.inform(f"{task.name}: {decision_sentence(decision)}")
 
     def train_data(self, mixture: Mixture, run: "Run") -> Mixture:
         decision, (own,) = self._decision, mixture.groups[0].parts
@@ -295,7 +296,8 @@ class Experts(Strategy):
             nearest = Candidate(right, self.oracle[task.name], 1.0, None, None, uses[right], {})
             decision = replace(decision, candidates=(nearest,))
         if decision.trial and not (task.validation or can_hold_out(task.train)):
-            decision = replace(decision, trial=False)  # there is nothing to compare on
+            reason = f"{decision.reason} There are too few rows to try it on."
+            decision = replace(decision, trial=False, reason=reason)
         if decision.action in UNTRAINED and not has_head(library, decision.candidates[0], run.model.adapters, task):
             reason = f"{decision.reason} But its labels are others, and a head for them has to be trained."
             return replace(decision, action="fork", expert=decision.candidates[0].expert, trial=False, reason=reason)

@@ -94,7 +94,7 @@ class Router:
         chance = self._trial_chance(few=few)
         trial = action == "reuse" and self._draw() < chance
         expert = candidates[0].expert if action in ("reuse", "adapt", "fork") else None
-        return Decision(action, expert, tuple(candidates), at, trial, chance, reason + " Both are tried." * trial)
+        return Decision(action, expert, tuple(candidates), at, trial, chance, reason)
 
     def learned(self, decision: Decision, outcome: bool | None = None) -> None:
         """Take note of a decision that was carried out, once.
