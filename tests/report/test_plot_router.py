@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from tests.report.conftest import stream_lines, write_log
 
-from everlearn.experts.router import Candidate, Decision
 from everlearn.evaluation.reliability import reliability
+from everlearn.experts.router import Candidate, Decision
 from everlearn.report.plot_router import (
     FALSE,
     decisions_figure,
