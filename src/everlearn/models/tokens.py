@@ -1,6 +1,7 @@
 """Encoded rows: token ids laid end to end in one array, and where in them targets stand or what the targets are."""
 
 import tempfile
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -84,8 +85,26 @@ class RaggedWriter:
         return Ragged(values, offsets)
 
 
+class _Examples(Sequence):
+    """What `take` gives as arrays, one by one as lists of int."""
+
+    @abstractmethod
+    def take(self, indices: Iterable[int]) -> list[dict[str, Any]]:
+        """Return the examples at `indices`: arrays, and plain numbers."""
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        (example,) = self.take([range(len(self))[index]])
+        return {name: value if isinstance(value, int) else value.tolist() for name, value in example.items()}
+
+
 @dataclass(frozen=True, eq=False)
-class TokenFeatures(Sequence):
+class TokenFeatures(_Examples):
     """Encoded examples, at about two bytes a token where the vocabulary is below 65,536, else four.
 
     Attributes:
@@ -103,19 +122,8 @@ class TokenFeatures(Sequence):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index):
-        """Return an example as lists of int, {"input_ids", "labels", "row"}; a label that is no target is IGNORED."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        (example,) = self.take([range(len(self))[index]])
-        return {name: value if name == "row" else value.tolist() for name, value in example.items()}
-
     def take(self, indices: Iterable[int]) -> list[dict[str, Any]]:
-        """Return the examples at `indices`, ids and labels as arrays [length]."""
+        """Return the examples at `indices`, {"input_ids", "labels", "row"}; a label that is no target is IGNORED."""
         taken = []
         for index in indices:
             ids, spans = self.ids[index], self.spans[index].tolist()
@@ -153,7 +161,7 @@ class TokenWriter:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledFeatures(Sequence):
+class LabelledFeatures(_Examples):
     """Encoded rows of classifiers and taggers, at about three bytes a token and, for tags, five more.
 
     Attributes:
@@ -166,17 +174,6 @@ class LabelledFeatures(Sequence):
 
     def __len__(self) -> int:
         return len(self.columns["labels"])
-
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index):
-        """Return a row as lists of int, under the names of `columns`, and `task`."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        (row,) = self.take([range(len(self))[index]])
-        return {name: value if name == "task" else value.tolist() for name, value in row.items()}
 
     def take(self, indices: Iterable[int]) -> list[dict[str, Any]]:
         """Return the rows at `indices`, as arrays."""
