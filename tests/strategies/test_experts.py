@@ -383,6 +383,11 @@ def test_a_classifier_is_lent_the_head_of_the_nearest_task(whole_bert, llama, be
     assert library_of(run).expert(1).labels == {"classify_2": ["up", "down"]}
     block = run.model.adapters.head.blocks[run.model.adapters.task_blocks["classify_2"]]
     assert torch.equal(library_of(run).head(1, "classify_2").weight, block.weight)
+    again = replace(classify(2), name="again", description="classify_2")
+    assert learn_at(run, again, 3).n_steps == 0
+    line = decided(run)
+    assert (line["action"], line["answers"], line["candidates"][1]["task"]) == ("reuse", 0, "classify_2")
+    assert line["reason"].endswith("But its labels are others; expert 0 has these, by 'classify_0'.")
 
 
 def test_a_base_that_lacks_weights_is_refused_at_once(bert, llama):

@@ -300,10 +300,24 @@ class Experts(Strategy):
         if decision.trial and not (task.validation or can_hold_out(task.train)):
             reason = f"{decision.reason} There are too few rows to try it on."
             decision = replace(decision, trial=False, reason=reason)
-        if decision.action in UNTRAINED and not has_head(library, decision.candidates[0], run.model.adapters, task):
-            reason = f"{decision.reason} But its labels are others, and a head for them has to be trained."
-            return replace(decision, action="fork", expert=decision.candidates[0].expert, trial=False, reason=reason)
+        if decision.action in UNTRAINED:
+            return self._answerable(run, task, decision, library)
         return decision
+
+    def _answerable(self, run: "Run", task: Task, decision: Decision, library: Library) -> Decision:
+        """Return a decision that leaves a task untrained, for an expert that has a head for its labels; else a fork."""
+        able = [one for one in decision.candidates if has_head(library, one, run.model.adapters, task)]
+        first = decision.candidates[0]
+        if first in able:
+            return decision
+        reason = f"{decision.reason} But its labels are others, and a head for them has to be trained."
+        if decision.action == "reuse" and able and able[0].score >= decision.tau:
+            reason = (
+                f"{decision.reason} But its labels are others; expert {able[0].expert} has these, by {able[0].task!r}."
+            )
+            candidates = (able[0], *(one for one in decision.candidates if one is not able[0]))
+            return replace(decision, expert=able[0].expert, candidates=candidates, reason=reason)
+        return replace(decision, action="fork", expert=first.expert, trial=False, reason=reason)
 
     def _compose(self, run: "Run", task: Task, decision: Decision, library: Library) -> Decision:
         """Fit how much each candidate counts on the task's examples; what turns out to be one expert, or none, is."""

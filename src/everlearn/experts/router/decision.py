@@ -26,6 +26,11 @@ class Candidate:
     uses: int
     features: dict[str, float]
 
+    @property
+    def score(self) -> float:
+        """What is compared with the bar: p, or the similarity where a fixed rule decides."""
+        return self.similarity if self.p is None else self.p
+
 
 @dataclass(frozen=True)
 class Decision:

@@ -272,7 +272,7 @@ class Router:
         fork_above = self.config.fork_above
         if fork_above is None:
             fork_above = FORK_ABOVE if self.config.threshold is None else math.inf
-        scores = [_score(candidate) for candidate in candidates]
+        scores = [candidate.score for candidate in candidates]
         best, score = candidates[0], scores[0]
         told = f"Expert {best.expert} is nearest by {best.task!r}, {name} {score:.2f}"
         if score >= at:
@@ -296,10 +296,6 @@ class Router:
     def _draw(self) -> float:
         """Return the number in [0, 1) by which the present task becomes a trial; it doesn't depend on the task."""
         return float(torch.rand((), generator=generator_for("router trial", self.seed, self.n_decisions)))
-
-
-def _score(candidate: Candidate) -> float:
-    return candidate.similarity if candidate.p is None else candidate.p
 
 
 def _forced(similarity: str, experts: Sequence[int], true_expert: int | None) -> Decision:
