@@ -25,13 +25,13 @@ FEWEST = 5  # outcomes that are drawn
 
 def draw_decisions(views: Sequence[RunView]) -> Figure | None:
     """Return a panel for each run with a library of experts, of its first seed; None where there is no such run."""
-    found = {view.name: of_seeds[0] for view in views if (of_seeds := _decisions(view)) and of_seeds[0]}
+    found = {view.name: of_seeds[0] for view in views if (of_seeds := decisions_of(view)) and of_seeds[0]}
     return decisions_figure(found) if found else None
 
 
 def draw_reliability(views: Sequence[RunView]) -> Figure | None:
     """Return a reliability diagram for each run with a library of experts, over its seeds; None without outcomes."""
-    pooled = {view.name: [line for seed in _decisions(view) for line in seed] for view in views}
+    pooled = {view.name: [line for seed in decisions_of(view) for line in seed] for view in views}
     found = {
         name: reliability(*known) for name, lines in pooled.items() if len((known := outcomes(lines))[0]) >= FEWEST
     }
@@ -90,7 +90,7 @@ def reliability_figure(runs: Mapping[str, Reliability]) -> Figure:
     return figure
 
 
-def _decisions(view: RunView) -> list[list[Mapping[str, Any]]]:
+def decisions_of(view: RunView) -> list[list[Mapping[str, Any]]]:
     """Return the decisions of each seed, in the order of its tasks."""
     found = []
     for entry in view.results["seeds"]:

@@ -10,6 +10,7 @@ from everlearn.report.plot_abilities import draw_abilities
 from everlearn.report.plot_capacity import draw_capacity, draw_task_scores
 from everlearn.report.plot_cost import draw_cost
 from everlearn.report.plot_curves import draw_mean_curve, draw_task_curves
+from everlearn.report.plot_experts import draw_experts
 from everlearn.report.plot_gamma import draw_gamma
 from everlearn.report.plot_matrix import draw_matrices
 from everlearn.report.plot_router import draw_decisions, draw_reliability
@@ -85,6 +86,14 @@ _PICTURES: tuple[tuple[str, str, str, Callable[[Sequence[RunView]], Figure | Non
         "Of the tasks of which the outcome is known, the share on which reuse was as good as a new expert, with 95% "
         "intervals. Beneath, what the numbers would be at so many outcomes if the chances were exact. All seeds.",
         draw_reliability,
+    ),
+    (
+        "experts",
+        "How the library grew",
+        "Left: a line for each expert, from the task that it was made for, with all that it answers; a fork hangs from "
+        "the expert that it began as. Right: tasks that lie near each other have like signals; a colour for each "
+        "expert. The first seed.",
+        draw_experts,
     ),
     (
         "task_scores",
