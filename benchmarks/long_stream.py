@@ -8,7 +8,7 @@ own, FOLDER/WAY/seed-N: what was done stays, what was stopped goes on. After eac
 what is done: average accuracy and backward transfer with 95% intervals, experts, optimizer steps; beside `separate`,
 one LoRA a task, the difference of the average accuracy, paired by items, and how many reuses were false: those that do
 worse at the end than the same seed's separate LoRA by more than two points, and hardly by chance
-(`everlearn.strategies.experts.as_good`).
+(`everlearn.experts.judging.as_good`).
 
 The oracle is told that all reviews are one skill, opinions on parts another (of two labels or of three), stars a third.
 """
@@ -26,10 +26,10 @@ from paired import write
 from workload import results_path
 
 from everlearn.evaluation.stats import combine_intervals, wilson_interval
+from everlearn.experts.judging import as_good
 from everlearn.report.advice import score_difference
 from everlearn.report.views import RunView, load_views
 from everlearn.runs import is_finished, run_or_resume
-from everlearn.strategies.experts import as_good
 
 MARGIN = 0.02
 SEPARATE = "separate"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,30 +110,18 @@ def folders(llama, tmp_path_factory):
 
 
 def run_in_two(recipes: dict[str, dict], two: Path) -> None:
-    """Run recipes in two processes, into folders of their names; sharded ones by themselves."""
+    """Run recipes in two processes, into folders of their names."""
     of_two = {name: {**r, "processes": 2, "fsdp": name.startswith("fsdp")} for name, r in recipes.items()}
     of_two[PAUSED] = of_two["fsdp_gae"]
-    sharded = {name: recipe for name, recipe in of_two.items() if recipe["fsdp"]}
-    launched = launch({name: recipe for name, recipe in of_two.items() if name not in sharded}, two)
-    assert launched.returncode == 0, launched.stderr[-4000:]
-    launched = launch(sharded, two)
-    if "exitcode: -6" in launched.stderr:  # now and then gloo aborts one of two processes that share weights on a CPU
-        for name in sharded:
-            shutil.rmtree(two / name, ignore_errors=True)
-        launched = launch(sharded, two)
-    assert launched.returncode == 0, launched.stderr[-4000:]
-
-
-def launch(recipes: dict[str, dict], two: Path) -> subprocess.CompletedProcess[str]:
-    """Run recipes in two processes."""
-    (two / "recipes.json").write_text(json.dumps(recipes))
+    (two / "recipes.json").write_text(json.dumps(of_two))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     paths = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    return subprocess.run(
+    done = subprocess.run(
         [*command, two_processes.__file__, str(two / "recipes.json")],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def check_close(first, second, where: str) -> None:

@@ -54,6 +54,8 @@ class Saving:
             self.pause_requested = bool(processes.sum(int(self.pause_requested)))
         if by_steps or by_time or self.pause_requested:
             save()
+        if self.pause_requested:
+            processes.accelerator.wait_for_everyone()  # the first one saves, and all may go on from that at once
         self.pause_if_asked()
 
     def pause_if_asked(self) -> None:

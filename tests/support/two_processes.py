@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -19,6 +20,7 @@ from everlearn.learners.sft import SupervisedLearner
 from everlearn.listener import Listener
 from everlearn.models.load import load_model
 from everlearn.runs import resume, run
+from everlearn.state import save_checkpoint
 from everlearn.way import Run
 from support.tasks import tensor_task
 
@@ -63,10 +65,16 @@ class Pausing(Listener):
             signal.raise_signal(signal.SIGINT)
 
 
+def save_slowly(*arguments: object) -> object:
+    """Save a checkpoint as on a slow disk: the other process, which doesn't write, would be ahead."""
+    time.sleep(0.3)
+    return save_checkpoint(*arguments)
+
+
 def run_with_pauses(recipe: dict, out: Path) -> None:
     """Run a recipe of two tasks, pausing once in each."""
     for start in (lambda: run(recipe, out, listener=Pausing()), lambda: resume(out, listener=Pausing())):
-        with contextlib.suppress(Paused):
+        with contextlib.suppress(Paused), mock.patch("everlearn.saving.save_checkpoint", save_slowly):
             start()
             raise AssertionError("it was not paused")
     resume(out)

@@ -37,16 +37,26 @@ def as_base(run: "Run") -> AbstractContextManager[None]:
 
 
 @contextmanager
+def adapter_off(model: "Model") -> Iterator[None]:
+    """Let a model with a LoRA or a prefix answer without it until the block ends."""
+    flags = [(p, p.requires_grad) for p in model.network.parameters()]
+    try:
+        with model.network.disable_adapter():
+            yield
+    finally:
+        for parameter, flag in flags:  # peft trains all that is active once it is back
+            parameter.requires_grad_(flag)
+
+
+@contextmanager
 def base_of(model: "Model") -> Iterator[None]:
     """Let a model answer as its base does, in evaluation mode and without gradients, until the block ends.
 
     What is added to the base (LoRA, soft prompt, prefix) is left out; weights of the base's own that are trained
     (adapter `full`) stay as they are. Of a peft model that was handed in, its own adapter is part of the base.
     """
-    network, prompts = model.network, prompts_of(model.network)
-    added = {operation for operation, _ in model.adapters.log}
-    flags = [(p, p.requires_grad) for p in network.parameters()]
-    without = network.disable_adapter() if added & {"lora", "prefix"} else nullcontext()
+    prompts, added = prompts_of(model.network), {operation for operation, _ in model.adapters.log}
+    without = adapter_off(model) if added & {"lora", "prefix"} else nullcontext()
     try:
         if prompts is not None:
             prompts.left_out = True
@@ -55,5 +65,3 @@ def base_of(model: "Model") -> Iterator[None]:
     finally:
         if prompts is not None:
             prompts.left_out = False
-        for parameter, flag in flags:  # peft trains all that is active once it is back
-            parameter.requires_grad_(flag)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import datasets
 import numpy as np
 import torch
 from torch import nn
@@ -227,7 +228,9 @@ class ClassifyObjective(_LabelledObjective):
         return {"labels": [[ids[row["label"]]] for row in rows]}
 
     def _paired(self, rows: Rows) -> bool:
-        return any(row.get("text_pair") for chunk in in_chunks(rows, CHUNK) for row in chunk)
+        if isinstance(rows, datasets.Dataset):  # one column is read, not all of them
+            return "text_pair" in rows.column_names and any(rows["text_pair"])
+        return any(row.get("text_pair") for row in rows)
 
     def _tokens(self, rows: list[Row], paired: bool, **options: Any) -> Any:
         second = [row.get("text_pair") or "" for row in rows] if paired else None

@@ -1,16 +1,15 @@
 """Runs with a library of experts: how each expert came to be and what it answers, and a map of the tasks."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from everlearn.errors import EverlearnError
-from everlearn.report.plot_router import LOOKS, decisions_of
+from everlearn.report.plot_router import LOOKS, Lines, action_marks, decisions_of
 from everlearn.report.style import COLOURS, GREY, fonts, labels, new_figure, tidy
 from everlearn.report.text import short
 from everlearn.report.views import RunView
@@ -39,22 +38,17 @@ def draw_experts(views: Sequence[RunView]) -> Figure | None:
         tree.set_title(f"{name}: experts over the tasks", fontsize=10, loc="left", fontfamily=fonts())
         _map(chart, view)
         chart.set_title("tasks, by their signals", fontsize=10, loc="left")
-    done = {line["action"] for _, lines in found.values() for line in lines}
-    handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle="", label=action)
-        for action, (colour, marker) in LOOKS.items()
-        if action in done
-    ]
+    handles = action_marks(lines for _, lines in found.values())
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5)
     return figure
 
 
-def n_experts(decisions: Sequence[Mapping[str, Any]]) -> int:
+def n_experts(decisions: Lines) -> int:
     """Return how many experts answer at least one of the tasks."""
     return len({number for line in decisions if (number := line.get("answers")) is not None})
 
 
-def _tree(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
+def _tree(axes: Axes, lines: Lines) -> None:
     tidy(axes)
     rows: dict[int, int] = {}
     named: dict[int, str] = {}
@@ -83,15 +77,17 @@ def _map(axes: Axes, view: RunView) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     folder = view.run.folder / "library" / f"seed-{view.seeds[0]}"
+    if not Library.is_library(folder):
+        _say(axes, "The library isn't in the run's folder.")
+        return
     try:
-        if not Library.is_library(folder):
-            return _say(axes, "The library isn't in the run's folder.")
-        library = Library.open(folder)
-        places, experts, tasks = places_of(library)
+        places, experts, tasks = places_of(Library.open(folder))
     except EverlearnError as error:
-        return _say(axes, short(str(error).replace(f"{view.run.folder}/", ""), 160))
+        _say(axes, short(str(error).replace(f"{view.run.folder}/", ""), 160))
+        return
     if len(places) < 3:
-        return _say(axes, "Too few tasks for a map.")
+        _say(axes, "Too few tasks for a map.")
+        return
     order = {number: i for i, number in enumerate(dict.fromkeys(experts))}
     for place, number, task in zip(places, experts, tasks, strict=True):
         colour = COLOURS[order[number] % len(COLOURS)]
@@ -99,7 +95,6 @@ def _map(axes: Axes, view: RunView) -> None:
         told = f"{number} {short(task, 18)}" if len(tasks) <= MOST_NAMED else str(number)
         axes.annotate(told, place, xytext=(4, 3), textcoords="offset points", fontsize=7, color=colour)
     axes.margins(0.18, 0.1)
-    return None
 
 
 def places_of(library: "Library") -> tuple[np.ndarray, list[int], list[str]]:

@@ -1,6 +1,6 @@
 """Runs with a library of experts: each decision beside the bar at that time, and how well p(reuse) held."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -62,13 +62,8 @@ def decisions_figure(runs: Mapping[str, Lines]) -> Figure:
         title = f"{name}: {made} of {len(lines)} tasks began an expert"
         axes.set_title(title, fontsize=10, loc="left", fontfamily=fonts())
     panels[-1].set_xlabel("task")
-    done = {line["action"] for lines in runs.values() for line in lines}
     handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle="", label=action)
-        for action, (colour, marker) in LOOKS.items()
-        if action in done
-    ]
-    handles += [
+        *action_marks(runs.values()),
         Line2D([], [], color=FALSE, marker="x", linestyle="", markersize=8, label="reuse was, or would be, worse"),
         Line2D([], [], color=GREY, marker="o", markerfacecolor="none", linestyle="", label="not known"),
         Line2D([], [], color="black", linewidth=1.1, label="bar (tau, capped)"),
@@ -99,6 +94,16 @@ def decisions_of(view: RunView) -> list[list[Mapping[str, Any]]]:
             facts = [step["strategy_facts"].get("experts", {}) for step in steps]
             found.append([one for one in facts if "action" in one])
     return found
+
+
+def action_marks(runs: Iterable[Lines]) -> list[Line2D]:
+    """Return what a legend shows for each action that occurs in some decisions."""
+    done = {line["action"] for lines in runs for line in lines}
+    return [
+        Line2D([], [], color=colour, marker=marker, linestyle="", label=action)
+        for action, (colour, marker) in LOOKS.items()
+        if action in done
+    ]
 
 
 def _decided(axes: Axes, lines: Lines) -> None:

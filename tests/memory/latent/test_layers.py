@@ -17,8 +17,8 @@ from transformers import (
 
 from everlearn.errors import ModelError
 from everlearn.learners.loader import row_batches
+from everlearn.learners.teacher import adapter_off
 from everlearn.memory.latent.layers import (
-    adapter_off,
     answers_from,
     blocks_of,
     check_cut,
@@ -100,10 +100,10 @@ def test_with_the_adapter_off_states_are_the_bases_and_flags_come_back(learner):
     model, task = learner
     batch = first_batch(model, task)
     flags = [p.requires_grad for p in model.network.parameters()]
-    with adapter_off(model):
+    with model.evaluating(), adapter_off(model):
         before = hidden_states(model, batch, 1)
     shake(model, 1)
-    with adapter_off(model):
+    with model.evaluating(), adapter_off(model):
         assert torch.equal(hidden_states(model, batch, 1), before)
     assert not torch.equal(cut(model, batch, 1).states, before)
     assert [p.requires_grad for p in model.network.parameters()] == flags

@@ -52,12 +52,12 @@ class RouterConfig:
         check_choice("router: similarity", self.similarity, SIMILARITIES)
         check_choice("router: risk_of", self.risk_of, RATES)
         for name in ("threshold", "adapt_above", "fork_above"):
-            if getattr(self, name) is not None:
-                check_number(f"router: {name}", getattr(self, name), low=-1)
+            if vars(self)[name] is not None:
+                check_number(f"router: {name}", vars(self)[name], low=-1)
         for name in ("top_k", "bootstrap"):
-            if not isinstance(getattr(self, name), int):
+            if not isinstance(vars(self)[name], int):
                 way_out = "Give a whole number"
-                raise ConfigError(describe(f"router: {name}", "is no whole number", getattr(self, name), way_out))
+                raise ConfigError(describe(f"router: {name}", "is no whole number", vars(self)[name], way_out))
         check_number("router: top_k", self.top_k, low=1)
         check_number("router: bootstrap", self.bootstrap, low=0)
         check_number("router: explore", self.explore, low=0)

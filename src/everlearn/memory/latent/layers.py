@@ -98,18 +98,6 @@ def lowest_adapted(network: nn.Module) -> int:
     return adapted.index(True) if True in adapted else len(blocks)
 
 
-@contextmanager
-def adapter_off(model: Model) -> Iterator[None]:
-    """Let a model with a LoRA answer without it, in evaluation mode and without gradients, until the block ends."""
-    flags = [(p, p.requires_grad) for p in model.network.parameters()]
-    try:
-        with torch.no_grad(), model.evaluating(), model.network.disable_adapter():
-            yield
-    finally:
-        for parameter, flag in flags:  # peft trains all that is active once it is back
-            parameter.requires_grad_(flag)
-
-
 def hidden_states(model: Model, batch: Batch, layer: int) -> torch.Tensor:
     """Return what goes into block `layer`, float32 [n_rows, n_positions, width]; the blocks from there on don't run.
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
-from everlearn.memory.latent.layers import Latents, adapter_off, hidden_states, joined
+from everlearn.learners.teacher import adapter_off
+from everlearn.memory.latent.layers import Latents, hidden_states, joined
 from everlearn.models.load import Model
 from everlearn.models.objectives import Batch, to_device
 from everlearn.streams.sampling import select_rows
@@ -38,7 +39,7 @@ def read_latents(
     Cost: a pass through the blocks below; 4 * width bytes for each position, the longest row's for all.
     """
     parts = []
-    with adapter_off(run.model):
+    with torch.no_grad(), run.model.evaluating(), adapter_off(run.model):
         for low in range(0, len(features), batch_size):
             batch = batch_of(run, features[low : low + batch_size])
             parts.append(latents_of(run.model, batch, hidden_states(run.model, batch, layer)))
