@@ -18,6 +18,7 @@ from everlearn.models.tokens import CHUNK, LabelledFeatures, RaggedWriter, id_ty
 from everlearn.streams.rows import in_chunks
 from everlearn.types import IGNORED, Outputs, Row, Rows, Task, TensorRows
 
+MOST_WORDS = 2**16  # of a row that are tagged, so that a word's place takes two bytes
 Batch = dict[str, torch.Tensor]
 
 
@@ -130,7 +131,8 @@ class _LabelledObjective:
         """Turn rows into features."""
         ids, paired = self._label_ids(task), self._paired(rows)
         kinds = {"input_ids": id_type(self.tokenizer), "token_type_ids": np.uint8}
-        kinds["labels"] = np.int16 if max(ids, default=0) < 2**15 else np.int32
+        kinds["labels"] = np.min_scalar_type(min(IGNORED, -max(ids, default=0) - 1))
+        kinds["read"] = np.uint16
         writers = {"labels": RaggedWriter(kinds["labels"])}
         for chunk in in_chunks(rows, CHUNK):
             encoded = self._tokens(chunk, paired, truncation=True, max_length=self.max_length)
@@ -240,7 +242,8 @@ class ClassifyObjective(_LabelledObjective):
 class TagObjective(_LabelledObjective):
     """One tag for each word, at the word's first token; a tag below 0 is no target.
 
-    A feature's `read` holds the words that have a target within the context; the others are never answered.
+    A feature's `read` holds the words that have a target within the context; the others are never answered, nor is any
+    word past the first 65,536.
     """
 
     def _targets(self, encoded: Any, rows: list[Row], ids: list[int]) -> dict[str, list[list[int]]]:
@@ -258,7 +261,7 @@ class TagObjective(_LabelledObjective):
         return False
 
     def _tokens(self, rows: list[Row], paired: bool, **options: Any) -> Any:
-        words = [list(row["tokens"]) for row in rows]
+        words = [list(row["tokens"][:MOST_WORDS]) for row in rows]
         return self.tokenizer(words, is_split_into_words=True, verbose=False, **options)
 
 
