@@ -23,7 +23,7 @@ class DomainStream:
             the hub's data sets under their ids; `~` is the home folder. None: the hub.
         order: which published order, by its name, such as 1; or a list of tasks. None: all tasks as they are listed.
         train_rows, test_rows: rows of a task, at most, each class with its share; the same whatever the run's seed.
-        skip_missing: leave out tasks whose rows aren't there, with a note, instead of refusing the stream.
+        skip_missing: leave out tasks whose rows the folder lacks, with a note, instead of refusing the stream.
         on_bad_row: "skip" leaves out rows that can't be used (published sets have rows without a label) and warns,
             "error" refuses them.
         validation_fraction: share of the training rows held out for validation where a task has none of its own.

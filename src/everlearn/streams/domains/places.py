@@ -16,7 +16,7 @@ _SUFFIXES = (*SUFFIXES, ".json")
 
 
 class Missing(StreamError):
-    """The rows of a task aren't where they were looked for."""
+    """The rows of a task aren't there to be read; another error tells that they can't be read now."""
 
 
 def find_data(name: str, entry: Entry, folder: Path | None) -> dict[str, Data]:
@@ -27,8 +27,8 @@ def find_data(name: str, entry: Entry, folder: Path | None) -> dict[str, Data]:
             `entry.folders`; or a copy of the hub's repository under its id. None: the hub itself.
 
     Raises:
-        Missing: if there is nothing there, or the hub can't be reached.
-        StreamError: if a file or a split can't be read.
+        Missing: if there is nothing there, or no data set of the hub is known.
+        StreamError: if a file can't be read, or the hub can't be reached.
     """
     if folder is None:
         return _from_hub(name, entry, entry.hub)
@@ -98,5 +98,5 @@ def _from_hub(name: str, entry: Entry, place: str | None) -> dict[str, Data]:
             f"Connect (HF_HUB_OFFLINE must not be set), or give folder: with {name}/train.* and {name}/test.*, "
             f"or with a copy of the data set in {entry.hub}/"
         )
-        raise Missing(describe(where, f"{entry.hub_name()} can't be loaded ({reason})", place, way_out)) from error
+        raise StreamError(describe(where, f"{entry.hub_name()} can't be loaded ({reason})", place, way_out)) from error
     return dict(zip(splits, loaded, strict=True))

@@ -13,7 +13,7 @@ def _task(source: str, published: str = "") -> Entry:
     return Entry(
         columns={"completion": ("answer",)},
         metrics=("exact_match",) if not published else ("token_log_likelihood", "exact_match"),
-        licence="of each set, not read",
+        licence="of the set, not read",
         source=source,
         remark=f"measured there by {published}; here by the answer's likelihood" if published else "",
     )
@@ -39,7 +39,7 @@ class Trace(DomainStream):
     No data set of the hub is known to hold all of it: give the folder LLM-CL-Benchmark_5000 that its repository links
     to, with train.json, eval.json and test.json (a list of prompt and answer) for each task.
 
-    Licence: the repository's is Apache-2.0 as we read it; the sets' own were not read.
+    Licence: its repository's is MIT; those of the sets were not read.
     Source: X. Wang et al., TRACE, arXiv 2310.06762; github.com/BeyonderXX/TRACE, whose scripts give the order.
     Departs: summaries, code and simplified texts are measured by likelihood, not by ROUGE-L, edit similarity and SARI.
     """
