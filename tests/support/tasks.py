@@ -81,3 +81,9 @@ def regression_task(number: int, n_train: int = 16, n_eval: int = 6) -> Task:
     y = x.sum(1, keepdim=True) * (number + 1)
     train, evaluation = TensorRows(x[:n_train], y[:n_train]), TensorRows(x[n_train:], y[n_train:])
     return Task(f"regression_{number}", "tensor", train, evaluation)
+
+
+def rows_of_kind(kind: str, number: int, n: int = 18) -> list[dict]:
+    """Rows of a kind of text task as a user has them; those of the two tasks, 0 and 1, differ."""
+    task = {"score": score_task}[kind](number, n_train=n, n_eval=0)
+    return list(task.train)
