@@ -1,5 +1,6 @@
 from everlearn.streams.domains.cl15 import Cl15
 from everlearn.streams.domains.formality import Formality
+from everlearn.streams.domains.glue import Glue
 from everlearn.streams.domains.news_social_academic import NewsSocialAcademic
 
 
@@ -20,7 +21,7 @@ def test_templates_are_filled_from_the_hubs_columns(hub, to_hub):
     assert task.labels == ("choice1", "choice2")
 
 
-def test_formality_takes_the_rows_of_a_genre_and_makes_classes_of_ratings(to_hub):
+def test_formality_takes_the_rows_of_a_genre_with_their_ratings(to_hub):
     for role in ("train", "test"):
         to_hub(
             f"osyvokon/pavlick-formality-scores/{role}.parquet",
@@ -31,10 +32,23 @@ def test_formality_takes_the_rows_of_a_genre_and_makes_classes_of_ratings(to_hub
             },
         )
     task = Formality(order=["news"]).build().tasks[0]
-    assert task.labels == ("informal", "formal")
-    assert [(row["text"], task.labels[row["label"]]) for row in task.train] == [
-        ("train 0", "formal"), ("train 2", "informal"), ("train 3", "informal"),
-    ]  # fmt: skip
+    assert (task.kind, task.metrics[0]) == ("score", "spearman")
+    assert [(row["text"], row["score"]) for row in task.train] == [
+        ("train 0", 1.2),
+        ("train 2", -0.4),
+        ("train 3", 0.0),
+    ]
+
+
+def test_a_score_of_the_hub_is_called_label_there(to_hub, hub):
+    for role in ("train", "validation"):
+        columns = {"sentence1": [f"{role} a", f"{role} b"], "sentence2": ["c", "d"], "label": [4.5, 0.0]}
+        to_hub(f"nyu-mll/glue/stsb/{role}-0.parquet", columns)
+    card = "---\nconfigs:\n- config_name: stsb\n  data_files:\n  - split: train\n    path: stsb/train-*\n"
+    (hub / "nyu-mll/glue/README.md").write_text(f"{card}  - split: validation\n    path: stsb/validation-*\n---\n")
+    task = Glue(order=["stsb"]).build().tasks[0]
+    assert dict(task.train[0]) == {"text": "train a", "text_pair": "c", "score": 4.5}
+    assert task.metrics == ("pearson", "spearman")
 
 
 def test_entity_types_are_joined_across_domains(tmp_path, write):

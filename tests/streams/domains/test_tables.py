@@ -10,7 +10,7 @@ from everlearn.streams.domains.domain import DomainStream
 
 NAMED = [name for name in names("stream") if issubclass(find("stream", name), DomainStream)]
 SIZES = {
-    "cl15": 15, "trace": 8, "glue": 8, "dsc": 24, "asc": 19, "ner_domains": 9, "news_social_academic": 3,
+    "cl15": 15, "trace": 8, "glue": 9, "dsc": 24, "asc": 19, "ner_domains": 9, "news_social_academic": 3,
     "formality": 4, "multilingual": 8,
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Whether a sentence is formal, in four kinds of text."""
+"""How formal a sentence is, in four kinds of text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +12,9 @@ from everlearn.streams.domains.table import Entry
 def _genre(name: str) -> Entry:
     return Entry(
         hub="osyvokon/pavlick-formality-scores",
-        columns={"text": ("sentence",)},
+        columns={"text": ("sentence",), "score": ("avg_score",)},
         where={"domain": name},
-        above=("avg_score", 0.0),
-        labels=("informal", "formal"),
-        metrics=("accuracy",),
+        metrics=("spearman", "pearson", "negative_mae"),
         licence="CC BY 3.0",
         source="E. Pavlick and J. Tetreault, TACL 2016",
     )
@@ -25,12 +23,11 @@ def _genre(name: str) -> Entry:
 @register("stream", "formality")
 @dataclass(frozen=True, kw_only=True)
 class Formality(DomainStream):
-    """Formal or informal, in news, blogs, mail and answers: rated by people from -3 to 3, formal above 0.
+    """How formal a sentence is, in news, blogs, mail and answers: a number from -3 to 3, as people rated it.
 
     Licence: CC BY 3.0, as the data set's card on the hub states.
     Source: E. Pavlick and J. Tetreault, An Empirical Analysis of Formality in Online Communication, TACL 2016. The
     order, from formal to informal, is ours.
-    Departs: the mean rating is made a class.
     """
 
     entries: ClassVar[Mapping[str, Entry]] = {name: _genre(name) for name in ("news", "blog", "email", "answers")}

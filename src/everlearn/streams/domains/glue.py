@@ -1,4 +1,4 @@
-"""GLUE: eight of its nine tasks, those with classes."""
+"""GLUE's nine tasks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -34,6 +34,11 @@ GLUE = {
         licence="OANC and others, free to use",
     ),
     "qnli": replace(_task("qnli", "question", "sentence"), licence="CC BY-SA 4.0 (from SQuAD)"),
+    "stsb": replace(
+        _task("stsb", "sentence1", "sentence2", ("pearson", "spearman")),
+        columns={"text": ("sentence1",), "text_pair": ("sentence2",), "score": ("label",)},
+        folders=("STS-B",),
+    ),
     "rte": _task("rte", "sentence1", "sentence2"),
     "wnli": _task("wnli", "sentence1", "sentence2"),
 }
@@ -42,11 +47,10 @@ GLUE = {
 @register("stream", "glue")
 @dataclass(frozen=True, kw_only=True)
 class Glue(DomainStream):
-    """GLUE's eight classification tasks; evaluated on the validation split, for the test labels are secret.
+    """GLUE's nine tasks; measured on the validation split, for the test labels are secret.
 
     Licence: of each set; research use as commonly stated, terms not read again.
     Source: A. Wang et al., GLUE, arXiv 1804.07461; gluebenchmark.com. No order is published.
-    Departs: STS-B, a regression, is left out.
     """
 
     entries: ClassVar[Mapping[str, Entry]] = GLUE

@@ -73,9 +73,6 @@ def _made(
         ours = {name: place.format_map(row) if "{" in place else row[place] for name, place in columns.items()}
         if "label" in columns:
             ours["label"] = entry.values.get(str(ours["label"]), ours["label"])
-        if entry.above is not None:
-            column, bound = entry.above
-            ours["label"] = entry.labels[float(row[column]) > bound]
         if entry.types:
             ours["tags"] = [_typed(tag, names, entry.types) for tag in (row | ours)["tags"]]
         made.append(row | ours)

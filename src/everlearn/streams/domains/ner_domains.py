@@ -8,7 +8,7 @@ from everlearn.registry import register
 from everlearn.streams.domains.domain import DomainStream
 from everlearn.streams.domains.table import Entry
 
-_UNCHECKED = "hub id as commonly given, its export not checked"
+_UNSEEN = "id and export as others load them; not loaded by us"
 
 
 def _task(hub: str, licence: str, source: str, tags: str = "ner_tags", **more: object) -> Entry:
@@ -31,7 +31,7 @@ def _crossner(domain: str) -> Entry:
 ENTITIES = {
     "conll2003": _task(
         "eriktks/conll2003", "Reuters news, research agreement", "E. Tjong Kim Sang and F. De Meulder, 2003",
-        remark=_UNCHECKED, folders=("conll",),
+        remark=_UNSEEN, folders=("conll",),
     ),
     "crossner_politics": _crossner("politics"),
     "crossner_science": _crossner("science"),
@@ -41,11 +41,11 @@ ENTITIES = {
     "wnut17": _task("leondz/wnut_17", "CC BY 4.0", "L. Derczynski et al., WNUT 2017", folders=("wnut2017", "wnut_17")),
     "bc5cdr": _task(
         "tner/bc5cdr", "as BioCreative V states", "J. Li et al., BioCreative V CDR, 2016", "tags",
-        labels=("O", "B-Chemical", "B-Disease", "I-Disease", "I-Chemical"), remark="its export was not checked",
+        labels=("O", "B-Chemical", "B-Disease", "I-Disease", "I-Chemical"), remark=_UNSEEN,
     ),
     "ncbi_disease": _task(
         "ncbi/ncbi_disease", "CC BY 4.0 as its copies state", "R. Dogan et al., NCBI disease corpus, 2014",
-        remark=_UNCHECKED,
+        remark=_UNSEEN,
     ),
 }  # fmt: skip
 

@@ -21,7 +21,6 @@ class Entry:
         labels: names of the classes or tags in the order of their numbers, where the data doesn't name them.
         where: column -> value: rows with another aren't the task's.
         values: label as the data writes it -> ours, where it comes from a column of theirs.
-        above: a column of numbers whose rows get the second of `labels` above this bound, else the first.
         types: entity type of the data -> ours; all other types become O. Empty: as they are.
         metrics: as in `Task`; the first fills the matrix.
         licence, source: what is known of them.
@@ -37,7 +36,6 @@ class Entry:
     labels: tuple[str, ...] = ()
     where: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
-    above: tuple[str, float] | None = None
     types: Mapping[str, str] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     licence: str = ""
@@ -47,7 +45,7 @@ class Entry:
     def makes_rows(self, columns: Mapping[str, str]) -> bool:
         """Tell whether rows must be made of the data's; columns: ours -> the column or template that it has."""
         values = self.values and "label" in columns
-        return bool(self.where or self.above or self.types or values) or any("{" in own for own in columns.values())
+        return bool(self.where or self.types or values) or any("{" in own for own in columns.values())
 
     def hub_name(self) -> str:
         """Return its id on the hub with the configuration, or that it has none."""
