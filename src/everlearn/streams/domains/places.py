@@ -45,7 +45,7 @@ def find_data(name: str, entry: Entry, folder: Path | None) -> dict[str, Data]:
 
 
 def _files_in(name: str, place: Path) -> dict[str, Data]:
-    """Return the files of a folder by role; empty where it has no train file. Beside a test file, eval is validation."""
+    """Return the files of a folder by role; none where it has no train file. Beside a test file, eval is validation."""
     if not place.is_dir():
         return {}
     paths = sorted(path for path in place.iterdir() if path.suffix.lower() in _SUFFIXES)
