@@ -71,10 +71,7 @@ class Run:
     processes: Processes = field(init=False)
 
     def __post_init__(self) -> None:
-        sharded = ("sharded",) if self.sharded else ()
-        self.strategies = sorted(self.strategies, key=lambda strategy: not strategy.encloses)
-        for strategy in self.strategies:
-            strategy.check_model((*self.model.traits, *self.learner.traits, *sharded))
+        self.use(self.strategies)
         self.processes = Processes(self.accelerator, self.sharded)
         if self.memory is None and self.saving.folder is not None:
             self.memory = self.saving.folder / "memory"
@@ -86,6 +83,17 @@ class Run:
             self.model.network.to(device)
         if self.sharded:
             self.model.adapters.shard(device)
+
+    def use(self, strategies: list[Strategy]) -> None:
+        """Let these strategies take part from now on.
+
+        Raises:
+            ConfigError: if one is unsuited for the model or the learner.
+        """
+        sharded = ("sharded",) if self.sharded else ()
+        for strategy in strategies:
+            strategy.check_model((*self.model.traits, *self.learner.traits, *sharded))
+        self.strategies = sorted(strategies, key=lambda strategy: not strategy.encloses)
 
     @property
     def on_gpu(self) -> bool:
