@@ -185,9 +185,13 @@ class Run:
         return fit.counts
 
     def add_labels(self, task: Task) -> None:
-        """Make room in the model's outputs for a task's classes, once."""
-        if task.labels and task.name not in self.model.adapters.task_labels:
-            self.model.adapters.do("labels", task=task.name, labels=list(task.labels), seed=self.seed)
+        """Make room in the model's outputs for a task's classes, once; where the head is shared, also for those that it
+        didn't have before."""
+        known = self.model.adapters.task_labels.get(task.name, ())
+        grown = self.model.adapters.head_mode == "shared" and not set(task.labels) <= set(known)
+        if task.labels and (not known or grown):
+            seed = seed_for(self.seed, "grown", len(known)) if known else self.seed
+            self.model.adapters.do("labels", task=task.name, labels=list(task.labels), seed=seed)
 
     def past_tasks(self) -> list[str]:
         """Return the names of the tasks learned before: the present one is among them where it is learned again.
