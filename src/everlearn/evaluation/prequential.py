@@ -40,11 +40,12 @@ class Confusion:
         self.counts = np.zeros((0, 0))  # [right class, answer]
         self._places: dict[str, int] = {}
 
-    def add(self, pairs: Sequence[tuple[str, str]], n_rows: int = 1) -> None:
-        """Take the (right class, answer) pairs of so many rows."""
-        self.counts *= self.fading**n_rows
+    def add(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Take the (right class, answer) pairs of a row."""
+        self.counts *= self.fading
         for right, answer in pairs:
-            self.counts[self._place(right), self._place(answer)] += 1.0
+            place = self._place(right), self._place(answer)  # first: they may make room
+            self.counts[place] += 1.0
 
     def accuracy(self) -> float:
         """Return the share of right answers."""

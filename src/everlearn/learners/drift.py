@@ -17,7 +17,8 @@ class DriftConfig:
 
     Args:
         detector: names a registered detector and gives its options.
-        watch: error (of the answer before learning, 0 or 1; of tags the share that is wrong), or loss (as 1 - exp(-loss)).
+        watch: error (of the answer before learning, 0 or 1; of tags the share that is wrong), or loss (as
+            1 - exp(-loss)).
         actions, rate_factor, n_steps: as in `DriftResponse`.
     """
 

@@ -1,5 +1,5 @@
-"""Sources of episodes besides the arena: rows as they come (a growing file, a folder, standard input, a topic); problems
-that drift."""
+"""Sources of episodes besides the arena: rows as they come (a growing file, a folder, standard input); problems that
+drift."""  # fmt: skip
 
 import threading
 import warnings
@@ -21,7 +21,6 @@ from everlearn.streams.source import PROBLEMS, Feed
 from everlearn.streams.watched import FolderLines
 from everlearn.types import Row
 
-
 AUTO = "auto"
 STANDARD_INPUT = "-"  # as a path
 KINDS = (AUTO, *ANSWERS)
@@ -34,7 +33,7 @@ class LiveSource:
     `everlearn.streams.delayed`. Prompts may have `choices`, all rows `type`, `difficulty`, `content` and `explanation`.
 
     Args:
-        kind: of the rows: prompt, classify, tag; auto: as the first row is.
+        kind: of the rows: prompt, classify, tag; auto: as the first row is, prompt where problems are held out.
         labels: names of the classes, or tags; without them the model's outputs grow as they appear.
         held_out_path: a JSONL file of problems never learned from; prompts need it, rows with labels have none.
         ahead: rows that are read and not yet learned, at most.
@@ -88,6 +87,8 @@ class LiveSource:
         """
         if self.kind != AUTO:
             return self
+        if self.held_out_path is not None:
+            return replace(self, kind="prompt")
         line = self.first()
         row = parse_line(line, is_first=True) if line else "there is none"
         kind = kind_of_row(row) if isinstance(row, dict) else None

@@ -15,7 +15,6 @@ from everlearn.streams.arrivals import Arrival, Position, Waiter
 from everlearn.streams.feeds import LiveSource, RowsFeed
 
 STARTS = ("earliest", "group")
-ANSWER_S = 10.0  # that a broker has to answer
 POLL_S = 0.2
 
 
@@ -30,7 +29,7 @@ class Topic:
         servers: HOST:PORT, several with commas. topic, group: their names.
         start: where to begin without a position: earliest, or group (where the group committed, else earliest).
         follow: wait for messages to come; else end at each partition's end.
-        options: settings of librdkafka beside these, such as security.protocol.
+        options: settings of librdkafka beside these, such as security.protocol. answer_s: seconds that a broker has.
     """
 
     servers: str
@@ -39,6 +38,7 @@ class Topic:
     start: str = "earliest"
     follow: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+    answer_s: float = 10.0
     unit: str = field(default="message", init=False)
     can_be_woken: bool = field(default=True, init=False)
     _consumer: Any = field(default=None, init=False, repr=False)
@@ -86,7 +86,7 @@ class Topic:
             raise StreamError(describe(self.name, "can't be read", str(error.args[0]), way_out)) from error
 
     def commit(self, position: Position) -> None:
-        """Commit a position for the group, for others to see; a broker that refuses is told of, for nothing needs it."""
+        """Commit a position for the group, for others to see; where a broker refuses, that is told."""
         from confluent_kafka import KafkaException, TopicPartition
 
         if self._consumer is None or position["offsets"] == self._committed:
@@ -104,25 +104,29 @@ class Topic:
             self._consumer.close()
             self._consumer = None
 
+    def check_offset(self, partition: int, known: int, low: int) -> None:
+        """Raise StreamError if the partition's first message, at `low`, lies behind the next one to be read."""
+        if known < low:
+            way_out = "Begin anew in another folder; keep messages longer (retention.ms)"
+            what = f"messages of partition {partition} were deleted before they were learned"
+            raise StreamError(describe(self.name, what, f"offsets {known} to {low}", way_out))
+
     def _begin(self, consumer: Any, position: Position | None) -> dict[str, int]:
         """Let the consumer begin where it should; return the next offset of each partition."""
         from confluent_kafka import KafkaException, TopicPartition
 
-        found = consumer.list_topics(self.topic, timeout=ANSWER_S).topics[self.topic]
+        found = consumer.list_topics(self.topic, timeout=self.answer_s).topics[self.topic]
         if found.error is not None:
             raise KafkaException(found.error)
         places = [TopicPartition(self.topic, number) for number in sorted(found.partitions)]
-        committed = consumer.committed(places, timeout=ANSWER_S) if self.start == "group" else []
+        committed = consumer.committed(places, timeout=self.answer_s) if self.start == "group" else []
         of_group = {place.partition: place.offset for place in committed if place.offset >= 0}
         offsets = {}
         for place in places:
-            low, _ = consumer.get_watermark_offsets(place, timeout=ANSWER_S)
+            low, _ = consumer.get_watermark_offsets(place, timeout=self.answer_s)
             begin = of_group.get(place.partition, low)
             known = begin if position is None else position["offsets"].get(str(place.partition), low)
-            if known < low:
-                way_out = "Begin anew in another folder; keep messages longer (retention.ms)"
-                what = f"messages of partition {place.partition} were deleted before they were learned"
-                raise StreamError(describe(self.name, what, f"offsets {known} to {low}", way_out))
+            self.check_offset(place.partition, known, low)
             offsets[str(place.partition)] = place.offset = known
         consumer.assign(places)
         return offsets

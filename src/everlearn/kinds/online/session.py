@@ -1,5 +1,7 @@
-"""One seed's episodes: what comes next, where a task ends, and what is saved of it. `problems` and `labelled` add what the
-two kinds of rows need."""  # fmt: skip
+"""One seed's episodes: what comes next, where a task ends, and what is saved of it.
+
+`problems` and `labelled` add what the two sorts of rows need.
+"""
 
 import math
 import sys
@@ -29,7 +31,7 @@ def type_of(row: Row) -> str:
     """Return the problem's type, by which tasks are divided."""
     if row.get("type") is None:
         way_out = "Give each row its type, or make boundary a number of episodes"
-        raise StreamError(describe("boundary", "a row has no type", dict(row), way_out))
+        raise StreamError(describe("boundary", "a row has no type", row.get("prompt", row), way_out))
     return row["type"]
 
 
