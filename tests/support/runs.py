@@ -96,7 +96,7 @@ class Bench:
 
 
 def make_bench(kind: str, llama: Path, bert: Path, head: str = "task", dropout: float = 0.0) -> Bench:
-    """Return the bench of one of KINDS, `score` or `tag`; or of tasks that get in each other's way, `domain` or `contrary`.
+    """Return the bench of one of KINDS, `score` or `tag`; or of tasks in each other's way, `domain` or `contrary`.
 
     Args:
         dropout: of the LoRA, or of the plain module.
