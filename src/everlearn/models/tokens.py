@@ -162,7 +162,7 @@ class TokenWriter:
 
 @dataclass(frozen=True, eq=False)
 class LabelledFeatures(_Examples):
-    """Encoded rows of classifiers and taggers, at about three bytes a token and, for tags, five more.
+    """Encoded rows of classifiers and taggers, at about three bytes a token and, for tags, two more.
 
     Attributes:
         columns: each row's inputs and `labels`, for tags also `read`. The attention mask is 1 everywhere and left out.
