@@ -22,7 +22,7 @@ from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.listener import Listener
 from everlearn.models.given import Given
-from everlearn.models.load import Model, ModelConfig, load_model, network_kind
+from everlearn.models.load import Model, ModelConfig, load_model
 from everlearn.models.plain import is_plain
 from everlearn.models.targets import fit_task
 from everlearn.record import environment
@@ -435,8 +435,9 @@ class ContinualTrainer:
             StreamError, ConfigError, ModelError: if it can't.
         """
         model = self._model
-        if model is not None and network_kind([task]) != model.kind:
-            what = f"is of kind {task.kind}; this trainer's model was loaded for {model.kind} tasks"
+        if model is not None and not model.takes(task):
+            known = next(iter(self._run.tasks.values())).kind if self._run and self._run.tasks else model.kind
+            what = f"is of kind {task.kind}; this trainer's model was loaded for {known} tasks"
             way_out = "Teach it to another ContinualTrainer, with a model of its own"
             raise StreamError(describe(f"task {task.name!r}", what, model.name, way_out))
         if model is None:
@@ -444,7 +445,7 @@ class ContinualTrainer:
             if isinstance(self._source, ModelConfig) and is_plain(self._source.name):
                 self._sizes = sizes_of(task.train)
         known = model.adapters.task_labels.get(task.name)
-        if known is not None:
+        if known is not None and task.labels:
             task = with_labels(task, known)
         if task.kind == "tensor":
             task = fit_task(task, model)

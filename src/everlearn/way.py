@@ -4,7 +4,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from everlearn.evaluation.fitting import fit_of
 from everlearn.evaluation.score import score_task
 from everlearn.listener import Listener
+from everlearn.models.adapters import Scale
 from everlearn.models.causal import CausalObjective
 from everlearn.models.dtypes import half_trained
 from everlearn.models.load import Model
@@ -23,6 +24,7 @@ from everlearn.saving import Saving
 from everlearn.seeds import seed_for, seeded
 from everlearn.shards import whole
 from everlearn.strategy import Strategy, overriding
+from everlearn.streams.rows import column_of
 from everlearn.types import Cost, Mixture, Score, Step, Task
 
 
@@ -185,13 +187,19 @@ class Run:
         return fit.counts
 
     def add_labels(self, task: Task) -> None:
-        """Make room in the model's outputs for a task's classes, once; where the head is shared, also for those that it
-        didn't have before."""
-        known = self.model.adapters.task_labels.get(task.name, ())
-        grown = self.model.adapters.head_mode == "shared" and not set(task.labels) <= set(known)
-        if task.labels and (not known or grown):
+        """Make room in the model's outputs for a task's classes or its number, once; where the head is shared, also for
+        classes that the task hadn't before.
+
+        Numbers are learned in standard deviations from the mean of the task's training rows.
+        """  # fmt: skip
+        adapters = self.model.adapters
+        known = adapters.task_labels.get(task.name, ())
+        grown = adapters.head_mode == "shared" and not set(task.outputs) <= set(known)
+        if task.outputs and (not known or grown):
             seed = seed_for(self.seed, "grown", len(known)) if known else self.seed
-            self.model.adapters.do("labels", task=task.name, labels=list(task.labels), seed=seed)
+            adapters.do("labels", task=task.name, labels=list(task.outputs), seed=seed)
+            if task.kind == "score":
+                adapters.do("scale", task=task.name, **asdict(Scale.of(column_of(task.train, "score"))))
 
     def past_tasks(self) -> list[str]:
         """Return the names of the tasks learned before: the present one is among them where it is learned again.

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from everlearn.way import Run
 
 WRITTEN_ON = 64  # tokens that a text is gone on with, where nothing else is said
-_ASKS_BY = {"prompt": "prompt", "text": "text", "classify": "text", "tag": "tokens"}
+_ASKS_BY = {"prompt": "prompt", "text": "text", "classify": "text", "score": "text", "tag": "tokens"}
 _WANTED = {
     "prompt": "texts, {'prompt': text} or {'messages': [...]}",
     "text": "texts or {'text': text}",
     "classify": "texts or {'text': text}",
+    "score": "texts or {'text': text}",
     "tag": "lists of words or {'tokens': [...]}",
 }
 
@@ -33,15 +34,15 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
     Args:
         task: whose head, mask or adapter answers.
         rows: by the task's kind. prompt: texts, or rows {"prompt": ...} or {"messages": [...]}; an answer that a row
-            brings isn't looked at. text: texts to go on with, or rows {"text": ...}. classify: texts, or rows
-            {"text": ..., "text_pair": ...}. tag: lists of words, or rows {"tokens": [...]}. tensor: inputs [n, ...], a
-            list of them (or arrays), or a DataLoader (of its batches the first part), read batch by batch.
+            brings isn't looked at. text: texts to go on with, or rows {"text": ...}. classify, score: texts, or
+            rows {"text": ..., "text_pair": ...}. tag: lists of words, or rows {"tokens": [...]}. tensor: inputs
+            [n, ...], a list of them (or arrays), or a DataLoader (of its batches the first part), read batch by batch.
         max_new_tokens: of a text; by default what the task's own answers need, or 64 to go on with a text.
 
     Returns:
         prompt, text: the likeliest text, token by token, up to what ends an answer (with steps, what stands behind
-        them). classify: label names. tag: a label name for each word, None for words beyond the context. tensor:
-        outputs [n, ...] on the CPU.
+        them). classify: label names. score: numbers, in the unit of the task's rows. tag: a label name for each word,
+        None for words beyond the context. tensor: outputs [n, ...] on the CPU.
 
     Raises:
         StreamError: if a row lacks what the task asks with, or the module can't take an input.
@@ -60,6 +61,10 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
         asked = [_asked(task, number, row) for number, row in enumerate(rows)]
         if task.kind in ("prompt", "text"):
             return _texts(run, task, asked, max_new_tokens)
+        if task.kind == "score":
+            parts = [part.logits.float().flatten() for _, part in _answers(run, task, asked)]
+            scale = run.model.adapters.scales[task.name]
+            return [scale.restored(output) for part in parts for output in part.tolist()]
         names = _label_names(run, task)
         guesses: list[list[str]] = [[] for _ in asked]
         for indices, found in _answers(run, task, asked):
@@ -88,7 +93,10 @@ def _asked(task: Task, number: int, row: Any) -> Row:
     if key == "messages":
         before = asks[:-1] if asks[-1]["role"] == "assistant" else asks
         return {**row, "messages": [*before, {"role": "assistant", "content": ""}]}
-    answer = {"prompt": {"completion": ""}, "text": {}, "classify": {"label": 0}, "tag": {"tags": [0] * len(asks)}}
+    answer = {
+        "prompt": {"completion": ""}, "text": {}, "classify": {"label": 0}, "score": {"score": 0.0},
+        "tag": {"tags": [0] * len(asks)},
+    }  # fmt: skip
     return {**row, **answer[task.kind]}
 
 
