@@ -10,6 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from everlearn.report.style import COLOURS, GREY, fonts, labels, new_figure, run_style, tidy
 
+WORDS = {"kappa": "Cohen's kappa", "macro_f1": "macro F1", "entity_f1": "entity F1", "mean_error": "mean error"}
+WORDS = {"kappa": "Cohen's kappa", "macro_f1": "macro F1", "entity_f1": "entity F1", "mean_error": "mean error"}
 TOP = 1.03  # of an axis of shares, so that what lies at 1 is seen
 
 
@@ -92,9 +94,7 @@ def _faded(seed: Mapping[str, Any], name: str) -> list[float]:
 
 
 def _words(name: str) -> str:
-    return {"kappa": "Cohen's kappa", "macro_f1": "macro F1", "entity_f1": "entity F1", "mean_error": "mean error"}.get(
-        name, name
-    )
+    return WORDS.get(name, name)
 
 
 def _scale(axes: Axes, main: str, label: str) -> None:

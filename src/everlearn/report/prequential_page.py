@@ -88,7 +88,7 @@ def stream_grid(views: list[StreamView]) -> Grid:
         seed = view.results["seeds"][0]
         kept = sum(seed["strategy_bytes"].values())
         cells = (
-            str(len(seed["labels"])),
+            str(len(seed["labels"])) if seed["labels"] else "–",
             str(len(seed["drifts"])),
             str(seed["n_waiting"] + seed["n_given_up"]),
             number(seed["n"] / seed["seconds"]) if seed["seconds"] else "–",

@@ -35,7 +35,7 @@ class LabelledSession(Session):
     """The labelled rows of one run.
 
     A label that the model's outputs lack ends the task, so that every strategy consolidates before the head grows; its
-    row is answered before that.
+    row is answered before that. So is the first row of a stream of numbers, which the first scale is taken from.
     """
 
     feed: RowsFeed
@@ -143,9 +143,9 @@ class LabelledSession(Session):
         self.seconds, self.loss, self.learning_rate = saved["learned_s"], saved["mean_loss"], saved["last_rate"]
 
     def _n_needed(self, row: Row) -> int:
-        """Return how many labels the outputs must have for a row."""
+        """Return how many labels the outputs must have for a row, or numbers."""
         if self.known.kind == "score":
-            return 0
+            return 1
         return 1 + (row["label"] if self.known.kind == "classify" else max(row["tags"]))
 
     def _right(self, row: Row) -> Any:
@@ -157,9 +157,10 @@ class LabelledSession(Session):
 
     def _set_scale(self, task: Task) -> None:
         """Set the mean and deviation by which the network sees numbers: those of the first rows, once they came; until
-        then the first number counts as the mean, and 1 as the deviation."""  # fmt: skip
+        then the first number, and its size or 1."""  # fmt: skip
         numbers = self.first or ([] if self.pending is None else [self.pending["score"]])
-        scale = Scale.of(numbers) if len(numbers) == N_FIRST else Scale(numbers[0] if numbers else 0.0, 1.0)
-        if numbers and self.run.model.adapters.scales.get(task.name) != scale:
+        scale = Scale(numbers[0], max(1.0, abs(numbers[0]))) if numbers else None
+        scale = Scale.of(numbers) if len(numbers) == N_FIRST else scale
+        if scale is not None and self.run.model.adapters.scales.get(task.name) != scale:
             self.run.add_labels(task)
             self.run.model.adapters.do("scale", task=task.name, mean=scale.mean, std=scale.std)
