@@ -276,14 +276,15 @@ class Episode:
     """One row, a problem or a labelled one, and what became of it. `loss`: mean over the right answer's targets before
     the step, nats; with steps, over theirs as well.
 
-    `before`: what was answered before it was learned: a text, a label or a list of tags; None before any label was
-    known. `right_before`: whether that is right; of tags the share that is. `after` and `right_after` are None where
-    the learner doesn't answer again. `seconds`: from the row to the end, its share of those learned with it.
+    `before`: what was answered before it was learned: a text, a label, a list of tags or a number; None before any was
+    known. `right_before`: whether that is right; of tags the share that is, of numbers None. `after` and `right_after`
+    are None where the learner doesn't answer again. `seconds`: from the row to the end, its share of those learned with
+    it.
     """
 
     row: Row
     before: Any
-    right_before: float
+    right_before: float | None
     loss: float
     learning_rate: float
     after: Any

@@ -73,7 +73,8 @@ class Session:
         """Return what the model, as it is now, answers to a row."""
         name = self._task_name(row)
         task = self.run.tasks[name] if name in self.run.tasks else self.task(name)
-        self.run.add_labels(task)
+        if task.labels:
+            self.run.add_labels(task)
         return Answering(self.run, task).again([row])[0]
 
     def is_boundary(self, last: Row, row: Row) -> bool:
