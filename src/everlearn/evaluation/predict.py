@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from everlearn.errors import StreamError, check_number, describe
 from everlearn.evaluation.generate import generate_greedily
+from everlearn.evaluation.heads import labels_taken
 from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
 from everlearn.memory.scores import row_entropies
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     from everlearn.way import Run
 
 WRITTEN_ON = 64  # tokens that a text is gone on with, where nothing else is said
-_ASKS_BY = {"prompt": "prompt", "text": "text", "classify": "text", "score": "text", "tag": "tokens"}
+_ASKS_BY = {"prompt": "prompt", "tag": "tokens"}  # the others by their text
 _WANTED = {
     "prompt": "texts, {'prompt': text} or {'messages': [...]}",
     "text": "texts or {'text': text}",
     "classify": "texts or {'text': text}",
+    "multilabel": "texts or {'text': text}",
     "score": "texts or {'text': text}",
     "tag": "lists of words or {'tokens': [...]}",
 }
@@ -36,15 +38,16 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
     Args:
         task: whose head, mask or adapter answers.
         rows: by the task's kind. prompt: texts, or rows {"prompt": ...} or {"messages": [...]}; an answer that a row
-            brings isn't looked at. text: texts to go on with, or rows {"text": ...}. classify, score: texts, or
-            rows {"text": ..., "text_pair": ...}. tag: lists of words, or rows {"tokens": [...]}. tensor: inputs
-            [n, ...], a list of them (or arrays), or a DataLoader (of its batches the first part), read batch by batch.
+            brings isn't looked at. text: texts to go on with, or rows {"text": ...}. classify, multilabel, score:
+            texts, or rows {"text": ..., "text_pair": ...}. tag: lists of words, or rows {"tokens": [...]}. tensor:
+            inputs [n, ...], a list of them (or arrays), or a DataLoader (of its batches the first part), read batch by
+            batch.
         max_new_tokens: of a text; by default what the task's own answers need, or 64 to go on with a text.
 
     Returns:
         prompt, text: the likeliest text, token by token, up to what ends an answer (with steps, what stands behind
-        them). classify: label names. score: numbers, in the unit of the task's rows. tag: a label name for each word,
-        None for words beyond the context. tensor: outputs [n, ...] on the CPU.
+        them). classify: label names. multilabel: lists of them. score: numbers, in the unit of the task's rows. tag: a
+        label name for each word, None for words beyond the context. tensor: outputs [n, ...] on the CPU.
 
     Raises:
         StreamError: if a row lacks what the task asks with, or the module can't take an input.
@@ -67,6 +70,10 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
             parts = [part.logits.float().flatten() for _, part in _answers(run, task, asked)]
             scale = run.model.adapters.scales[task.name]
             return [scale.restored(output) for part in parts for output in part.tolist()]
+        if task.kind == "multilabel":
+            chances = [row for _, part in _answers(run, task, asked) for row in part.logits.float().sigmoid().tolist()]
+            taken = labels_taken(run.model, task, chances)
+            return [[label for label, there in zip(task.labels, own, strict=True) if there] for own in taken]
         names = _label_names(run, task)
         guesses: list[list[str]] = [[] for _ in asked]
         for indices, found in _answers(run, task, asked):
@@ -119,7 +126,7 @@ def _answers(run: "Run", task: Task, rows: Sequence[Any]) -> Iterator[tuple[list
 
 def _asked(task: Task, number: int, row: Any) -> Row:
     """Return a row as the objective takes it, with some answer, which isn't looked at."""
-    key = _ASKS_BY[task.kind]
+    key = _ASKS_BY.get(task.kind, "text")
     if task.kind == "prompt" and ("messages" in row if isinstance(row, Mapping) else not isinstance(row, str)):
         key = "messages"
     row = row if isinstance(row, Mapping) else {key: row}
@@ -131,8 +138,8 @@ def _asked(task: Task, number: int, row: Any) -> Row:
         before = asks[:-1] if asks[-1]["role"] == "assistant" else asks
         return {**row, "messages": [*before, {"role": "assistant", "content": ""}]}
     answer = {
-        "prompt": {"completion": ""}, "text": {}, "classify": {"label": 0}, "score": {"score": 0.0},
-        "tag": {"tags": [0] * len(asks)},
+        "prompt": {"completion": ""}, "text": {}, "classify": {"label": 0}, "multilabel": {"labels": []},
+        "score": {"score": 0.0}, "tag": {"tags": [0] * len(asks)},
     }  # fmt: skip
     return {**row, **answer[task.kind]}
 
