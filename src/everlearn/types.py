@@ -283,19 +283,22 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Episode:
-    """One problem and what became of it. `loss`: mean over the right answer's tokens before the step, nats; with steps,
-    over theirs as well.
+    """One row, a problem or a labelled one, and what became of it. `loss`: mean over the right answer's targets before
+    the step, nats; with steps, over theirs as well.
 
-    `after` and `right_after` are None where the learner doesn't answer again. `seconds`: from the problem to the end.
+    `before`: what was answered before it was learned: a text, a label, a list of tags or a number; None before any was
+    known. `right_before`: whether that is right; of tags the share that is, of numbers None. `after` and `right_after`
+    are None where the learner doesn't answer again. `seconds`: from the row to the end, its share of those learned with
+    it.
     """
 
     row: Row
-    before: str
-    right_before: bool
+    before: Any
+    right_before: float | None
     loss: float
     learning_rate: float
-    after: str | None
-    right_after: bool | None
+    after: Any
+    right_after: float | None
     seconds: float
 
 

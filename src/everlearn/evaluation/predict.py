@@ -11,6 +11,8 @@ from everlearn.evaluation.generate import generate_greedily
 from everlearn.evaluation.heads import labels_taken
 from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
+from everlearn.memory.scores import row_entropies
+from everlearn.memory.selection import entropies
 from everlearn.models.targets import output_of
 from everlearn.seeds import seed_for, seeded
 from everlearn.types import Outputs, Row, Task, TensorRows
@@ -79,6 +81,41 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
             for owner, guess in zip(found.owners.tolist(), found.logits.argmax(-1).tolist(), strict=True):
                 guesses[indices[owner]].append(names[guess])
     return [guess for (guess,) in guesses] if task.kind == "classify" else _of_words(run, task, asked, guesses)
+
+
+def uncertainty(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None) -> torch.Tensor:
+    """Return how uncertain the model is of its answer to each row [n]: the entropy of what it predicts, nats.
+
+    classify: of the labels that the task's head knows, 0 to ln(number of labels). tag: a mean over the words. prompt: a
+    mean over the tokens of the answer that the model itself gives. text: over the text's own tokens. tensor: of the
+    classes.
+
+    Args:
+        rows, max_new_tokens: as for `predict`.
+
+    Raises:
+        StreamError: as `predict`; or if the outputs are real numbers, which have no entropy.
+
+    Cost: a forward pass; of prompts after the answers are written.
+    """
+    if task.kind == "tensor":
+        if task.targets(task.evaluation if len(task.evaluation) else task.train).is_floating_point():
+            way_out = "Measure it on tasks with classes"
+            raise StreamError(describe("uncertainty", "real numbers have no entropy", task.name, way_out))
+        return entropies(predict(run, task, rows))
+    written = predict(run, task, rows, max_new_tokens) if task.kind == "prompt" else rows
+    asked = [_asked(task, number, row) for number, row in enumerate(rows)]
+    if task.kind == "prompt":
+        asked = [_answered(row, answer) for row, answer in zip(asked, written, strict=True)]
+    with run.ready_for(task):
+        return row_entropies(run, task, asked, run.eval_batch_size)
+
+
+def _answered(row: Row, answer: str) -> Row:
+    """Return a prompt's row with the model's answer."""
+    if "messages" in row:
+        return {**row, "messages": [*row["messages"][:-1], {"role": "assistant", "content": answer}]}
+    return {**row, "completion": answer}
 
 
 def _answers(run: "Run", task: Task, rows: Sequence[Any]) -> Iterator[tuple[list[int], Outputs]]:

@@ -255,6 +255,15 @@ class TagObjective(LabelledObjective):
             read.append([word for word, first in firsts if first and targets[word] >= 0])
         return {"labels": labels, "read": read}
 
+    def n_words_read(self, rows: Rows) -> int:
+        """Return how many words that have a target lie within the context."""
+        count = 0
+        for chunk in in_chunks(rows, CHUNK):
+            encoded = self._tokens(chunk, False, truncation=True, max_length=self.max_length)
+            for i, row in enumerate(chunk):
+                count += sum(row["tags"][word] >= 0 for word in set(encoded.word_ids(i)) - {None})
+        return count
+
     def _paired(self, rows: Rows) -> bool:
         return False
 
