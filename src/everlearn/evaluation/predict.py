@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from everlearn.way import Run
 
 WRITTEN_ON = 64  # tokens that a text is gone on with, where nothing else is said
-_ASKS_BY = {"prompt": "prompt", "tag": "tokens"}  # the others by their text
+_ASKS_BY = {"prompt": "prompt", "preference": "prompt", "tag": "tokens"}  # the others by their text
 _WANTED = {
     "prompt": "texts, {'prompt': text} or {'messages': [...]}",
+    "preference": "texts, {'prompt': text} or {'prompt': [messages]}",
     "text": "texts or {'text': text}",
     "classify": "texts or {'text': text}",
     "multilabel": "texts or {'text': text}",
@@ -37,17 +38,17 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
 
     Args:
         task: whose head, mask or adapter answers.
-        rows: by the task's kind. prompt: texts, or rows {"prompt": ...} or {"messages": [...]}; an answer that a row
-            brings isn't looked at. text: texts to go on with, or rows {"text": ...}. classify, multilabel, score:
-            texts, or rows {"text": ..., "text_pair": ...}. tag: lists of words, or rows {"tokens": [...]}. tensor:
-            inputs [n, ...], a list of them (or arrays), or a DataLoader (of its batches the first part), read batch by
-            batch.
+        rows: by the task's kind. prompt, preference: texts, or rows {"prompt": ...} or {"messages": [...]} (of
+            preferences {"prompt": [...]}); answers that a row brings aren't looked at. text: texts to go on with, or
+            rows {"text": ...}. classify, multilabel, score: texts, or rows {"text": ..., "text_pair": ...}. tag: lists
+            of words, or rows {"tokens": [...]}. tensor: inputs [n, ...], a list of them (or arrays), or a DataLoader
+            (of its batches the first part), read batch by batch.
         max_new_tokens: of a text; by default what the task's own answers need, or 64 to go on with a text.
 
     Returns:
-        prompt, text: the likeliest text, token by token, up to what ends an answer (with steps, what stands behind
-        them). classify: label names. multilabel: lists of them. score: numbers, in the unit of the task's rows. tag: a
-        label name for each word, None for words beyond the context. tensor: outputs [n, ...] on the CPU.
+        prompt, preference, text: the likeliest text, token by token, up to what ends an answer (with steps, what stands
+        behind them). classify: label names. multilabel: lists of them. score: numbers, in the unit of the task's rows.
+        tag: a label name for each word, None for words beyond the context. tensor: outputs [n, ...] on the CPU.
 
     Raises:
         StreamError: if a row lacks what the task asks with, or the module can't take an input.
@@ -63,7 +64,7 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
         if task.kind == "tensor":
             return _outputs(run, task, rows)
         asked = [_asked(task, number, row) for number, row in enumerate(rows)]
-        if task.kind in ("prompt", "text"):
+        if run.model.kind == "causal":
             return _texts(run, task, asked, max_new_tokens)
         if task.kind == "score":
             parts = [part.logits.float().flatten() for _, part in _answers(run, task, asked)]
@@ -137,15 +138,17 @@ def _asked(task: Task, number: int, row: Any) -> Row:
         key = "messages"
     row = row if isinstance(row, Mapping) else {key: row}
     asks = row.get(key)
-    if not isinstance(asks, list | tuple if key in ("messages", "tokens") else str) or not len(asks):
+    kinds = {"messages": list | tuple, "tokens": list | tuple}.get(key, str)
+    kinds = str | list | tuple if task.kind == "preference" else kinds
+    if not isinstance(asks, kinds) or not len(asks):
         where, way_out = f"predict: row {number}", f"Give {_WANTED[task.kind]}"
         raise StreamError(describe(where, f"is no {task.kind} row, as task {task.name!r} has them", row, way_out))
     if key == "messages":
         before = asks[:-1] if asks[-1]["role"] == "assistant" else asks
         return {**row, "messages": [*before, {"role": "assistant", "content": ""}]}
-    answer = {
-        "prompt": {"completion": ""}, "text": {}, "classify": {"label": 0}, "multilabel": {"labels": []},
-        "score": {"score": 0.0}, "tag": {"tags": [0] * len(asks)},
+    answer: dict[str, dict[str, Any]] = {
+        "prompt": {"completion": ""}, "preference": {"chosen": "", "rejected": ""}, "text": {},
+        "classify": {"label": 0}, "multilabel": {"labels": []}, "score": {"score": 0.0}, "tag": {"tags": [0] * len(asks)},
     }  # fmt: skip
     return {**row, **answer[task.kind]}
 
