@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from everlearn.evaluation.fitting import fit_of
+from everlearn.evaluation.heads import choose_thresholds
 from everlearn.evaluation.score import score_task
 from everlearn.listener import Listener
 from everlearn.models.adapters import Scale
@@ -71,10 +72,7 @@ class Run:
     processes: Processes = field(init=False)
 
     def __post_init__(self) -> None:
-        sharded = ("sharded",) if self.sharded else ()
-        self.strategies = sorted(self.strategies, key=lambda strategy: not strategy.encloses)
-        for strategy in self.strategies:
-            strategy.check_model((*self.model.traits, *self.learner.traits, *sharded))
+        self.use(self.strategies)
         self.processes = Processes(self.accelerator, self.sharded)
         if self.memory is None and self.saving.folder is not None:
             self.memory = self.saving.folder / "memory"
@@ -86,6 +84,17 @@ class Run:
             self.model.network.to(device)
         if self.sharded:
             self.model.adapters.shard(device)
+
+    def use(self, strategies: list[Strategy]) -> None:
+        """Let these strategies take part from now on.
+
+        Raises:
+            ConfigError: if one is unsuited for the model or the learner.
+        """
+        sharded = ("sharded",) if self.sharded else ()
+        for strategy in strategies:
+            strategy.check_model((*self.model.traits, *self.learner.traits, *sharded))
+        self.strategies = sorted(strategies, key=lambda strategy: not strategy.encloses)
 
     @property
     def on_gpu(self) -> bool:
@@ -127,6 +136,7 @@ class Run:
                 task = replace(task, train=progress.learned)
             for strategy in reversed(self.strategies):
                 strategy.end_task(self, task)
+        choose_thresholds(self, task)
         self.learned.append(task.name)
         self.took_part |= {strategy.name: len(self.learned) for strategy in self.strategies}
         self.current, self.apart = None, frozenset()
@@ -187,19 +197,20 @@ class Run:
         return fit.counts
 
     def add_labels(self, task: Task) -> None:
-        """Make room in the model's outputs for a task's classes or its number, once; where the head is shared, also for
-        classes that the task hadn't before.
+        """Make room in the model's outputs for a task's classes or its number, once; where the head is shared, also
+        for classes that it didn't have before.
 
         Numbers are learned in standard deviations from the mean of the task's training rows.
-        """  # fmt: skip
-        adapters = self.model.adapters
+        """
+        adapters, outputs = self.model.adapters, list(task.outputs)
         known = adapters.task_labels.get(task.name, ())
-        grown = adapters.head_mode == "shared" and not set(task.outputs) <= set(known)
-        if task.outputs and (not known or grown):
-            seed = seed_for(self.seed, "grown", len(known)) if known else self.seed
-            adapters.do("labels", task=task.name, labels=list(task.outputs), seed=seed)
-            if task.kind == "score":
-                adapters.do("scale", task=task.name, **asdict(Scale.of(column_of(task.train, "score"))))
+        grown = adapters.head_mode == "shared" and not set(outputs) <= set(known)
+        if not outputs or (known and not grown):
+            return
+        seed = seed_for(self.seed, "grown", len(known)) if known else self.seed
+        adapters.do("labels", task=task.name, labels=outputs, seed=seed)
+        if task.kind == "score" and not known:
+            adapters.do("scale", task=task.name, **asdict(Scale.of(column_of(task.train, "score"))))
 
     def past_tasks(self) -> list[str]:
         """Return the names of the tasks learned before: the present one is among them where it is learned again.

@@ -50,6 +50,18 @@ def score_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
     return Task(f"score_{number}", "score", rows[:n_train], rows[n_train:])
 
 
+def multilabel_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
+    """The words that are there, of two (of three in every other task): each, several or none."""
+    words = (COLOURS if number % 2 else ANIMALS)[: 2 + number % 2]
+    rows = []
+    for n in range(n_train + n_eval):
+        there = [label for label in range(len(words)) if (n >> label) & 1]
+        text = " ".join(["is", f"{number}", *["a"] * (n // 2 ** len(words)), *(words[i] for i in there)])
+        rows.append({"text": text, "labels": there})
+    labels = tuple(f"{word}_{number}" for word in words)
+    return Task(f"multilabel_{number}", "multilabel", rows[:n_train], rows[n_train:], labels=labels)
+
+
 def tag_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
     """Name tags on words of which some fall into several tokens."""
     names = ("anna", "paris", "cats", "dogs")
@@ -85,5 +97,7 @@ def regression_task(number: int, n_train: int = 16, n_eval: int = 6) -> Task:
 
 def rows_of_kind(kind: str, number: int, n: int = 18) -> list[dict]:
     """Rows of a kind of text task as a user has them; those of the two tasks, 0 and 1, differ."""
-    task = {"score": score_task}[kind](number, n_train=n, n_eval=0)
+    task = {"multilabel": multilabel_task, "score": score_task}[kind](number, n_train=n, n_eval=0)
+    if kind == "multilabel":
+        return [{**row, "labels": [task.labels[label] for label in row["labels"]]} for row in task.train]
     return list(task.train)

@@ -1,6 +1,6 @@
 """What an item asks, what is right and what a model answered, as texts for people to read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -74,9 +74,16 @@ def right_answer(task: Task, row: Row) -> str:
         return " ".join(task.labels[tag] for tag in answer if tag >= 0)
     if task.kind == "classify":
         return task.labels[answer]
+    if task.kind == "multilabel":
+        return told_labels(task.labels[label] for label in answer)
     if task.kind == "score":
         return f"{answer:.6g}"
     return answer or ""
+
+
+def told_labels(names: Iterable[str]) -> str:
+    """Return several labels in words."""
+    return ", ".join(names) or "none"
 
 
 def told(answer: str | None, outcome: float, limit: int) -> str:

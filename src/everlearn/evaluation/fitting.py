@@ -66,8 +66,7 @@ def _count(model: Model, task: Task, role: str, rows: Rows) -> Counts:
     if isinstance(objective, TagObjective):
         n_cut = sum(n > objective.max_length for n in objective.lengths(rows))
         tagged = [sum(tag >= 0 for tag in row["tags"]) for row in rows]
-        read = [len(feature["read"]) for feature in objective.encode(rows, task)]
-        return {"n_cut": n_cut, "n_words_unread": sum(tagged) - sum(read)}
+        return {"n_cut": n_cut, "n_words_unread": sum(tagged) - objective.n_words_read(rows)}
     return {"n_cut": 0}
 
 

@@ -27,7 +27,13 @@ from everlearn.models.dtypes import CHOICES, DTYPES, fast_dtype, on_gpu, train_i
 from everlearn.models.gguf import converted, gguf_name, gguf_of
 from everlearn.models.given import Given, check_given, tokenizer_of
 from everlearn.models.heads import install_head
-from everlearn.models.labelled import ClassifyObjective, LabelledObjective, ScoreObjective, TagObjective
+from everlearn.models.labelled import (
+    ClassifyObjective,
+    LabelledObjective,
+    MultiLabelObjective,
+    ScoreObjective,
+    TagObjective,
+)
 from everlearn.models.objectives import Objective, TensorObjective
 from everlearn.models.plain import build_plain, is_plain
 from everlearn.models.prompts import prompts_of
@@ -46,10 +52,11 @@ AUTO = {
     "tag": AutoModelForTokenClassification,
 }
 HEADS: dict[str, type[LabelledObjective]] = {
-    "classify": ClassifyObjective, "score": ScoreObjective, "tag": TagObjective,
+    "classify": ClassifyObjective, "multilabel": MultiLabelObjective, "score": ScoreObjective, "tag": TagObjective,
 }  # fmt: skip
 NETWORK_OF_KIND = {
-    "prompt": "causal", "text": "causal", "classify": "classify", "score": "classify", "tag": "tag", "tensor": "tensor",
+    "prompt": "causal", "text": "causal", "classify": "classify", "multilabel": "classify", "score": "classify",
+    "tag": "tag", "tensor": "tensor",
 }  # fmt: skip
 
 
@@ -158,8 +165,8 @@ class Model:
     @property
     def traits(self) -> tuple[str, ...]:
         """What a method may be unsuited for: the kind; lora, prompt or full; soft_prompt; new_tokens (trained beside a
-        LoRA); fresh (weights that its files lack are trained beside it); task_head or shared_head; numbers (that it
-        answers with)."""  # fmt: skip
+        LoRA); fresh (weights that its files lack are trained beside it); task_head or shared_head; numbers or
+        several_labels (that it answers with)."""  # fmt: skip
         heads = () if self.kind == "causal" else (f"{self.adapters.head_mode}_head",)
         soft = () if prompts_of(self.network) is None else ("soft_prompt",)
         tokens = ("new_tokens",) if self.adapters.new_tokens else ()

@@ -13,6 +13,7 @@ from torch import nn
 from everlearn.errors import ModelError, describe
 from everlearn.models.adapters import language_model, quiet_peft
 from everlearn.models.dtypes import TOLERANCE
+from everlearn.models.labelled import BESIDE_INPUTS
 from everlearn.models.load import AUTO, Model, path_of
 from everlearn.models.objectives import to_device
 from everlearn.models.quiet import quiet
@@ -50,7 +51,7 @@ class Sample:
         features = model.objective.encode([rows[i] for i in range(min(N_ROWS, len(rows)))], task)[:N_ROWS]
         batch = model.objective.collate(features)
         self.n_rows = len(features)
-        self.inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "tasks")}
+        self.inputs = {name: tensor for name, tensor in batch.items() if name not in BESIDE_INPUTS}
         if blocks is not None:
             model.adapters.head.active = blocks
         with model.evaluating():

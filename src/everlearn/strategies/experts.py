@@ -13,7 +13,6 @@ from everlearn.errors import ConfigError, check_number, describe
 from everlearn.experts import Learned, Library, Slots
 from everlearn.experts.composing import compose
 from everlearn.experts.decisions import (
-    UNTRAINED,
     decision_sentence,
     is_untrained,
     nearest_of,
@@ -292,32 +291,19 @@ class Experts(Strategy):
         router, uses = router_of(library, self._router_config, run.seed), {e.number: e.uses for e in library.experts}
         of_its_skill = (name for name in self.experts_ if self.oracle.get(name, name) == self.oracle.get(task.name))
         alike = next(of_its_skill, None)
-        right = self.experts_.get(alike)
-        decision = router.decide(vector, known_of(library, len(vector)), uses, true_expert=right)
+
+        def able(expert: int, learned: str) -> bool:
+            return has_head(library, expert, learned, run.model.adapters, task)
+
+        right = None if alike is None or not able(self.experts_[alike], alike) else self.experts_[alike]
+        decision = router.decide(vector, known_of(library, len(vector)), uses, true_expert=right, able=able)
         if decision.action == "reuse" and not decision.candidates:  # it was told
             nearest = Candidate(right, alike, 1.0, None, None, uses[right], {})
             decision = replace(decision, candidates=(nearest,))
         if decision.trial and not (task.validation or can_hold_out(task.train)):
             reason = f"{decision.reason} There are too few rows to try it on."
             decision = replace(decision, trial=False, reason=reason)
-        if decision.action in UNTRAINED:
-            return self._answerable(run, task, decision, library)
         return decision
-
-    def _answerable(self, run: "Run", task: Task, decision: Decision, library: Library) -> Decision:
-        """Return a decision that leaves a task untrained, for an expert that has a head for its labels; else a fork."""
-        able = [one for one in decision.candidates if has_head(library, one, run.model.adapters, task)]
-        first = decision.candidates[0]
-        if first in able:
-            return decision
-        reason = f"{decision.reason} But its labels are others, and a head for them has to be trained."
-        if decision.action == "reuse" and able and able[0].score >= decision.tau:
-            reason = (
-                f"{decision.reason} But its labels are others; expert {able[0].expert} has these, by {able[0].task!r}."
-            )
-            candidates = (able[0], *(one for one in decision.candidates if one is not able[0]))
-            return replace(decision, expert=able[0].expert, candidates=candidates, reason=reason)
-        return replace(decision, action="fork", expert=first.expert, trial=False, reason=reason)
 
     def _compose(self, run: "Run", task: Task, decision: Decision, library: Library) -> Decision:
         """Fit how much each candidate counts on the task's examples; what turns out to be one expert, or none, is."""
@@ -361,7 +347,7 @@ class Experts(Strategy):
             return None, None
         judged, near = replace(task, validation=rows), nearest_of(decision)
         score = run.score(judged, "validation")
-        if near is None or not has_head(library, near, run.model.adapters, task):
+        if near is None or not has_head(library, near.expert, near.task, run.model.adapters, task):
             return score, None
         own, self._trying = head_of(run.model.adapters, task.name), near.expert
         try:

@@ -13,9 +13,9 @@ from everlearn.models.objectives import item_losses, to_device
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import find, names, register
 from everlearn.seeds import generator_for, seed_for
-from everlearn.strategy import ADDS_LAYERS, NEEDS_TARGETS, Strategy, learned
+from everlearn.strategy import ADDS_LAYERS, NEEDS_TARGETS, Strategy, learned, why_apart
 from everlearn.streams.sampling import draw_rows
-from everlearn.types import Examples, Group, Mixture, Step, Task
+from everlearn.types import Examples, Family, Group, Mixture, Step, Task
 from everlearn.way import Run
 
 _OWN = "it keeps which weights are whose, and growing changes the shape of them all"
@@ -25,16 +25,19 @@ _DIRECTIONS = "it holds directions in which earlier tasks' rows were seen, and t
 _NO_UNITS = "it adds hidden units to an MLP, or rank to a LoRA; the layers of a transformer keep their width"
 
 
-def share_left(mean_loss: float, targets: torch.Tensor) -> float:
+def share_left(mean_loss: float, targets: torch.Tensor, family: Family) -> float:
     """Return the loss as a share of that of the best answer that doesn't look at the inputs.
 
-    That is the entropy of the targets, nats, or half their variance where they are real numbers; if it is 0, so is the
-    share.
+    That is the entropy of the targets, nats, or half their variance where they are real numbers, of several labels the
+    sum of their entropies; if it is 0, so is the share.
 
     Args:
         targets: [n_items], int64, or real numbers [n_items, ...].
     """
-    if targets.is_floating_point():
+    if family == "bernoulli":
+        p = targets.double().mean(0)
+        blind = -(torch.special.xlogy(p, p) + torch.special.xlogy(1 - p, 1 - p)).sum()
+    elif family == "normal":
         numbers = targets.double().reshape(len(targets), -1)
         blind = 0.5 * (numbers - numbers.mean(0)).square().sum(1).mean()
     else:
@@ -167,18 +170,41 @@ class Grow(Strategy):
             found.append((item_losses(outputs).double().cpu(), outputs.targets.cpu()))
         everyone = [batch for process in run.processes.gather(found) for batch in process]
         losses, targets = (torch.cat(parts) for parts in zip(*everyone, strict=True))
-        return share_left(losses.mean().item(), targets)
+        return share_left(losses.mean().item(), targets, outputs.family)
 
     def _grow(self, run: Run) -> None:
         n_new = self.new_rank if run.model.adapters.mode == "lora" else self.new_neurons
-        former = add_capacity(run.model, n_new, run.seed)
+        former = grow_run(run, n_new)
         weights = dict(run.model.network.named_parameters())
-        for strategy in run.strategies:
-            fit_state(strategy.state(), former, weights, strategy.keeps_weights)
-        for name in run.dormant.keys() & names("strategy"):
-            fit_state(run.dormant[name], former, weights, find("strategy", name).keeps_weights)
         self.n_growths_ += 1
         for name, shape in former.items():
             n_added = weights[name].numel() - shape.numel()
             self.n_added_ += n_added
             self.added_bytes_ += n_added * weights[name].element_size()
+
+
+def grow_run(run: Run, n_new: int) -> dict[str, torch.Size]:
+    """Add units to each hidden layer of a run's model, or rank to its LoRA, and to what its strategies keep of them.
+
+    The answers stay the same. Between tasks.
+
+    Returns:
+        {name of a parameter that grew: the shape it had}.
+
+    Raises:
+        ConfigError: if a strategy can't go on with weights that grow, or the model can't. ModelError: see
+            `everlearn.models.growth.add_capacity`.
+    """
+    Grow().check_model(run.model.traits)
+    for strategy in run.strategies:
+        reason = why_apart(Grow, type(strategy))
+        if reason is not None:
+            way_out = f"{reason}; choose another method, or the size at the start"
+            raise ConfigError(describe("growth", f"can't stand beside {strategy.name}", n_new, way_out))
+    former = add_capacity(run.model, n_new, run.seed)
+    weights = dict(run.model.network.named_parameters())
+    for strategy in run.strategies:
+        fit_state(strategy.state(), former, weights, strategy.keeps_weights)
+    for name in run.dormant.keys() & names("strategy"):
+        fit_state(run.dormant[name], former, weights, find("strategy", name).keeps_weights)
+    return former

@@ -21,12 +21,13 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "prompt": ("prompt", "completion"),
     "tag": ("tokens", "tags"),
     "classify": ("text", "label"),
+    "multilabel": ("text", "labels"),
     "score": ("text", "score"),
     "text": ("text",),
 }
 COLUMNS = (
     "prompt", "completion", "messages", "tools", "choices",
-    "text", "text_pair", "label", "label_name", "score", "tokens", "tags",
+    "text", "text_pair", "label", "label_name", "labels", "score", "tokens", "tags",
 )  # fmt: skip
 _CHAT_SHAPES = ("messages", "conversation")
 # how the user says which of a row's two forms counts
@@ -117,11 +118,13 @@ def loose_digest_of(row: Row) -> bytes:
 
 
 def answer_of(row: Row) -> Any:
-    """Return a row's answer: a text, a label, a number, tags, or None for running text."""
+    """Return a row's answer: a text, a label, labels in order, a number, tags, or None for running text."""
     if row.get("messages") is not None:
         return text_of(row["messages"][-1]["content"]).strip()
     if "completion" in row:
         return row["completion"].strip()
+    if "labels" in row:
+        return sorted(row["labels"])
     return next((row[name] for name in ("label", "score", "tags") if name in row), None)
 
 
@@ -258,6 +261,16 @@ def _pair(row: dict[str, Any]) -> dict[str, Any]:
     return {"text": _text(row["text"], "text"), "text_pair": None if absent else _text(second, "text_pair")}
 
 
+def _multilabel(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    pair = _pair(row)
+    labels = [_label(label, f"labels[{i}]", rules) for i, label in enumerate(_several(row["labels"], "labels", rules))]
+    for i, label in enumerate(labels):
+        if rules.book.marks_none(label):
+            raise BadRow(f"labels[{i}] is {label}, the mark of a row without a label: leave it out")
+    numbers = [rules.book.number(label, untyped=rules.untyped) for label in labels]
+    return {**pair, "labels": list(dict.fromkeys(numbers))}
+
+
 def _score(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
     return {**_pair(row), "score": _real(row["score"], "score", rules)}
 
@@ -319,6 +332,14 @@ def _number(value: object, name: str) -> float:
 
 
 def _list(value: object, name: str, rules: Rules) -> list[Any]:
+    found = _several(value, name, rules)
+    if not found:
+        raise BadRow(f"{name} is empty")
+    return found
+
+
+def _several(value: object, name: str, rules: Rules) -> list[Any]:
+    """Return a list, maybe an empty one."""
     _present(value, name)
     if rules.untyped and isinstance(value, str):
         try:
@@ -327,8 +348,6 @@ def _list(value: object, name: str, rules: Rules) -> list[Any]:
             raise BadRow(f"{name} is no JSON list") from error
     if not isinstance(value, list | tuple):
         raise BadRow(f"{name} is {type(value).__name__}, not a list")
-    if not value:
-        raise BadRow(f"{name} is empty")
     return list(value)
 
 
@@ -350,6 +369,7 @@ _CHECKS: dict[str, Callable[[dict[str, Any], Rules], dict[str, Any]]] = {
     "prompt": _prompt,
     "tag": _tag,
     "classify": _classify,
+    "multilabel": _multilabel,
     "score": _score,
     "text": _plain,
 }

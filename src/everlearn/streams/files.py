@@ -38,6 +38,7 @@ def load_task(
     choices: Sequence[str] = (),
     verifier: str | None = None,
     max_new_tokens: int | None = None,
+    threshold: str | None = None,
     description: str | None = None,
     extra_columns: Sequence[str] = (),
     eval_fraction: float = 0.2,
@@ -54,8 +55,8 @@ def load_task(
     Args:
         name: the task's name.
         train, evaluation, validation: path of a file, or rows in memory.
-        columns, kind, labels, metrics, choices, verifier, max_new_tokens, description, extra_columns, eval_fraction,
-            validation_fraction, on_bad_row, allow_overlap: see `TaskOptions`.
+        columns, kind, labels, metrics, choices, verifier, max_new_tokens, threshold, description, extra_columns,
+            eval_fraction, validation_fraction, on_bad_row, allow_overlap: see `TaskOptions`.
 
     Returns:
         The task; its rows are `datasets.Dataset`s in memory, with the columns of its kind, labels as indices; those of
@@ -76,6 +77,7 @@ def load_task(
         choices=list(choices),
         verifier=verifier,
         max_new_tokens=max_new_tokens,
+        threshold=threshold,
         description=description,
         extra_columns=list(extra_columns),
         eval_fraction=eval_fraction,

@@ -10,7 +10,7 @@ from everlearn.types import IGNORED, Kind, Rows
 Split = Mapping[str, tuple[str, Sequence[int] | None]]  # role -> the part that its rows come from, and which (all)
 
 _SHOWN = 4
-_CONTENTS = {"prompt": "prompts", "classify": "texts", "score": "texts", "tag": "sentences"}
+_CONTENTS = {"prompt": "prompts", "classify": "texts", "multilabel": "texts", "score": "texts", "tag": "sentences"}
 
 
 def held_out(where: str, parts: Mapping[str, Part], split: Split) -> Iterator[str]:
@@ -73,7 +73,7 @@ def two_answers(where: str, parts: Mapping[str, Part], split: Split, kind: Kind)
 
 def unlearnable_labels(where: str, labels: Sequence[str], kind: Kind, rows: Mapping[str, Rows]) -> Iterator[str]:
     """Yield the labels of evaluation and validation rows that no training row has: such items can't be right."""
-    if kind not in ("classify", "tag"):
+    if not labels:
         return
     learned = set(_labels_of(kind, rows["train"]))
     for role in ("evaluation", "validation"):
@@ -94,4 +94,5 @@ def _rows_of(parts: Mapping[str, Part], split: Split, role: str) -> tuple[Part, 
 def _labels_of(kind: Kind, rows: Rows) -> Iterator[int]:
     if kind == "classify":
         return iter(column_of(rows, "label"))
-    return (tag for tags in column_of(rows, "tags") for tag in tags if tag != IGNORED)
+    lists = column_of(rows, "labels" if kind == "multilabel" else "tags")
+    return (label for labels in lists for label in labels if label != IGNORED)
