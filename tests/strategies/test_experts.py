@@ -13,7 +13,7 @@ from everlearn.experts import Library
 from everlearn.experts.router import Decision, Router
 from everlearn.experts.rows import predict_rows, score_rows
 from everlearn.listener import Listener
-from everlearn.models.load import AdapterConfig, ModelConfig, load_model
+from everlearn.models.load import AdapterConfig, ModelConfig
 from everlearn.strategies.experts import Experts
 from everlearn.strategy import why_apart
 from everlearn.trainer import ContinualTrainer
@@ -351,16 +351,6 @@ def test_a_layer_that_is_not_there_gets_the_nearest(bench):
     run = start(bench, signals={"grad_sketch_layers": ["model.layers.1.self_attn.q_prj"]})
     with pytest.raises(ConfigError, match=r"Did you mean .model\.layers\.1\.self_attn\.q_proj"):
         learn_at(run, bench.tasks[0], 0)
-
-
-@pytest.fixture(scope="module")
-def whole_bert(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny BERT with a pooler in its files."""
-    folder = tmp_path_factory.mktemp("models") / "whole_bert"
-    model = load_model(ModelConfig(str(bert), AdapterConfig("full")), [classify(0)])
-    model.network.bert.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
-    return folder
 
 
 def classify(number: int, labels: tuple[str, str] = ("yes", "no"), n: int = 16) -> Task:
