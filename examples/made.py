@@ -50,6 +50,25 @@ TOPICS = {  # task: its labels, and the words that tell them
     },
 }
 
+NAMES = ("Anna", "Tom", "Mary", "John", "Lucy", "Peter")
+DOMAINS = {  # what is written there, and which word of it is asked for: each domain wants another
+    "shop": (
+        ("{name} wants {n} {item}.", "Please send {n} {item} to {name}.", "{n} {item} for {name}, please."),
+        ("lamps", "chairs", "books", "cups", "boxes", "pens"),
+        "{item}",
+    ),
+    "kitchen": (
+        ("{name} needs {n} {item}.", "Put {n} {item} in a pot for {name}.", "Cook {n} {item} with {name}."),
+        ("eggs", "apples", "beans", "carrots", "onions", "plums"),
+        "{n}",
+    ),
+    "garden": (
+        ("{name} plants {n} {item}.", "There are {n} {item}, says {name}.", "{name} waters {n} {item}."),
+        ("roses", "trees", "tulips", "bushes", "ferns", "lilies"),
+        "{name}",
+    ),
+}
+
 
 def topics(task: str, n: int, seed: int = 0) -> list[dict[str, str]]:
     """Return `n` different texts of a task of TOPICS with their labels: two words tell the label, one another."""
@@ -61,6 +80,17 @@ def topics(task: str, n: int, seed: int = 0) -> list[dict[str, str]]:
         draw.shuffle(words)
         text = " ".join(words)
         rows[text] = {"text": text, "label": label}
+    return list(rows.values())
+
+
+def requests(domain: str, n: int, seed: int = 0) -> list[dict[str, str]]:
+    """Return `n` different requests of a domain, each with its answer."""
+    texts, items, answer = DOMAINS[domain]
+    draw, rows = random.Random(f"{domain} {seed}"), {}
+    while len(rows) < n:
+        words = {"name": draw.choice(NAMES), "n": str(draw.randint(2, 40)), "item": draw.choice(items)}
+        prompt = draw.choice(texts).format(**words) + " ->"
+        rows[prompt] = {"prompt": prompt, "completion": " " + answer.format(**words)}
     return list(rows.values())
 
 
