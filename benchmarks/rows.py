@@ -31,8 +31,8 @@ from workload import results_path
 
 from everlearn.models.causal import CausalObjective
 from everlearn.models.chat import as_messages, give_template
+from everlearn.models.labelled import ClassifyObjective, TagObjective
 from everlearn.models.load import ModelConfig, load_tokenizer
-from everlearn.models.objectives import ClassifyObjective, TagObjective
 from everlearn.types import IGNORED, Task
 
 WORDS = ("the", "river", "machine", "learns", "slowly", "of", "green", "houses", "that", "nobody", "remembers", "now")

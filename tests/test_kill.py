@@ -17,11 +17,13 @@ from everlearn.experts import Library
 from everlearn.runs import run
 from everlearn.state import checkpoints, load_state, named_files, read_json
 from support.experts import state_of
+from support.labelled import delayed, labelled_mapping, labelled_row
 from support.recipes import final_weights, language_recipe, lines_of, plain_recipe, reinforcement_recipe
 from support.runs import assert_same
+from support.topics import mock_broker, send
 from support.worker import work
 
-N_KILLS = {"plain": 16, "language": 8, "on_disk": 5, "experts": 5, "online": 8, "meta": 5, "policy": 5}
+N_KILLS = {"plain": 16, "language": 8, "on_disk": 5, "experts": 5, "online": 8, "meta": 5, "policy": 5, "topic": 5}
 PATIENCE_S = 120  # for one event, on a busy machine
 CHECKPOINT = {"every_s": None, "every_steps": 3}
 
@@ -34,7 +36,17 @@ def server():
 
 
 @pytest.fixture(scope="module")
-def recipes(llama, tmp_path_factory):
+def topic(bert):
+    """Yield the recipe of a run over a topic whose rows get their labels later."""
+    producer, servers = mock_broker()
+    send(producer, "rows", delayed([labelled_row(number) for number in range(15)], "label", 3))
+    source = {"name": "kafka", "topic": "rows", "servers": servers, "follow": False}
+    yield labelled_mapping(bert, source, learner={"learning_rate": "adaptive", "batch_size": 2}, drift={})
+    producer.flush(0)  # it holds the broker until here
+
+
+@pytest.fixture(scope="module")
+def recipes(llama, topic, tmp_path_factory):
     protection = [{"name": "replay", "capacity": 12}, {"name": "ewc", "n_examples": 16}]
     common = {"seeds": [0, 1], "checkpoint": CHECKPOINT, "evaluation": {"future": True}}
     plain = plain_recipe(protection, **common)
@@ -62,7 +74,7 @@ def recipes(llama, tmp_path_factory):
     )  # fmt: skip
     return {
         "plain": plain, "language": language, "on_disk": on_disk, "experts": experts, "online": online,
-        "meta": meta, "policy": policy,
+        "meta": meta, "policy": policy, "topic": topic,
     }  # fmt: skip
 
 
@@ -108,7 +120,7 @@ def check_policy_equal(out: Path, whole: Path) -> None:
 
 
 def check_online_equal(out: Path, whole: Path) -> None:
-    for name in ("episodes.jsonl", "evaluations.jsonl"):
+    for name in ("episodes.jsonl", "evaluations.jsonl", "questions.jsonl"):
         assert without_seconds(out / name) == without_seconds(whole / name)
     assert_same(*(load_state(checkpoints(folder / "checkpoints")[-1])[0] for folder in (out, whole)))
     assert not list(out.rglob("*.tmp"))
@@ -150,7 +162,12 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_was(name, server, recip
                 n_kills += 1
             child.join(PATIENCE_S)
             assert child.exitcode == (0 if event == "done" else -signal.SIGKILL)
-        checks = {"online": check_online_equal, "meta": check_meta_equal, "policy": check_policy_equal}
+        checks = {
+            "online": check_online_equal,
+            "topic": check_online_equal,
+            "meta": check_meta_equal,
+            "policy": check_policy_equal,
+        }
         checks.get(name, check_equal)(out, wanted[name])
         for kept in (wanted[name] / "library").glob("seed-*"):
             state_then, state_now = (state_of(Library.open(f / "library" / kept.name)) for f in (wanted[name], out))

@@ -6,7 +6,7 @@ import re
 
 from everlearn.strategy import Strategy
 
-SECTIONS = ("Args", "Cost", "Source", "Departs", "Reproduces")
+SECTIONS = ("Args", "Cost", "Licence", "Source", "Departs", "Reproduces")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,7 +63,8 @@ class CheckpointConfig:
 class Recipe:
     """All that a run needs. `stream`, `learner` and each of `strategies` name a registered thing and give its options.
 
-    stream: also takes the schedule: order, shuffle, rounds, split_rounds, per_task, per_task_eval.
+    stream: also takes the schedule: order, shuffle, rounds, split_rounds, per_task, per_task_eval. A stream with a
+        field order of its own (a named one, whose orders are published) gets it instead.
     seeds: one run per seed; `seed` is the short form for one.
     processes: how many processes `torchrun` was asked to start. fsdp: whether each keeps but a part of the weights, of
         their gradients and of what the optimizer remembers, where there are several.
@@ -95,7 +96,8 @@ class Recipe:
 
     def build_stream(self) -> Any:
         """Return the stream's builder, its options checked; nothing is read yet."""
-        options = {key: value for key, value in self.stream.items() if key not in SCHEDULE_KEYS}
+        schedule = self.schedule_options()
+        options = {key: value for key, value in self.stream.items() if key not in schedule}
         stream = build("stream", options, "stream", also=SCHEDULE_KEYS)
         if isinstance(stream, TaskOptions):
             stream = dataclasses.replace(stream, wants_validation=self.build_learner().uses_validation)
@@ -103,7 +105,8 @@ class Recipe:
 
     def schedule_options(self) -> dict[str, Any]:
         """Return the stream's keys that say in which order and how much is learned."""
-        return {key: value for key, value in self.stream.items() if key in SCHEDULE_KEYS}
+        own = _names(_registered("stream", self.stream, "stream"))
+        return {key: value for key, value in self.stream.items() if key in SCHEDULE_KEYS and key not in own}
 
     def build_learner(self) -> Any:
         """Return the learner."""
@@ -218,10 +221,15 @@ def _n_values(value: Any, above: tuple[int, ...], known: dict[int, int]) -> int:
 
 def build(kind: str, options: Mapping[str, Any], where: str, also: Sequence[str] = ()) -> Any:
     """Return the registered thing that `options["name"]` names, made of the other options."""
+    cls = _registered(kind, options, where)
+    return from_mapping(cls, {key: value for key, value in options.items() if key != "name"}, where, also)
+
+
+def _registered(kind: str, options: Any, where: str) -> type:
+    """Return the class that `options["name"]` names."""
     if not isinstance(options, Mapping) or not isinstance(options.get("name"), str):
         raise ConfigError(describe(where, "has no name", options, "Write name: and the name of one that is registered"))
-    cls = find(kind, options["name"], f"{where}.name")
-    return from_mapping(cls, {key: value for key, value in options.items() if key != "name"}, where, also)
+    return find(kind, options["name"], f"{where}.name")
 
 
 def build_learner(options: Mapping[str, Any]) -> Any:

@@ -35,11 +35,14 @@ class Listener:
     def consolidating(self, task: Task) -> None:
         """The strategies consolidate a task."""
 
-    def episode(self, done: int, n_episodes: int, episode: Episode) -> None:
-        """An online learner has answered and learned a problem."""
+    def episode(self, done: int, n_episodes: int | None, episode: Episode) -> None:
+        """An online learner has answered and learned a row. n_episodes: of them, at most; None: nobody knows."""
 
     def evaluated(self, done: int, accuracy: float) -> None:
         """An online learner was scored on all held-out problems, after `done` episodes."""
+
+    def prequential(self, done: int, metric: str, whole: float, faded: float) -> None:
+        """An online learner of labelled rows has scored `done` of them, each before it was learned."""
 
     def inform(self, text: str) -> None:
         """Something was decided that the user left open; there is nothing to do about it."""

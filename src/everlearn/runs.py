@@ -224,7 +224,7 @@ def _begin(kind: RunKind, made_of: Provenance, main: bool) -> None:
 
 def _lengths(kind: RunKind, n_bytes: int | Mapping[str, int]) -> list[tuple[JsonLines, int]]:
     """Return each log, and how long it was when the run was saved. A number alone is the length of the only log."""
-    return [(log, n_bytes if isinstance(n_bytes, int) else n_bytes[name]) for name, log in kind.logs.items()]
+    return [(log, n_bytes if isinstance(n_bytes, int) else n_bytes.get(name, 0)) for name, log in kind.logs.items()]
 
 
 def keep_final(one: Learning, out: Path, seed: int, *, main: bool = True) -> None:

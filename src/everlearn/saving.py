@@ -27,7 +27,8 @@ class Saving:
         every: how often in mid-task.
         context: JSON of whoever leads the run, saved with each checkpoint.
         pause_requested: whether to stop at the next step.
-        when_paused: wakes whatever waits, when a pause is asked for.
+        when_paused: wakes whatever waits, when a pause is asked for. when_saved: is called when the state, with its
+            context, is on the disk.
     """
 
     folder: Path | None = None
@@ -35,6 +36,7 @@ class Saving:
     context: dict[str, Any] = field(default_factory=dict)
     pause_requested: bool = False
     when_paused: Callable[[], None] = lambda: None
+    when_saved: Callable[[], None] = lambda: None
     _saved_at: float = field(default_factory=time.monotonic)
     _steps_since_save: int = 0
 
@@ -82,6 +84,7 @@ class Saving:
         tensors: dict[str, torch.Tensor] = {}
         values = pack(whole, tensors, "run")
         save_checkpoint(self.folder / "checkpoints", tensors, values)
+        self.when_saved()
 
     def newest(self) -> dict[str, Any] | None:
         """Return the state in the newest checkpoint, its context taken over; None where there is none.

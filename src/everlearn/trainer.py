@@ -22,7 +22,7 @@ from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.learners.sft import SupervisedLearner
 from everlearn.listener import Listener
 from everlearn.models.given import Given
-from everlearn.models.load import Model, ModelConfig, load_model, network_kind
+from everlearn.models.load import Model, ModelConfig, load_model
 from everlearn.models.plain import is_plain
 from everlearn.models.targets import fit_task
 from everlearn.record import environment
@@ -32,9 +32,10 @@ from everlearn.state import make_folder
 from everlearn.strategy import Strategy, overriding
 from everlearn.streams.apart import Apart
 from everlearn.streams.labels import with_labels
-from everlearn.streams.loading import TaskOptions, build_task
+from everlearn.streams.loading import TaskOptions
 from everlearn.streams.sampled import let_go
-from everlearn.trainer_inputs import listener_for, model_source, task_behind
+from everlearn.streams.sampling import select_rows
+from everlearn.trainer_inputs import listener_for, model_source, read_task
 from everlearn.trainer_results import Measured, TaskScores, TrainerMetrics, draw, metrics_of, told_of_gain
 from everlearn.trainer_saving import (
     ROWS,
@@ -50,6 +51,7 @@ from everlearn.trainer_saving import (
     task_of,
     write_trainer,
 )
+from everlearn.trainer_untaught import Untaught
 from everlearn.types import Rows, Score, Task, TensorRows
 from everlearn.way import Run
 
@@ -79,6 +81,8 @@ class ContinualTrainer:
         listener: is told how it goes on, in place of the bars.
         evaluate_after: all, so that after each task all learned so far are scored, which fills the accuracy matrix: t
             scorings after the t-th task. Or task: the new one alone; `evaluate_all_tasks` fills the newest row.
+        evaluate_before: score each task before it is learned too, by the model as it is and as it came: forward
+            transfer. The model is then loaded once more for each task; one that was handed over is copied at the start.
         keep_answers: whether scores hold what was answered to each item, and reports what was asked; for private data,
             False.
         folder: where trackers, and strategies that keep rows on disk, write to.
@@ -102,6 +106,7 @@ class ContinualTrainer:
         progress: bool | None = None,
         listener: Listener | None = None,
         evaluate_after: str = "all",
+        evaluate_before: bool = False,
         keep_answers: bool = True,
         folder: str | Path | None = None,
         track: str | Sequence[str] = (),
@@ -116,6 +121,8 @@ class ContinualTrainer:
         self._device = device
         check_choice("evaluate_after", evaluate_after, SCORED)
         self._evaluate_after = evaluate_after
+        self._evaluate_before = evaluate_before
+        self._untaught: Untaught | None = None
         self._keep_answers = keep_answers
         self._folder = None if folder is None else Path(folder)
         self._track = (track,) if isinstance(track, str) else tuple(track)
@@ -132,6 +139,21 @@ class ContinualTrainer:
         if self._run is None:
             raise ConfigError(describe("ContinualTrainer", "no task was learned yet", None, "Call train_task first"))
         return self._run
+
+    @property
+    def source(self) -> ModelConfig | Given:
+        """What the model is loaded from, or the one that was handed over."""
+        return self._source
+
+    @property
+    def learned(self) -> list[str]:
+        """The names of the tasks learned, in order, each once."""
+        return [] if self._run is None else list(dict.fromkeys(self._run.learned))
+
+    @property
+    def strategies(self) -> list[Strategy]:
+        """The strategies that take part."""
+        return list(self._strategies)
 
     @property
     def _taught(self) -> Run:
@@ -189,24 +211,13 @@ class ContinualTrainer:
         """
         n_known = len(self._run.tasks) if self._run is not None else 0
         name = name or task_name or f"task_{task_id if task_id is not None else n_known}"
-        batch_size = None
         learner = _changed(self._learner, {} if num_epochs is None else {"epochs": num_epochs})
         chosen: TaskOptions = from_mapping(TaskOptions, dict(options or {}), "options")
-        chosen = replace(chosen, wants_validation=learner.uses_validation)
-        rows = {"train": train, "evaluate": evaluate, "validation": validation}
-        beside = [role for role, value in rows.items() if value is not None]
-        if beside and (train_loader is not None or val_loader is not None):
-            what, way_out = "is given both data loaders and rows", "Give loaders of tensors, or rows of text"
-            raise StreamError(describe(f"train_task {name!r}", what, beside, way_out))
-        if train_loader is not None:
-            purpose = (self._seed, len(self._run.learned) if self._run is not None else 0)
-            task, batch_size = task_behind(name, train_loader, val_loader, learner.most_epochs, *purpose)
-            task = replace(task, allow_overlap=chosen.allow_overlap)
-        elif train is not None:
-            task = build_task(name, train, evaluate, validation, chosen)
-        else:
-            way_out = "Pass train=FILE or rows, or train_loader=a DataLoader"
-            raise StreamError(describe(f"train_task {name!r}", "has nothing to train on", train, way_out))
+        task, batch_size = read_task(
+            name, replace(chosen, wants_validation=learner.uses_validation), learner.most_epochs,
+            (self._seed, len(self._run.learned) if self._run is not None else 0), train=train, evaluate=evaluate,
+            validation=validation, train_loader=train_loader, val_loader=val_loader,
+        )  # fmt: skip
         if len(task.evaluation):
             metric_names(task)
         apart, shared = self._apart.with_task(task)
@@ -219,6 +230,7 @@ class ContinualTrainer:
             try:
                 run.inspect(task)
                 before = answer_likelihood(run, task) if len(task.evaluation) else None
+                untaught = self._score_before(task) if len(task.evaluation) and task.name not in known else {}
                 cost = run.learn(task)
             except (EverlearnError, KeyboardInterrupt):
                 run.tasks, run.current = known, None
@@ -226,6 +238,7 @@ class ContinualTrainer:
             self._apart = apart
             task = run.tasks[task.name] = let_go(task, rows=not any(one.rereads for one in run.strategies))
             self._measured.add_task(task, cost)
+            self._measured.scores |= untaught
             score = self._score_after(task)
             if before is not None:
                 after = answer_likelihood(run, task)
@@ -233,6 +246,35 @@ class ContinualTrainer:
                 if told is not None:
                     run.note(told)
         return score
+
+    def admitted(self, task: Task) -> Task:
+        """Return a task with its training rows alone, those that no task learned here is measured on; its labels are
+        numbered as when it was learned."""  # fmt: skip
+        task = self._fitted(replace(task, evaluation=[], validation=None))
+        kept = self._apart.unmeasured(task)
+        return task if len(kept) == len(task.train) else replace(task, train=select_rows(task.train, kept))
+
+    def use(self, strategy: Strategy) -> None:
+        """Let a strategy take part from the next task on, in place of one of its name where there is one.
+
+        Raises:
+            ConfigError: if it can't stand beside the others, or is unsuited for the model.
+        """
+        others = [one for one in self._strategies if one.name != strategy.name]
+        strategies = build_strategies([*others, strategy])
+        if self._run is not None:
+            self._run.use(strategies)
+        self._strategies = strategies
+
+    def _score_before(self, task: Task) -> dict[tuple[int, str], Score]:
+        """Return the scores on a task before it is learned, where asked for: by the model as it came, and as it is."""
+        if self._untaught is None:
+            return {}
+        place = len(self.run.learned) - 1
+        scores = {(place, task.name): self.run.score(task)}
+        if place >= 0:
+            scores[-1, task.name] = self._untaught.score(self.run, replace(task, train=self._sizes or task.train))
+        return scores
 
     def _score_after(self, task: Task) -> Score | None:
         """Score what is to be scored after a task was learned; return its own score."""
@@ -273,14 +315,24 @@ class ContinualTrainer:
         Raises:
             ConfigError: if the task is unknown, or must be named. StreamError: if a row lacks what the task asks with.
         """
+        answering = self.answering(task)
+        if len(answering) > 1:
+            way_out = f"Name it: {', '.join(one.name for one in answering)}"
+            what = "each task answers with a head, mask or adapter of its own"
+            raise ConfigError(describe("predict", what, None, way_out))
+        return predict(self._taught, answering[0], rows, max_new_tokens)
+
+    def answering(self, task: str | None = None) -> list[Task]:
+        """Return the tasks as which a row may be answered: the one of this name; else all, or one where all are alike.
+
+        Raises:
+            ConfigError: if it is unknown.
+        """
         run = self._taught
         names = run.past_tasks()
-        if task is None and len(names) > 1 and self._answers_differ():
-            way_out = f"Pass task=...: {', '.join(names)}"
-            raise ConfigError(
-                describe("predict", "each task answers with a head, mask or adapter of its own", None, way_out)
-            )
-        return predict(run, self._known(task or run.learned[-1], names), rows, max_new_tokens)
+        if task is None and self._answers_differ():
+            return [run.tasks[name] for name in names]
+        return [self._known(task or run.learned[-1], names)]
 
     def metrics(self) -> TrainerMetrics:
         """Return average accuracy, backward transfer, forgetting and learning accuracy, with 95% intervals.
@@ -325,6 +377,7 @@ class ContinualTrainer:
             "strategies": [card_of_strategy(strategy) for strategy in self._strategies],
             "seed": self._seed,
             "evaluate_after": self._evaluate_after,
+            "untaught": None if self._untaught is None else self._untaught.state(run.model),
             "keep_answers": self._keep_answers,
             "run": run.state(),
             "notes": list(run.notes),
@@ -366,13 +419,15 @@ class ContinualTrainer:
         trainer = cls(
             strategies=strategies, learner=saved["learner"], seed=saved["seed"], device=device, progress=progress,
             listener=listener, evaluate_after=saved["evaluate_after"], keep_answers=saved["keep_answers"],
-            folder=folder, track=track,
+            evaluate_before=saved.get("untaught") is not None, folder=folder, track=track,
         )  # fmt: skip
         trainer._source = config_of(saved["model"], model, tokenizer)
         tasks = {card["name"]: task_of(card, folder, collate_fn) for card in saved["tasks"]}
         if saved["sizes"] is not None:
             trainer._sizes = TensorRows(**saved["sizes"])
         sized = [replace(task, train=trainer._sizes or task.train) for task in tasks.values()]
+        if trainer._evaluate_before:
+            trainer._untaught = Untaught.of(trainer._source, saved["untaught"])
         trainer._model = load_model(trainer._source, sized, trainer._seed, device)
         run = trainer._prepare(trainer._learner)
         run.load_state(saved["run"])
@@ -435,16 +490,18 @@ class ContinualTrainer:
             StreamError, ConfigError, ModelError: if it can't.
         """
         model = self._model
-        if model is not None and network_kind([task]) != model.kind:
-            what = f"is of kind {task.kind}; this trainer's model was loaded for {model.kind} tasks"
+        if model is not None and not model.takes(task):
+            known = next(iter(self._run.tasks.values())).kind if self._run and self._run.tasks else model.kind
+            what = f"is of kind {task.kind}; this trainer's model was loaded for {known} tasks"
             way_out = "Teach it to another ContinualTrainer, with a model of its own"
             raise StreamError(describe(f"task {task.name!r}", what, model.name, way_out))
         if model is None:
+            self._untaught = Untaught.of(self._source) if self._evaluate_before else None
             model = load_model(self._source, [task], self._seed, self._device)
             if isinstance(self._source, ModelConfig) and is_plain(self._source.name):
                 self._sizes = sizes_of(task.train)
         known = model.adapters.task_labels.get(task.name)
-        if known is not None:
+        if known is not None and task.labels:
             task = with_labels(task, known)
         if task.kind == "tensor":
             task = fit_task(task, model)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -84,6 +85,26 @@ class TrainerMetrics(Mapping):
         return _as_text(table)
 
 
+@dataclass(frozen=True)
+class Evaluation(Mapping):
+    """Scores of all tasks by name, and the metrics of the stream by theirs; prints as two tables."""
+
+    scores: TaskScores
+    metrics: TrainerMetrics
+
+    def __getitem__(self, name: str) -> Score | Interval | None:
+        return self.scores[name] if name in self.scores else self.metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self.scores, *self.metrics))
+
+    def __len__(self) -> int:
+        return len(self.scores) + len(self.metrics)
+
+    def __str__(self) -> str:
+        return f"{self.scores}\n{self.metrics}"
+
+
 @dataclass
 class Measured:
     """Scores by (number of the learning step, task), and each step's cost. A later score of a cell takes its place.
@@ -108,7 +129,10 @@ class Measured:
 
     def log(self, steps: tuple[str, ...], seed: int, settings: Mapping[str, Any], env: Mapping[str, Any]) -> Log:
         """Return what was measured as the log of a run. steps: the task of each learning step, in order."""
-        results = (TaskResult(seed, after, steps[after], score) for (after, _), score in self.scores.items())
+        results = (
+            TaskResult(seed, after, steps[after] if after >= 0 else None, score)
+            for (after, _), score in self.scores.items()
+        )
         costs = (StepCost(seed, after, steps[after], cost) for after, cost in enumerate(self.costs))
         data = tuple({"task": task, "n": {"evaluation": n}} for task, n in self.n_items.items())
         return Log(Path(), settings, env, {seed: steps}, tuple(results), tuple(costs), data)
@@ -146,9 +170,11 @@ def told_of_gain(score: Score, before: Score, after: Score, cost: Cost, *, known
 
 
 def metrics_of(log: Log) -> TrainerMetrics:
-    """Return the metrics of a trainer's log."""
-    found = stream_metrics(_matrix(log))
-    return TrainerMetrics({name: found[name] for name in METRICS})
+    """Return the metrics of a trainer's log; forward transfer too, where tasks were scored before any was learned."""
+    matrix = _matrix(log)
+    found = stream_metrics(matrix)
+    names = METRICS if np.isnan(matrix.baseline).all() else (*METRICS[:2], "forward_transfer", *METRICS[2:])
+    return TrainerMetrics({name: found[name] for name in names})
 
 
 def draw(log: Log, name: str, tasks: Iterable[Task], out: Path) -> Path:

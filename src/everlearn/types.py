@@ -8,12 +8,14 @@ import torch
 
 from everlearn.errors import StreamError, describe
 
-Kind = Literal["prompt", "classify", "tag", "text", "tensor"]
-KINDS: tuple[Kind, ...] = ("prompt", "classify", "tag", "text", "tensor")
+Kind = Literal["prompt", "classify", "score", "tag", "text", "tensor"]
+KINDS: tuple[Kind, ...] = ("prompt", "classify", "score", "tag", "text", "tensor")
 
+Family = Literal["categorical", "normal"]
 Row = Mapping[str, Any]
 Rows = Sequence[Row]  # a datasets.Dataset, NestedRows (streams/rows.py), a list of dicts, or TensorRows
 IGNORED = -100  # the ecosystem's label for a position without a target
+NUMBER = "score"  # what the one output of a head that answers with a number is called
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ class Task:
 
     Columns by kind: `prompt` has `prompt` and `completion` (strings), or `messages` and optionally `tools`, and
     optionally `choices` (list of strings); `classify` has `text`, optionally `text_pair`, and `label` (an index into
-    `labels`); `tag` has `tokens` (list of strings) and `tags` (list of indices into `labels`, or IGNORED); `text` has
-    `text`; `tensor` is a `TensorRows`, or samples {"x": ..., "y": ...} that only `loader.collate` can put into a batch
+    `labels`); `score` has `text`, optionally `text_pair`, and `score` (a real number);
+    `tag` has `tokens` (list of strings) and `tags` (list of indices into `labels`, or IGNORED); `text` has `text`;
+    `tensor` is a `TensorRows`, or samples {"x": ..., "y": ...} that only `loader.collate` can put into a batch
     (sentences that it pads, say).
     `metrics` are names of scores (evaluation/score.py), the first one fills the accuracy matrix; empty: the kind's own.
     `verifier` names a registered function (completion, row) -> bool that replaces exact match.
@@ -102,6 +105,19 @@ class Task:
     allow_overlap: bool = False
     loader: Loader | None = None
     description: str = ""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what a head puts out for the task: its labels, or its one number."""
+        return (NUMBER,) if self.kind == "score" else self.labels
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether its answers are real numbers."""
+        if self.kind != "tensor":
+            return self.kind == "score"
+        known = self.train if len(self.train) else self.evaluation
+        return bool(len(known)) and self.targets(known[:1]).is_floating_point()
 
     def targets(self, rows: Rows) -> torch.Tensor:
         """Return the targets of the rows of a `tensor` task [n, ...]."""
@@ -244,22 +260,34 @@ class Outputs:
     owners: torch.Tensor
     past: list[torch.Tensor] = field(default_factory=list)
 
+    @property
+    def family(self) -> Family:
+        """How an answer is distributed given the logits: one of the classes, or numbers of unit variance around them.
+        """  # fmt: skip
+        return "normal" if self.targets.is_floating_point() else "categorical"
+
+    def at(self, chosen: torch.Tensor) -> "Outputs":
+        """Return those of the chosen items, without what earlier heads answer. chosen: bool [n_items]."""
+        return Outputs(self.logits[chosen], self.targets[chosen], self.owners[chosen])
+
 
 @dataclass(frozen=True)
 class Episode:
-    """One problem and what became of it. `loss`: mean over the right answer's tokens before the step, nats; with steps,
-    over theirs as well.
+    """One row, a problem or a labelled one, and what became of it. `loss`: mean over the right answer's targets before
+    the step, nats; with steps, over theirs as well.
 
-    `after` and `right_after` are None where the learner doesn't answer again. `seconds`: from the problem to the end.
+    `before`: what was answered before it was learned: a text, a label or a list of tags; None before any label was
+    known. `right_before`: whether that is right; of tags the share that is. `after` and `right_after` are None where
+    the learner doesn't answer again. `seconds`: from the row to the end, its share of those learned with it.
     """
 
     row: Row
-    before: str
-    right_before: bool
+    before: Any
+    right_before: float
     loss: float
     learning_rate: float
-    after: str | None
-    right_after: bool | None
+    after: Any
+    right_after: float | None
     seconds: float
 
 

@@ -4,7 +4,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from everlearn.evaluation.fitting import fit_of
 from everlearn.evaluation.score import score_task
 from everlearn.listener import Listener
+from everlearn.models.adapters import Scale
 from everlearn.models.causal import CausalObjective
 from everlearn.models.dtypes import half_trained
 from everlearn.models.load import Model
@@ -23,6 +24,7 @@ from everlearn.saving import Saving
 from everlearn.seeds import seed_for, seeded
 from everlearn.shards import whole
 from everlearn.strategy import Strategy, overriding
+from everlearn.streams.rows import column_of
 from everlearn.types import Cost, Mixture, Score, Step, Task
 
 
@@ -69,10 +71,7 @@ class Run:
     processes: Processes = field(init=False)
 
     def __post_init__(self) -> None:
-        sharded = ("sharded",) if self.sharded else ()
-        self.strategies = sorted(self.strategies, key=lambda strategy: not strategy.encloses)
-        for strategy in self.strategies:
-            strategy.check_model((*self.model.traits, *self.learner.traits, *sharded))
+        self.use(self.strategies)
         self.processes = Processes(self.accelerator, self.sharded)
         if self.memory is None and self.saving.folder is not None:
             self.memory = self.saving.folder / "memory"
@@ -84,6 +83,17 @@ class Run:
             self.model.network.to(device)
         if self.sharded:
             self.model.adapters.shard(device)
+
+    def use(self, strategies: list[Strategy]) -> None:
+        """Let these strategies take part from now on.
+
+        Raises:
+            ConfigError: if one is unsuited for the model or the learner.
+        """
+        sharded = ("sharded",) if self.sharded else ()
+        for strategy in strategies:
+            strategy.check_model((*self.model.traits, *self.learner.traits, *sharded))
+        self.strategies = sorted(strategies, key=lambda strategy: not strategy.encloses)
 
     @property
     def on_gpu(self) -> bool:
@@ -185,9 +195,20 @@ class Run:
         return fit.counts
 
     def add_labels(self, task: Task) -> None:
-        """Make room in the model's outputs for a task's classes, once."""
-        if task.labels and task.name not in self.model.adapters.task_labels:
-            self.model.adapters.do("labels", task=task.name, labels=list(task.labels), seed=self.seed)
+        """Make room in the model's outputs for a task's classes or its number, once; where the head is shared, also
+        for classes that it didn't have before.
+
+        Numbers are learned in standard deviations from the mean of the task's training rows.
+        """
+        adapters, outputs = self.model.adapters, list(task.outputs)
+        known = adapters.task_labels.get(task.name, ())
+        grown = adapters.head_mode == "shared" and not set(outputs) <= set(known)
+        if not outputs or (known and not grown):
+            return
+        seed = seed_for(self.seed, "grown", len(known)) if known else self.seed
+        adapters.do("labels", task=task.name, labels=outputs, seed=seed)
+        if task.kind == "score" and not known:
+            adapters.do("scale", task=task.name, **asdict(Scale.of(column_of(task.train, "score"))))
 
     def past_tasks(self) -> list[str]:
         """Return the names of the tasks learned before: the present one is among them where it is learned again.

@@ -117,6 +117,13 @@ def test_texts_and_words_beyond_the_context_are_told(llama, bert):
     assert run.score(replace(tags, evaluation=[row])).metrics["accuracy"] <= 0.98
 
 
+def test_tags_are_counted_before_a_shared_head_has_columns_for_them(bert):
+    rows = [{"tokens": ["is"] * 50, "tags": [1] * 49 + [-100]}]
+    task = Task("t", "tag", rows, rows, labels=("O", "B-x"))
+    fit = fit_of(load_model(ModelConfig(str(bert), head="shared"), [task]), task)
+    assert fit.counts["train"] == {"n": 1, "n_cut": 1, "n_words_unread": 19}
+
+
 def test_plain_modules_take_everything():
     model = load_model(ModelConfig("mlp"), [tensor_task(0)])
     assert fit_of(model, tensor_task(0)).counts["train"] == {"n": 24, "n_cut": 0}

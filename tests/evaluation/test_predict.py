@@ -47,7 +47,7 @@ def test_labels_of_each_task_s_own_head(bert):
     trainer.train_task("mood", first[:8], first[8:])
     assert set(trainer.predict([row["text"] for row in first])) <= {"bad", "good"}
     score = trainer.train_task("light", second[:8], second[8:])
-    with pytest.raises(ConfigError, match=r"each task answers with a head.*Pass task=...: mood, light"):
+    with pytest.raises(ConfigError, match=r"each task answers with a head.*Name it: mood, light"):
         trainer.predict(["is is"])
     labels = trainer.predict([{"text": row["text"]} for row in second[8:]], task="light")
     assert [float(a == row["label"]) for a, row in zip(labels, second[8:], strict=True)] == list(score.outcomes)

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import f1_score
 from tokenizers import normalizers
 
@@ -350,3 +351,21 @@ def test_labels_are_answered_by_their_names(kind, head, llama, bert):
         targets = [task.labels[tag] for tag in row["tags"]] if kind == "tag" else [task.labels[row["label"]]]
         hits = [a == b for a, b in zip(answer.split(" "), targets, strict=True)]
         assert sum(hits) / len(hits) == pytest.approx(right)
+
+
+def test_numbers_are_scored_in_the_user_s_unit(llama, bert):
+    bench = make_bench("score", llama, bert)
+    task, run = bench.tasks[1], bench.run()
+    score = run.score(task)  # its numbers lie around 25, those of an untrained head around their mean
+    guessed = [float(answer) for answer in score.answers]
+    right = [row["score"] for row in task.evaluation]
+    assert guessed == pytest.approx([25.0] * len(right), abs=15)
+    errors = [-abs(g - r) for g, r in zip(guessed, right, strict=True)]
+    assert score.metrics["negative_mae"] == pytest.approx(sum(errors) / len(errors), rel=1e-4)
+    assert score.metrics["negative_mse"] == pytest.approx(-sum(e * e for e in errors) / len(errors), rel=1e-4)
+    assert score.metrics["pearson"] == pytest.approx(pearsonr(right, guessed).statistic, abs=1e-3)
+    assert score.metrics["spearman"] == pytest.approx(spearmanr(right, guessed).statistic, abs=1e-6)
+    assert (score.metric, score.value, len(score.outcomes)) == ("pearson", score.metrics["pearson"], len(right))
+    by_error = run.score(replace(task, metrics=("negative_mae",)))
+    assert by_error.outcomes == pytest.approx(errors, abs=1e-4)
+    assert by_error.low < by_error.value < by_error.high <= 0

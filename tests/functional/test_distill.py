@@ -31,6 +31,16 @@ def test_it_equals_the_formula(temperature):
     assert found == pytest.approx(written_out(teacher, student, temperature), rel=1e-5)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_numbers_are_half_their_squared_distance_apart(temperature):
+    teacher, student = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [2.0]], requires_grad=True)
+    found = distillation_loss(teacher, student, temperature, strength=3.0, family="normal")
+    assert found.item() == pytest.approx(3.0 * (0.5 * 4.0 + 0.0) / 2)
+    found.backward()
+    assert student.grad.flatten().tolist() == pytest.approx([3.0, 0.0])
+    assert distillation_loss(teacher[:0], student[:0], family="normal").item() == 0.0
+
+
 def test_it_is_from_the_teacher_to_the_student():
     sure, unsure = torch.tensor([[4.0, 0.0]]), torch.tensor([[0.0, 0.0]])
     p = math.exp(4) / (math.exp(4) + 1)

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from everlearn.errors import StreamError
 from everlearn.learners.loader import EncodedMixture
+from everlearn.models.adapters import Scale
 from everlearn.models.causal import CausalObjective
 from everlearn.models.objectives import IGNORED, item_losses, mean_loss
 from everlearn.types import Examples, Group, Mixture, Outputs
@@ -122,6 +123,35 @@ def test_losses_per_item():
         assert mean_loss(replace(real, targets=targets)).item() == 1.0
     pairs = Outputs(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 0.0]]), torch.arange(1))
     assert item_losses(pairs).tolist() == [4.0]
+
+
+@pytest.mark.parametrize("head", ["task", "shared"])
+def test_numbers_are_learned_in_deviations_from_their_task_s_mean(head, llama, bert):
+    bench, model = run_with_labels("score", llama, bert, head)
+    first, second = bench.tasks
+    with torch.no_grad(), model.evaluating():
+        mixed = model.objective.forward(
+            model.network, batch_of(model, (second, second.train[:3]), (first, first.train[:3]))
+        )
+        alone = [
+            model.objective.forward(model.network, batch_of(model, (task, task.train[:3]))) for task in (second, first)
+        ]
+    assert mixed.logits.shape == (6, 1)
+    assert mixed.family == "normal"
+    torch.testing.assert_close(mixed.logits, torch.cat([one.logits for one in alone]), rtol=1e-4, atol=1e-5)
+    for task, targets in ((second, mixed.targets[:3]), (first, mixed.targets[3:])):
+        numbers = torch.tensor([row["score"] for row in task.train])
+        expected = ((numbers - numbers.mean()) / numbers.std(correction=0))[:3]
+        torch.testing.assert_close(targets, expected, rtol=1e-5, atol=1e-6)
+    errors = (mixed.logits[:, 0] - mixed.targets).square() / 2
+    torch.testing.assert_close(item_losses(mixed), errors)
+
+
+def test_numbers_that_are_all_alike_or_none_have_a_scale():
+    assert Scale.of([]) == Scale(0.0, 1.0)
+    assert Scale.of([7.0, 7.0]) == Scale(7.0, 1.0)
+    scale = Scale.of([10.0, 30.0])
+    assert [scale.standardised(30.0), scale.restored(-1.0)] == [1.0, 10.0]
 
 
 @pytest.mark.parametrize("kind", ["classify", "tag"])

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from everlearn.models.causal import CausalObjective
-from everlearn.models.objectives import IGNORED, ClassifyObjective, TagObjective
+from everlearn.models.labelled import ClassifyObjective, TagObjective
+from everlearn.models.objectives import IGNORED
 from everlearn.models.tokens import CHUNK, RaggedWriter, TokenWriter
 from everlearn.types import Task
 from support.models import byte_tokenizer

@@ -46,6 +46,25 @@ def test_on_a_language_model_it_compares_the_positions_that_predict_the_completi
     assert found.item() > 0
 
 
+@pytest.mark.parametrize("cache_top_k", [None, 4])
+def test_numbers_are_held_by_their_squared_distance(cache_top_k, llama, bert):
+    bench = make_bench("score", llama, bert)
+    run, step, teacher = after_first_task(bench, temperature=3.0)
+    method = run.strategies[0]
+    student = step.outputs.past[0].detach()
+    run.model.adapters.load_tensors(teacher)
+    with torch.no_grad():
+        before = run.model.objective.forward(run.model.network, step.batch, run.past_tasks()).past[0]
+    if cache_top_k is not None:  # asked before the task, on the same rows
+        method.cache_top_k = cache_top_k
+        method.begin_task(run, bench.tasks[1])
+        method.train_data(Mixture.of(bench.tasks[1]), run)
+        step.rows = [(0, row) for row in range(5)]
+    found = method.penalty(step)
+    torch.testing.assert_close(found.detach(), 0.5 * (before - student).square().mean(), rtol=1e-3, atol=1e-6)
+    assert found.item() > 0
+
+
 @pytest.mark.parametrize("head", ["task", "shared"])
 @pytest.mark.parametrize("kind", ["classify", "plain"])
 def test_on_a_classifier_it_compares_earlier_classes(kind, head, llama, bert):

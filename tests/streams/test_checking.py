@@ -30,6 +30,8 @@ def _check(shape, row, **options):
         (["completion", "prompt", "text"], "prompt"),
         (["messages"], "messages"),
         (["text", "label", "id"], "classify"),
+        (["text", "score"], "score"),
+        (["text", "label", "score"], "classify"),
         (["tokens", "tags"], "tag"),
         (["text"], "text"),
         (["prompt"], None),
@@ -38,6 +40,14 @@ def _check(shape, row, **options):
 )
 def test_columns_tell_the_shape(columns, shape):
     assert shape_of(columns) == shape
+
+
+def test_numbers_are_real_and_those_of_csv_are_texts():
+    assert _check("score", {"text": "a", "score": 3}) == {"text": "a", "text_pair": None, "score": 3.0}
+    assert _check("score", {"text": "a", "score": "-1e-3"}, untyped=True)["score"] == -0.001
+    for text, reason in (("0,5", "score is '0,5', not a number"), ("nan", "score is NaN"), ("inf", "not a number")):
+        with pytest.raises(BadRow, match=reason):
+            _check("score", {"text": "a", "score": text}, untyped=True)
 
 
 def test_messages_are_prompts():
@@ -68,6 +78,11 @@ def test_columns_are_renamed_and_may_be_swapped():
         ("classify", {"text": "a", "label": True}, r"label is bool \(True\), neither"),
         ("classify", {"text": "a", "label": ""}, "label is empty"),
         ("classify", {"text": "a", "label": 1, "text_pair": 2}, "text_pair is int, not text"),
+        ("score", {"text": "a", "score": None}, "score is null"),
+        ("score", {"text": "a", "score": math.nan}, "score is NaN"),
+        ("score", {"text": "a", "score": math.inf}, r"score is float \(inf\), not a number"),
+        ("score", {"text": "a", "score": "0.5"}, r"score is str \('0.5'\), not a number"),
+        ("score", {"text": "a", "score": True}, r"score is bool \(True\), not a number"),
         ("tag", {"tokens": ["a", "b"], "tags": ["O"]}, "tokens and tags differ in length: 2 and 1"),
         ("tag", {"tokens": [], "tags": []}, "tokens is empty"),
         ("tag", {"tokens": ["a", ""], "tags": ["O", "O"]}, r"tokens\[1\] is empty"),

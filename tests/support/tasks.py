@@ -41,6 +41,15 @@ def classify_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
     return Task(f"classify_{number}", "classify", rows[:n_train], rows[n_train:], labels=labels)
 
 
+def score_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
+    """A number, told by a word, in a unit of its own for each task; lengths differ."""
+    rows = [
+        {"text": " ".join(["is", *["a"] * (n // 3), NUMBERS[n % 3]]), "score": 10.0**number * (n % 3 + 1.5 * number)}
+        for n in range(n_train + n_eval)
+    ]
+    return Task(f"score_{number}", "score", rows[:n_train], rows[n_train:])
+
+
 def tag_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
     """Name tags on words of which some fall into several tokens."""
     names = ("anna", "paris", "cats", "dogs")
@@ -72,3 +81,9 @@ def regression_task(number: int, n_train: int = 16, n_eval: int = 6) -> Task:
     y = x.sum(1, keepdim=True) * (number + 1)
     train, evaluation = TensorRows(x[:n_train], y[:n_train]), TensorRows(x[n_train:], y[n_train:])
     return Task(f"regression_{number}", "tensor", train, evaluation)
+
+
+def rows_of_kind(kind: str, number: int, n: int = 18) -> list[dict]:
+    """Rows of a kind of text task as a user has them; those of the two tasks, 0 and 1, differ."""
+    task = {"score": score_task}[kind](number, n_train=n, n_eval=0)
+    return list(task.train)

@@ -8,26 +8,48 @@ import typer
 from everlearn.commands.runs import run_and_show
 from everlearn.errors import ConfigError, describe
 
+TOPIC = "kafka://"
+
 
 def online(
-    recipe: Annotated[Path | None, typer.Argument(help="A recipe (YAML); the options change it.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="A recipe (YAML), which the options change; or what to learn from, as with --data.",
+            metavar="[RECIPE or ROWS]",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder that the results go to.")] = Path("runs/online"),
     model: Annotated[
         str | None, typer.Option(help="pocket, smollm2, a folder, a GGUF file, a hub id (default: pocket)")
     ] = None,
-    episodes: Annotated[int | None, typer.Option(help="Problems to learn from (default: 80)")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(help="Rows to learn from (default: 80 problems, all labelled rows)")
+    ] = None,
     eval_tasks: Annotated[int | None, typer.Option(help="Held-out problems (default: 200)")] = None,
-    eval_interval: Annotated[int | None, typer.Option(help="Episodes between two scorings (default: 20)")] = None,
+    eval_interval: Annotated[
+        int | None, typer.Option(help="Rows between two scorings (default: 20, of labelled rows 100)")
+    ] = None,
     lora_r: Annotated[int | None, typer.Option(help="Rank of the LoRA (default: 16)")] = None,
     lora_alpha: Annotated[float | None, typer.Option(help="Its alpha (default: twice the rank)")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate (default: by the model)")] = None,
+    lr: Annotated[str | None, typer.Option(help="Learning rate: a number, auto or adaptive (default: auto)")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="New rows in a step (default: 1)")] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision; needs a GPU.")] = False,
     soft_tokens: Annotated[
         int | None, typer.Option(help="Learn a soft prompt of so many vectors; with --lora-r beside the LoRA.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="A JSONL file to learn from, or - for standard input.")] = None,
-    held_out: Annotated[str | None, typer.Option(help="With --data: a JSONL file that is never learned from.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Wait for lines that are added to the file.")] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="What to learn from: a JSONL file, a folder of them, - for standard input, or kafka://HOST:PORT/TOPIC."
+        ),
+    ] = None,
+    held_out: Annotated[
+        str | None, typer.Option(help="Of prompts, with --data: a JSONL file that is never learned from.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Wait for lines that are added, or files in the folder.")
+    ] = False,
     curriculum: Annotated[str | None, typer.Option(help="none, ramp, success, progress (default: none)")] = None,
     strategies: Annotated[str | None, typer.Option(help="Such as replay,ewc.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and problems (default: 0).")] = None,
@@ -35,17 +57,28 @@ def online(
         list[str] | None, typer.Option("--set", help="Change a value of the recipe: source.difficulty=1.")
     ] = None,
 ) -> None:
-    """Answer one problem after another, learn from each right answer, and see held-out ones get better."""
+    """Answer one row after another and learn from each right answer.
+
+    Of problems, held-out ones get better; rows with labels or tags are scored as they come, before they are learned.
+    """
+    import yaml
+
     from everlearn.config import read_yaml
     from everlearn.kinds.online import load_online_recipe
     from everlearn.kinds.online.kind import Online
 
-    content = read_yaml(recipe) if recipe is not None else {}
+    is_recipe = recipe is not None and Path(recipe).suffix.lower() in (".yaml", ".yml")
+    if recipe is not None and not is_recipe:
+        if data is not None:
+            raise ConfigError(describe("--data", "rows are named twice", [recipe, data], "Name them once"))
+        recipe, data = None, recipe
+    content = read_yaml(Path(recipe)) if recipe is not None else {}
     _put(content, ("model", "name"), model)
     _put(content, ("episodes",), episodes)
     _put(content, ("evaluation", "n"), eval_tasks)
     _put(content, ("evaluation", "interval"), eval_interval)
-    _put(content, ("learner", "learning_rate"), lr)
+    _put(content, ("learner", "learning_rate"), None if lr is None else yaml.safe_load(lr))
+    _put(content, ("learner", "batch_size"), batch_size)
     _put(content, ("learner", "precision"), "fp16" if fp16 else None)
     _put(content, ("model", "adapter", "rank"), lora_r)
     _put(content, ("model", "adapter", "alpha"), lora_alpha)
@@ -75,17 +108,28 @@ def _put_adapter(content: dict[str, Any], with_lora: bool, soft_tokens: int | No
 
 
 def _put_rows(content: dict[str, Any], data: str | None, held_out: str | None, follow: bool) -> None:
-    """Let the problems come from a file; what the recipe says of such rows besides stays."""
-    is_rows = _get(content, "source", "name") == "rows"
-    if data is None and not is_rows:
+    """Let the rows come from a file, a folder, standard input or a topic; what the recipe says of such rows stays."""
+    named = _get(content, "source", "name")
+    if data is None and named not in ("rows", "kafka"):
         for option, value in (("--held-out", held_out), ("--follow", follow or None)):
             if value is not None:
                 raise ConfigError(describe(option, "needs rows to learn from", value, "Name them with --data"))
         return
     if data is not None:
-        content["source"] = {**(content["source"] if is_rows else {"name": "rows"}), "path": data}
+        source = _source_of(data)
+        content["source"] = {**(content["source"] if named == source["name"] else {}), **source}
     _put(content, ("source", "held_out_path"), held_out)
     _put(content, ("source", "follow"), follow or None)
+
+
+def _source_of(data: str) -> dict[str, Any]:
+    """Return the source that --data names."""
+    if not data.startswith(TOPIC):
+        return {"name": "rows", "path": data}
+    servers, slash, topic = data.removeprefix(TOPIC).partition("/")
+    if not servers or not slash or not topic or "/" in topic:
+        raise ConfigError(describe("--data", "names no topic", data, f"Write {TOPIC}HOST:PORT/TOPIC"))
+    return {"name": "kafka", "servers": servers, "topic": topic}
 
 
 def _get(content: Any, *path: str) -> Any:

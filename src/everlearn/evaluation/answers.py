@@ -52,7 +52,7 @@ def without_answers(holder: Any) -> dict[str, Any]:
 
 def has_answers(task: Task) -> bool:
     """Return whether the task's items are questions with an answer, told in words."""
-    return task.kind in ("prompt", "classify", "tag")
+    return task.kind not in ("text", "tensor")
 
 
 def question_of(row: Row) -> str:
@@ -68,12 +68,14 @@ def question_of(row: Row) -> str:
 
 
 def right_answer(task: Task, row: Row) -> str:
-    """Return the answer to a row as it was given, labels by their names; empty for running text."""
+    """Return the answer to a row as it was given, labels by name, numbers to six digits; empty for running text."""
     answer = answer_of(row)
     if task.kind == "tag":
         return " ".join(task.labels[tag] for tag in answer if tag >= 0)
     if task.kind == "classify":
         return task.labels[answer]
+    if task.kind == "score":
+        return f"{answer:.6g}"
     return answer or ""
 
 

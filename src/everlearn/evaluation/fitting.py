@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from everlearn.evaluation.score import is_right, metric_names
 from everlearn.models.causal import CausalObjective
+from everlearn.models.labelled import TagObjective, TextObjective
 from everlearn.models.load import Model
-from everlearn.models.objectives import ClassifyObjective, TagObjective
 from everlearn.types import Rows, Task
 
 ROLES = {"train": "training", "validation": "validation", "evaluation": "evaluation"}
@@ -61,13 +61,12 @@ def _count(model: Model, task: Task, role: str, rows: Rows) -> Counts:
         room = objective.max_length - len(objective.prefix) - 1
         n_cut = int((features.sizes.sum(1) > objective.max_length).sum())
         return {"n_cut": n_cut, "n_answers_cut": int((features.sizes[:, 1] > room).sum())}
-    if isinstance(objective, ClassifyObjective):
+    if isinstance(objective, TextObjective):
         return {"n_cut": sum(n > objective.max_length for n in objective.lengths(rows))}
     if isinstance(objective, TagObjective):
         n_cut = sum(n > objective.max_length for n in objective.lengths(rows))
         tagged = [sum(tag >= 0 for tag in row["tags"]) for row in rows]
-        read = [len(feature["read"]) for feature in objective.encode(rows, task)]
-        return {"n_cut": n_cut, "n_words_unread": sum(tagged) - sum(read)}
+        return {"n_cut": n_cut, "n_words_unread": sum(tagged) - objective.n_words_read(rows)}
     return {"n_cut": 0}
 
 

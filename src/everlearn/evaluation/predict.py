@@ -10,6 +10,8 @@ from everlearn.errors import StreamError, check_number, describe
 from everlearn.evaluation.generate import generate_greedily
 from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
+from everlearn.memory.scores import row_entropies
+from everlearn.memory.selection import entropies
 from everlearn.models.targets import output_of
 from everlearn.seeds import seed_for, seeded
 from everlearn.types import Outputs, Row, Task, TensorRows
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
     from everlearn.way import Run
 
 WRITTEN_ON = 64  # tokens that a text is gone on with, where nothing else is said
-_ASKS_BY = {"prompt": "prompt", "text": "text", "classify": "text", "tag": "tokens"}
+_ASKS_BY = {"prompt": "prompt", "text": "text", "classify": "text", "score": "text", "tag": "tokens"}
 _WANTED = {
     "prompt": "texts, {'prompt': text} or {'messages': [...]}",
     "text": "texts or {'text': text}",
     "classify": "texts or {'text': text}",
+    "score": "texts or {'text': text}",
     "tag": "lists of words or {'tokens': [...]}",
 }
 
@@ -33,15 +36,15 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
     Args:
         task: whose head, mask or adapter answers.
         rows: by the task's kind. prompt: texts, or rows {"prompt": ...} or {"messages": [...]}; an answer that a row
-            brings isn't looked at. text: texts to go on with, or rows {"text": ...}. classify: texts, or rows
-            {"text": ..., "text_pair": ...}. tag: lists of words, or rows {"tokens": [...]}. tensor: inputs [n, ...], a
-            list of them (or arrays), or a DataLoader (of its batches the first part), read batch by batch.
+            brings isn't looked at. text: texts to go on with, or rows {"text": ...}. classify, score: texts, or
+            rows {"text": ..., "text_pair": ...}. tag: lists of words, or rows {"tokens": [...]}. tensor: inputs
+            [n, ...], a list of them (or arrays), or a DataLoader (of its batches the first part), read batch by batch.
         max_new_tokens: of a text; by default what the task's own answers need, or 64 to go on with a text.
 
     Returns:
         prompt, text: the likeliest text, token by token, up to what ends an answer (with steps, what stands behind
-        them). classify: label names. tag: a label name for each word, None for words beyond the context. tensor:
-        outputs [n, ...] on the CPU.
+        them). classify: label names. score: numbers, in the unit of the task's rows. tag: a label name for each word,
+        None for words beyond the context. tensor: outputs [n, ...] on the CPU.
 
     Raises:
         StreamError: if a row lacks what the task asks with, or the module can't take an input.
@@ -60,12 +63,51 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
         asked = [_asked(task, number, row) for number, row in enumerate(rows)]
         if task.kind in ("prompt", "text"):
             return _texts(run, task, asked, max_new_tokens)
+        if task.kind == "score":
+            parts = [part.logits.float().flatten() for _, part in _answers(run, task, asked)]
+            scale = run.model.adapters.scales[task.name]
+            return [scale.restored(output) for part in parts for output in part.tolist()]
         names = _label_names(run, task)
         guesses: list[list[str]] = [[] for _ in asked]
         for indices, found in _answers(run, task, asked):
             for owner, guess in zip(found.owners.tolist(), found.logits.argmax(-1).tolist(), strict=True):
                 guesses[indices[owner]].append(names[guess])
     return [guess for (guess,) in guesses] if task.kind == "classify" else _of_words(run, task, asked, guesses)
+
+
+def uncertainty(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None) -> torch.Tensor:
+    """Return how uncertain the model is of its answer to each row [n]: the entropy of what it predicts, nats.
+
+    classify: of the labels that the task's head knows, 0 to ln(number of labels). tag: a mean over the words. prompt: a
+    mean over the tokens of the answer that the model itself gives. text: over the text's own tokens. tensor: of the
+    classes.
+
+    Args:
+        rows, max_new_tokens: as for `predict`.
+
+    Raises:
+        StreamError: as `predict`; or if the outputs are real numbers, which have no entropy.
+
+    Cost: a forward pass; of prompts after the answers are written.
+    """
+    if task.kind == "tensor":
+        if task.targets(task.evaluation if len(task.evaluation) else task.train).is_floating_point():
+            way_out = "Measure it on tasks with classes"
+            raise StreamError(describe("uncertainty", "real numbers have no entropy", task.name, way_out))
+        return entropies(predict(run, task, rows))
+    written = predict(run, task, rows, max_new_tokens) if task.kind == "prompt" else rows
+    asked = [_asked(task, number, row) for number, row in enumerate(rows)]
+    if task.kind == "prompt":
+        asked = [_answered(row, answer) for row, answer in zip(asked, written, strict=True)]
+    with run.ready_for(task):
+        return row_entropies(run, task, asked, run.eval_batch_size)
+
+
+def _answered(row: Row, answer: str) -> Row:
+    """Return a prompt's row with the model's answer."""
+    if "messages" in row:
+        return {**row, "messages": [*row["messages"][:-1], {"role": "assistant", "content": answer}]}
+    return {**row, "completion": answer}
 
 
 def _answers(run: "Run", task: Task, rows: Sequence[Any]) -> Iterator[tuple[list[int], Outputs]]:
@@ -88,7 +130,10 @@ def _asked(task: Task, number: int, row: Any) -> Row:
     if key == "messages":
         before = asks[:-1] if asks[-1]["role"] == "assistant" else asks
         return {**row, "messages": [*before, {"role": "assistant", "content": ""}]}
-    answer = {"prompt": {"completion": ""}, "text": {}, "classify": {"label": 0}, "tag": {"tags": [0] * len(asks)}}
+    answer = {
+        "prompt": {"completion": ""}, "text": {}, "classify": {"label": 0}, "score": {"score": 0.0},
+        "tag": {"tags": [0] * len(asks)},
+    }  # fmt: skip
     return {**row, **answer[task.kind]}
 
 

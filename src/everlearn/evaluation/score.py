@@ -16,6 +16,7 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from everlearn.errors import ConfigError, StreamError, TrainingError, describe, nearest
 from everlearn.evaluation.answers import kept_text
 from everlearn.evaluation.generate import generate_greedily
+from everlearn.evaluation.numbers import pearson, pearson_without, pseudo_values, spearman, spearman_without
 from everlearn.evaluation.stats import Interval, jackknife_interval, outcome_interval, range_of, within
 from everlearn.learners.loader import feature_batches
 from everlearn.models.causal import CausalObjective
@@ -23,15 +24,18 @@ from everlearn.models.chat import as_messages
 from everlearn.models.load import Model
 from everlearn.models.objectives import Features, item_losses, to_device
 from everlearn.registry import find
+from everlearn.streams.rows import column_of
 from everlearn.types import Row, Rows, Score, Task
 
 METRICS = {
     "prompt": ("exact_match", "choice", "token_log_likelihood", "perplexity"),
     "text": ("token_log_likelihood", "perplexity"),
     "classify": ("accuracy", "f1", "matthews"),
+    "score": ("pearson", "spearman", "negative_mae", "negative_mse"),
     "tag": ("entity_f1", "accuracy"),
     "tensor": ("accuracy", "f1", "matthews", "negative_mse"),
 }
+CORRELATIONS = {"pearson": (pearson, pearson_without), "spearman": (spearman, spearman_without)}
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,11 @@ def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerato
     The first of `task.metrics` (or the kind's first) is the score's value: exact_match (greedy completion, by the
     task's verifier where it names one), choice (the option with the highest mean token log-likelihood),
     token_log_likelihood (nats per token; perplexity is exp of its negative and stands beside it), accuracy, f1 (of the
-    second class where there are two, else macro), matthews, entity_f1 (seqeval, micro over entities), negative_mse
-    (plain modules with real targets).
-    Outcomes are right (1) or wrong (0) per item; per item the mean log-likelihood; per sentence its own entity F1.
+    second class where there are two, else macro), matthews, entity_f1 (seqeval, micro over entities), pearson,
+    spearman, negative_mae and negative_mse (minus the mean absolute or squared error, in the unit of the scores; of
+    plain modules with real targets the latter alone).
+    Outcomes are right (1) or wrong (0) per item; per item the mean log-likelihood; per sentence its own entity F1;
+    minus an item's error; of correlations, which are no mean over items, their jackknife's pseudo-values.
     Answers are the text that was generated, the option or label that was chosen, a sentence's tags, or numbers; where
     the likelihood of the right answer is measured, nothing is answered.
 
@@ -79,8 +85,8 @@ def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerato
 def metric_names(task: Task) -> tuple[str, ...]:
     """Return the metrics to compute for a task, the one that fills the matrix first."""
     known = METRICS[task.kind]
-    regression = task.kind == "tensor" and task.targets(task.evaluation[:1]).is_floating_point()
-    names = tuple(task.metrics) or (("negative_mse",) if regression else known[:1])
+    numbers = task.kind == "tensor" and task.is_regression
+    names = tuple(task.metrics) or (("negative_mse",) if numbers else known[:1])
     for name in names:
         if name not in known:
             way_out = f"{nearest(name, known)}Metrics for {task.kind}: {', '.join(known)}"
@@ -102,6 +108,8 @@ def _score(
             results[name] = _choice(model, task, rows, share)
         elif name in ("token_log_likelihood", "perplexity"):
             results["token_log_likelihood"] = _token_log_likelihood(model, task, rows, share)
+        elif task.kind == "score":
+            results |= _numbers(model, task, rows, share)
         elif name == "negative_mse":
             features = model.objective.encode_answers(rows, task)
             found = share.over_batches(model, features, _errors_and_numbers)
@@ -283,6 +291,23 @@ def _labels(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _R
         "f1": _Result(f1(right, predicted), outcomes, _without(f1, right, predicted), answers),
         "matthews": _Result(_matthews(right, predicted), outcomes, _without(_matthews, right, predicted), answers),
     }
+
+
+def _numbers(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Result]:
+    """Scores are told in the user's unit, whatever the network learned."""
+    scale = model.adapters.scales[task.name]
+    features = model.objective.encode_answers(rows, task)
+    found = share.over_batches(model, features, lambda outputs, n: outputs.logits.float().reshape(n).tolist())
+    guessed = numpy.array([scale.restored(output) for output in found])
+    right = numpy.array(column_of(rows, "score"), dtype=float)
+    answers = [f"{number:.6g}" for number in guessed]
+    errors = {"negative_mae": -numpy.abs(guessed - right), "negative_mse": -numpy.square(guessed - right)}
+    results = {name: _Result(_mean(own.tolist()), own.tolist(), None, answers) for name, own in errors.items()}
+    for name, (measure, without) in CORRELATIONS.items():
+        value = measure(right, guessed)
+        values = without(right, guessed) if len(rows) > 1 else numpy.array([value])
+        results[name] = _Result(value, pseudo_values(value, values), values.tolist(), answers)
+    return results
 
 
 def _matthews(right: numpy.ndarray, predicted: numpy.ndarray) -> float:

@@ -19,8 +19,8 @@ ROUNDING = 1e-12  # relative: a spread below it is one of floating-point numbers
 TINY = np.finfo(float).tiny
 SHARE = (0.0, 1.0)
 RANGES = {
-    "matthews": (-1.0, 1.0),
-    **dict.fromkeys(("token_log_likelihood", "negative_kl", "negative_mse"), (-math.inf, 0.0)),
+    **dict.fromkeys(("matthews", "pearson", "spearman"), (-1.0, 1.0)),
+    **dict.fromkeys(("token_log_likelihood", "negative_kl", "negative_mae", "negative_mse"), (-math.inf, 0.0)),
 }
 
 

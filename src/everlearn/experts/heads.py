@@ -17,7 +17,7 @@ def has_head(library: Library, candidate: Candidate, adapters: Adapters, task: T
     """Tell whether an expert can answer a task as it is: a classifier needs a head for the same labels."""
     if adapters.head is None:
         return True
-    return library.expert(candidate.expert).labels.get(candidate.task) == list(task.labels)
+    return library.expert(candidate.expert).labels.get(candidate.task) == list(task.outputs)
 
 
 def lend_head(library: Library, decision: Decision, adapters: Adapters, task: Task) -> None:

@@ -3,18 +3,25 @@
 import torch
 from torch.nn import functional as F
 
+from everlearn.types import Family
+
 
 def distillation_loss(
-    teacher: torch.Tensor, student: torch.Tensor, temperature: float = 1.0, strength: float = 1.0
+    teacher: torch.Tensor,
+    student: torch.Tensor,
+    temperature: float = 1.0,
+    strength: float = 1.0,
+    family: Family = "categorical",
 ) -> torch.Tensor:
     """Return the mean over items of KL(teacher || student) at a temperature, times the temperature squared.
 
     strength * T^2 * mean_n sum_c p_T(c) (log p_T(c) - log p_S(c)), p = softmax(logits / T); T^2 keeps the gradient's
-    size.
+    size. Of numbers (family normal) it is strength * mean_n 1/2 |t_n - s_n|^2, the same at any temperature.
 
     Args:
         teacher: logits [n_items, n_classes]; no gradient flows into them.
         student: logits [n_items, n_classes].
+        family: see `Outputs.family`.
 
     Returns:
         A scalar, nats, >= 0; 0 where there are no items.
@@ -23,6 +30,10 @@ def distillation_loss(
     """
     if len(student) == 0:
         return student.sum()
+    if family != "categorical":
+        before = answer_scores(teacher.detach(), temperature, family)
+        now = answer_scores(student, temperature, family)
+        return strength * temperature**2 * answer_divergences(before, now, family).mean()
     log_p_teacher = F.log_softmax(teacher.detach().float() / temperature, dim=-1)
     log_p_student = F.log_softmax(student.float() / temperature, dim=-1)
     total = F.kl_div(log_p_student, log_p_teacher, reduction="sum", log_target=True)
@@ -36,6 +47,19 @@ def divergences(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
         log_p, log_q: log-probabilities [n, n_outcomes]; gradients flow into both.
     """
     return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def answer_scores(logits: torch.Tensor, temperature: float, family: Family) -> torch.Tensor:
+    """Return what `answer_divergences` compares: log-probabilities at a temperature, numbers over it, float32."""
+    scaled = logits.float() / temperature
+    return F.log_softmax(scaled, dim=-1) if family == "categorical" else scaled
+
+
+def answer_divergences(before: torch.Tensor, now: torch.Tensor, family: Family) -> torch.Tensor:
+    """Return KL(before || now) of each line of `answer_scores` [n]: of numbers half their squared distance."""
+    if family == "categorical":
+        return divergences(before, now)
+    return 0.5 * (before - now).square().flatten(1).sum(1)
 
 
 def outcomes_at(scores: torch.Tensor, columns: torch.Tensor, with_rest: bool) -> torch.Tensor:

@@ -211,9 +211,7 @@ class AutoEpochs:
 
     def _delta(self, progress: "Progress") -> float:
         """Return by how much the loss must fall."""
-        task = self.task
-        is_regression = task.kind == "tensor" and task.targets(task.train[:1]).is_floating_point()
-        return LOSS_DELTA * progress.best_loss if is_regression else LOSS_DELTA
+        return LOSS_DELTA * progress.best_loss if self.task.is_regression else LOSS_DELTA
 
     def _is_out_of_time(self, progress: "Progress") -> bool:
         """Tell whether another epoch, beside the last ones, would take longer than there is time for."""

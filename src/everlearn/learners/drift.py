@@ -17,7 +17,8 @@ class DriftConfig:
 
     Args:
         detector: names a registered detector and gives its options.
-        watch: error (of the answer before learning, 0 or 1), or loss (as 1 - exp(-loss)).
+        watch: error (of the answer before learning, 0 or 1; of tags the share that is wrong), or loss (as
+            1 - exp(-loss)).
         actions, rate_factor, n_steps: as in `DriftResponse`.
     """
 
@@ -36,9 +37,9 @@ class DriftConfig:
         detector = DriftDetector(build("detector", self.detector, "drift.detector"), seed=seed)
         return DriftResponse(detector, self.actions, self.rate_factor, self.n_steps)
 
-    def error_of(self, right: bool, loss: float) -> float:
+    def error_of(self, right: float, loss: float) -> float:
         """Return what is watched of an episode, in 0..1."""
-        return error_of_loss(loss) if self.watch == "loss" else float(not right)
+        return error_of_loss(loss) if self.watch == "loss" else 1.0 - float(right)
 
 
 @dataclass(frozen=True)

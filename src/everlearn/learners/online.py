@@ -1,10 +1,10 @@
-"""Learning from one problem after another: answer, be told the right answer, take a step, answer again.
+"""Learning from one row after another, or a few at a time: answer, be told the right answer, take a step, answer again.
 
-for row in task.train.arriving():                  # a problem comes
-    before = answer(row)
-    step on row (and on what the strategies mix in)    # learners/sft.py take_step, the same hooks
-    after = answer(row)
-    task.train.learned(Episode(...))               # the source is told how it went
+for rows in task.train.arriving(batch_size):       # one or more rows come
+    before = answers(rows)
+    step on rows (and on what the strategies mix in)   # learners/sft.py take_step, the same hooks
+    after = answers(rows)
+    task.train.learned(Episode(...))               # of each row: the source is told how it went
 """
 
 import time
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 
 from everlearn.errors import ConfigError, StreamError, check_choice, check_number, describe
-from everlearn.evaluation.generate import generate_greedily
-from everlearn.evaluation.score import is_right
+from everlearn.learners.answering import Answering
 from everlearn.learners.devices import PRECISIONS
 from everlearn.learners.loader import EncodedMixture, endless_rows
 from everlearn.learners.rates import learning_rate_for
 from everlearn.learners.sft import Hooks, Progress, n_tokens, take_step
+from everlearn.models.causal import CausalObjective
 from everlearn.models.chat import TRAIN_ON
 from everlearn.models.objectives import Batch, losses_at
 from everlearn.models.steps import LEARN
@@ -30,16 +30,19 @@ from everlearn.types import Episode, Mixture, Outputs, Row, Step, Task
 if TYPE_CHECKING:
     from everlearn.way import Run
 
+JOINED = ("id", "answered")  # what a row has that was answered before its right answer came
+AUTO, ADAPTIVE = "auto", "adaptive"  # in place of a learning rate
 ROWS_IN_STEPS = 8  # so many rows with short answers have about the targets of one with its worked steps
 EASIEST, HARDEST, STEP_DOWN = 1, 5, 0.1  # the rate is multiplied by 1.0 at difficulty 1, by 0.6 from 5 on
 
 
 @dataclass
 class Arriving(Sequence):
-    """The rows of a task in training that come one after another; as a sequence, those that came so far.
+    """The rows of a task in training that come one after another; as a sequence, those that were handed to the learner.
 
     Args:
-        next_row: returns the next problem, or None where the task ends. n_expected: how many will come, at most.
+        next_row: returns the next row, or None where the task ends. n_expected: how many will come, at most.
+        gathered: rows that came, and wait for others to be handed out with.
         learned: is told about each episode when it is over.
         rate_factor: of the next step, beside the learner's own rate; whoever reacts to drift sets it.
         learner_state: returns what the learner's loop needs to go on from here, while it runs.
@@ -49,6 +52,7 @@ class Arriving(Sequence):
     learned: Callable[[Episode], None]
     n_expected: int = 1
     rows: list[Row] = field(default_factory=list)
+    gathered: list[Row] = field(default_factory=list)
     rate_factor: float = 1.0
     learner_state: Callable[[], dict[str, Any]] | None = None
 
@@ -58,27 +62,36 @@ class Arriving(Sequence):
     def __getitem__(self, index):
         return self.rows[index]
 
-    def arriving(self) -> Iterator[Row]:
-        """Yield the rows to come, each one of `rows` from then on."""
-        while (row := self.next_row()) is not None:
-            self.rows.append(row)
-            yield row
+    def arriving(self, n: int = 1) -> Iterator[list[Row]]:
+        """Yield the rows to come, `n` at a time, fewer where the task ends; they are of `rows` from then on."""
+        while True:
+            while len(self.gathered) < n and (row := self.next_row()) is not None:
+                self.gathered.append(row)
+            if not self.gathered:
+                return
+            rows, self.gathered = self.gathered, []
+            self.rows += [{name: value for name, value in row.items() if name not in JOINED} for row in rows]
+            yield rows
 
 
 @dataclass
 class OnlineLearner:
-    """Takes one optimizer step (or `updates`) on every problem right after answering it.
+    """Takes one optimizer step (or `updates`) on every row, or few of them, right after answering it.
 
     The optimizer's moments go on from task to task, for the stream is one. What strategies mix in comes at their ratio:
     replay with ratio 5 puts five past problems beside the new one, others at each update; its `weight` says how much
     they count.
 
     Args:
-        learning_rate: of AdamW, constant; auto: by the model's kind and width, for one new row a step
-            (`everlearn.learners.rates`); where worked steps are learned, for eight, for each has more targets.
+        learning_rate: of AdamW, constant; auto: by the model's kind and width, for the new rows of a step
+            (`everlearn.learners.rates`); where worked steps are learned, for eight times as many, for each has more
+            targets. adaptive: from there on raised and lowered as `everlearn.learners.adaptive_rate` says.
+        batch_size: new rows in a step. With more than one a row is answered when as many have come; rows that a pause
+            leaves waiting are not lost.
         rate_by_difficulty: multiply it by 1.0 for problems of difficulty 1, falling to 0.6 at 5.
-        updates: optimizer steps on each problem.
-        answer_after: answer again after the step; without it an episode takes a third less time.
+        updates: optimizer steps on each problem, or batch of rows.
+        answer_after: answer again after the step; without it an episode takes a third less time. null: problems are,
+            labelled rows aren't.
         clip: largest gradient norm, or null. precision: no, bf16 or fp16.
         train_on: of a conversation: last, the last answer, or all, every turn of the assistant.
         learn: what is learned of a problem: answer; steps, its `explanation` and then the answer, where it has one; or
@@ -86,12 +99,13 @@ class OnlineLearner:
             answer.
     """
 
-    learning_rate: float | Literal["auto"] = "auto"
+    learning_rate: float | Literal["auto", "adaptive"] = "auto"
+    batch_size: int = 1
     rate_by_difficulty: bool = False
     weight_decay: float = 0.01
     clip: float | None = 1.0
     updates: int = 1
-    answer_after: bool = True
+    answer_after: bool | None = None
     precision: str = "no"
     train_on: str = "last"
     learn: str = "auto"
@@ -101,8 +115,9 @@ class OnlineLearner:
     n_rows_: int = field(init=False, repr=False, compare=False, default=0)  # problems learned in the tasks before
 
     def __post_init__(self) -> None:
-        if self.learning_rate != "auto":
+        if self.learning_rate not in (AUTO, ADAPTIVE):
             check_number("learner.learning_rate", self.learning_rate, above=0)
+        check_number("learner.batch_size", self.batch_size, low=1)
         check_number("learner.weight_decay", self.weight_decay, low=0)
         check_number("learner.updates", self.updates, low=1)
         if self.clip is not None:
@@ -113,16 +128,16 @@ class OnlineLearner:
 
     def tell_choices(self, run: "Run") -> None:
         """Tell what was chosen where the user left it open."""
-        if self.learning_rate == "auto":
-            run.inform(f"Learning rate {self._rate(run):g}.")
-        if self.learn == "auto" and run.model.objective.in_steps:
+        if self.learning_rate in (AUTO, ADAPTIVE):
+            run.inform(f"Learning rate {self._rate(run):g}{' at first' * (self.learning_rate == ADAPTIVE)}.")
+        if self.learn == "auto" and _in_steps(run):
             way_out = "learner.learn: answer learns the answer alone"
             run.inform(f"Where a problem has an explanation, it is learned before the answer ({way_out}).")
 
     def train(self, run: "Run", task: Task, mixture: Mixture, saved: dict[str, Any] | None = None) -> Progress:
         """Learn from the rows of `task.train`, an `Arriving`, until it ends."""
         batches = _Batches(run, task, mixture, self.n_rows_)
-        n_steps = task.train.n_expected * self.updates
+        n_steps = -(-task.train.n_expected // self.batch_size) * self.updates
         step = Step(
             run, task, run.model.adapters.trainable(), n_steps=n_steps, by_row=batches.encoded.by_row
         )  # fmt: skip
@@ -136,44 +151,49 @@ class OnlineLearner:
             progress = Progress(**saved["progress"])
             started -= progress.elapsed_s
             self.moments_ = saved["moments"]
-            for row in task.train.rows:
-                batches.add(row)
+            for low in range(0, len(task.train.rows), self.batch_size):
+                new = batches.add(task.train.rows[low : low + self.batch_size])
                 for _ in range(self.updates):
-                    batches.mixed_in()
+                    batches.mixed_in(len(new))
             set_rng_state(saved["rng"])
         self._set_moments(optimizer, step.params)
-        hooks, room = Hooks.of(run), run.model.objective.answer_room(task)
+        hooks, answering = Hooks.of(run), Answering(run, task)
+        answer_after = task.kind == "prompt" if self.answer_after is None else self.answer_after
         task.train.learner_state = lambda: self._state(progress, optimizer, step)
-        for row in task.train.arriving():
+        for rows in task.train.arriving(self.batch_size):
             episode_started = time.perf_counter()
-            tell_if_cut(run, task, row)
-            before = self._answer(run, task, row, room)
-            rate = base_rate * task.train.rate_factor * self._scale(row)
+            for row in rows:
+                tell_if_cut(run, task, row)
+            before = answering.answers(rows)
+            rate = base_rate * task.train.rate_factor * sum(map(self._scale, rows)) / len(rows)
             optimizer.param_groups[0]["lr"] = step.learning_rate = rate
             run.model.train()
-            new = batches.add(row)
+            new = batches.add(rows)
             for update in range(self.updates):
-                batch, rows = batches.take([new, *batches.mixed_in()])
+                batch, addresses = batches.take([*new, *batches.mixed_in(len(new))])
                 step.index = progress.index
-                progress.loss_sum += take_step(run, step, [batch], [rows], optimizer, hooks, self.clip)
+                progress.loss_sum += take_step(run, step, [batch], [addresses], optimizer, hooks, self.clip)
                 if update == 0:
-                    loss = _loss_of(step.outputs, rows.index(new))
+                    losses = [_loss_of(step.outputs, addresses.index(address)) for address in new]
                 progress.n_tokens += n_tokens(batch)
                 progress.index += 1
-            after = self._answer(run, task, row, room) if self.answer_after else None
+            after = answering.again(rows) if answer_after else [None] * len(rows)
             progress.elapsed_s = time.perf_counter() - started
-            task.train.learned(
-                Episode(
-                    row=row,
-                    before=before,
-                    right_before=is_right(task, before, row, run.model.objective),
-                    loss=loss,
-                    learning_rate=rate,
-                    after=after,
-                    right_after=None if after is None else is_right(task, after, row, run.model.objective),
-                    seconds=time.perf_counter() - episode_started,
+            seconds = (time.perf_counter() - episode_started) / len(rows)
+            for row, loss, *answers in zip(rows, losses, before, after, strict=True):
+                right = [None if answer is None else answering.is_right(answer, row) for answer in answers]
+                task.train.learned(
+                    Episode(
+                        row=row,
+                        before=answers[0],
+                        right_before=0.0 if answers[0] is None else right[0],
+                        loss=loss,
+                        learning_rate=rate,
+                        after=answers[1],
+                        right_after=right[1],
+                        seconds=seconds,
+                    )
                 )
-            )
             run.after_step(task, task.train.learner_state)
         task.train.learner_state = None
         run.model.train()
@@ -181,17 +201,10 @@ class OnlineLearner:
         self.n_rows_ += len(task.train.rows)
         return progress
 
-    def _answer(self, run: "Run", task: Task, row: Row, room: int) -> str:
-        network, objective, device = run.model.network, run.model.objective, run.accelerator.device
-        if network.training:  # going through all modules takes a millisecond, so it stays so until the next step
-            network.eval()
-        with torch.no_grad():  # without autocast: for one prompt, casting the weights at each token doubles the time
-            return generate_greedily(network, objective, objective.questions([row], room), room, device)[0]
-
     def _rate(self, run: "Run") -> float:
-        if self.learning_rate != "auto":
+        if self.learning_rate not in (AUTO, ADAPTIVE):
             return self.learning_rate
-        n_rows = ROWS_IN_STEPS if run.model.objective.in_steps else 1
+        n_rows = self.batch_size * (ROWS_IN_STEPS if _in_steps(run) else 1)
         return float(f"{learning_rate_for(run.model, n_rows):.2g}")
 
     def _scale(self, row: Row) -> float:
@@ -219,16 +232,24 @@ class OnlineLearner:
 
 
 def tell_if_cut(run: "Run", task: Task, row: Row) -> None:
-    """Tell, once, that a problem came which is longer than an example may be."""
-    if sum(run.model.objective.lengths([row], task)[0]) > run.model.objective.max_length:
-        limit = run.model.objective.max_length
-        run.note(f"Problems came that are longer than {limit} tokens and lose the start of their prompt.")
+    """Tell, once, that a row came which is longer than an example may be."""
+    limit = run.model.objective.max_length
+    if isinstance(run.model.objective, CausalObjective):
+        if sum(run.model.objective.lengths([row], task)[0]) > limit:
+            run.note(f"Problems came that are longer than {limit} tokens and lose the start of their prompt.")
+    elif run.model.objective.lengths([row])[0] > limit:
+        run.note(f"Rows came that are longer than {limit} tokens and lose their end.")
+
+
+def _in_steps(run: "Run") -> bool:
+    return isinstance(run.model.objective, CausalObjective) and run.model.objective.in_steps
 
 
 def _loss_of(outputs: Outputs, row: int) -> float:
-    """Return the mean loss of the targets of one row of the batch."""
+    """Return the mean loss of the targets of one row of the batch; 0 where none was read."""
     with torch.no_grad():
-        return losses_at(outputs, outputs.owners == row).mean().item()
+        losses = losses_at(outputs, outputs.owners == row)
+        return losses.mean().item() if len(losses) else 0.0
 
 
 def _moments(optimizer: torch.optim.Optimizer, params: dict[str, torch.nn.Parameter]) -> dict[str, dict[str, Any]]:
@@ -236,7 +257,7 @@ def _moments(optimizer: torch.optim.Optimizer, params: dict[str, torch.nn.Parame
 
 
 class _Batches:
-    """Batches of one new row, beside it rows of what is mixed in, at its ratio."""
+    """Batches of new rows, beside them rows of what is mixed in, at its ratio."""
 
     def __init__(self, run: "Run", task: Task, mixture: Mixture, n_before: int):
         if mixture.groups[0].parts[0].rows is not task.train:
@@ -254,15 +275,16 @@ class _Batches:
             for each in self.encoded.mixed_in()
         ]
 
-    def add(self, row: Row) -> tuple[int, int]:
-        """Return the (group, row) of a new row."""
-        self.rows += self.encoded.objective.encode([row], self.task)
-        return 0, len(self.rows) - 1
+    def add(self, rows: Sequence[Row]) -> list[tuple[int, int]]:
+        """Return the (group, row) of each of the new rows."""
+        for row in rows:
+            self.rows += self.encoded.objective.encode([row], self.task)
+        return [(0, place) for place in range(len(self.rows) - len(rows), len(self.rows))]
 
-    def mixed_in(self) -> list[tuple[int, int]]:
-        """Return the (group, row) of the rows that the newest is learned with; others each time."""
+    def mixed_in(self, n_new: int) -> list[tuple[int, int]]:
+        """Return the (group, row) of the rows that the `n_new` newest are learned with; others each time."""
         now = self._n_before + len(self.rows)
-        return [next(rows) for each, rows in self._mixed_in for _ in range(each.n_due(now - 1, now))]
+        return [next(rows) for each, rows in self._mixed_in for _ in range(each.n_due(now - n_new, now))]
 
     def take(self, addresses: list[tuple[int, int]]) -> tuple[Batch, list[tuple[int, int]]]:
         """Return the batch of these rows, and their addresses in its order."""

@@ -5,8 +5,10 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
@@ -18,8 +20,31 @@ from everlearn.registry import find, names
 from everlearn.seeds import seed_for
 from everlearn.shards import full, laid_out, shard
 
-OPERATIONS = ("lora", "full", "labels", "freeze")  # built in; strategies register theirs as "operation"
+OPERATIONS = ("lora", "full", "labels", "scale", "freeze")  # built in; strategies register theirs as "operation"
 TIED = "Model (with|has) `tie_word_embeddings=True`"  # peft's warnings, of 24 lines; an export unties what it merges
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a task's numbers are put for the network: less their mean, in standard deviations."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    @classmethod
+    def of(cls, numbers: Sequence[float]) -> "Scale":
+        """Return that of some numbers; of fewer than two, or of equal ones, the standard deviation counts as 1."""
+        values = np.asarray(numbers, dtype=float)
+        spread = float(values.std()) if len(values) > 1 else 0.0
+        return cls(float(values.mean()) if len(values) else 0.0, spread if spread > 0 else 1.0)
+
+    def standardised(self, number: float) -> float:
+        """Return a number of the user's as the network learns it."""
+        return (number - self.mean) / self.std
+
+    def restored(self, output: float) -> float:
+        """Return what the network put out in the user's unit."""
+        return self.mean + self.std * output
 
 
 class Adapters:
@@ -31,9 +56,10 @@ class Adapters:
     Attributes:
         network: the module that is called, wrapped by peft once a LoRA is added.
         log: [[operation, arguments], ...] in order; JSON, replayed on resume.
-        task_labels: {task name: label names} of tasks that have labels.
+        task_labels: {task name: names of its outputs} of tasks that have labels, or a number as their answer.
         task_blocks: {task name: index of its block in the head}, where each task has its own.
         columns: {label name: output column} over all tasks, in order of arrival.
+        scales: {task name: how its numbers are put for the network}.
     """
 
     def __init__(self, network: nn.Module, head: GrowingHead | None = None, head_mode: str = "task", fresh=()):
@@ -45,6 +71,7 @@ class Adapters:
         self.task_labels: dict[str, tuple[str, ...]] = {}
         self.task_blocks: dict[str, int] = {}
         self.columns: dict[str, int] = {}
+        self.scales: dict[str, Scale] = {}
         self._trained: dict[int, nn.Parameter] = {}  # by id: all that ever required gradients
         self._frozen = {id(p): p for p in network.parameters() if not p.requires_grad}  # by the caller; for good
         resting = [module for module in network.modules() if not module.training]
@@ -206,7 +233,10 @@ class Adapters:
             present[name].requires_grad_(not frozen and id(present[name]) not in self._frozen)
 
     def _operation(self, name: str) -> Callable[..., None]:
-        built_in = {"lora": self._lora, "full": self._full, "labels": self._labels, "freeze": self._freeze}
+        built_in = {
+            "lora": self._lora, "full": self._full, "labels": self._labels, "scale": self._scale,
+            "freeze": self._freeze,
+        }  # fmt: skip
         if name in built_in:
             return built_in[name]
         known = [*OPERATIONS, *names("operation")]
@@ -215,6 +245,10 @@ class Adapters:
                 describe("adapters", "unknown operation", name, f"{nearest(name, known)}Known: {', '.join(known)}")
             )
         return functools.partial(find("operation", name), self)
+
+    def _scale(self, *, task: str, mean: float, std: float) -> None:
+        """Let a task's number be learned as (number - mean) / std."""
+        self.scales[task] = Scale(mean, std)
 
     def _note_trained(self) -> None:
         known = self._trained  # what an operation replaced is let go

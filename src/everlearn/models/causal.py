@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import datasets
@@ -50,6 +50,7 @@ class TextExamples(Sequence):
 class NextToken:
     """Predicts each token of a batch that is a target (`labels` [batch, sequence]) from those before it."""
 
+    traits: ClassVar[tuple[str, ...]] = ()
     before_forward: Callable[[Batch], None] | None = None  # is shown each batch: inputs alone hide the labels
 
     def forward(self, network: nn.Module, batch: Batch, past: Sequence[str] = ()) -> Outputs:

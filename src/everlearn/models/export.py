@@ -22,9 +22,9 @@ from everlearn.models.adapters import Adapters, is_peft, quiet_peft
 from everlearn.models.card import card_of
 from everlearn.models.causal import CausalObjective
 from everlearn.models.heads import GrowingHead
+from everlearn.models.labelled import TagObjective
 from everlearn.models.load import Model
 from everlearn.models.lora import fold_vectors, lora_layers, stack, stacked_config
-from everlearn.models.objectives import TagObjective
 from everlearn.models.prompts import prompts_of
 from everlearn.models.quiet import quiet
 from everlearn.models.reloaded import Exported, Sample

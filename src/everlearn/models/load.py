@@ -27,7 +27,8 @@ from everlearn.models.dtypes import CHOICES, DTYPES, fast_dtype, on_gpu, train_i
 from everlearn.models.gguf import converted, gguf_name, gguf_of
 from everlearn.models.given import Given, check_given, tokenizer_of
 from everlearn.models.heads import install_head
-from everlearn.models.objectives import ClassifyObjective, Objective, TagObjective, TensorObjective
+from everlearn.models.labelled import ClassifyObjective, LabelledObjective, ScoreObjective, TagObjective
+from everlearn.models.objectives import Objective, TensorObjective
 from everlearn.models.plain import build_plain, is_plain
 from everlearn.models.prompts import prompts_of
 from everlearn.models.quiet import quiet
@@ -44,7 +45,12 @@ AUTO = {
     "classify": AutoModelForSequenceClassification,
     "tag": AutoModelForTokenClassification,
 }
-NETWORK_OF_KIND = {"prompt": "causal", "text": "causal", "classify": "classify", "tag": "tag", "tensor": "tensor"}
+HEADS: dict[str, type[LabelledObjective]] = {
+    "classify": ClassifyObjective, "score": ScoreObjective, "tag": TagObjective,
+}  # fmt: skip
+NETWORK_OF_KIND = {
+    "prompt": "causal", "text": "causal", "classify": "classify", "score": "classify", "tag": "tag", "tensor": "tensor",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -152,17 +158,23 @@ class Model:
     @property
     def traits(self) -> tuple[str, ...]:
         """What a method may be unsuited for: the kind; lora, prompt or full; soft_prompt; new_tokens (trained beside a
-        LoRA); fresh (weights that its files lack are trained beside it); task_head or shared_head."""  # fmt: skip
+        LoRA); fresh (weights that its files lack are trained beside it); task_head or shared_head; numbers (that it
+        answers with)."""  # fmt: skip
         heads = () if self.kind == "causal" else (f"{self.adapters.head_mode}_head",)
         soft = () if prompts_of(self.network) is None else ("soft_prompt",)
         tokens = ("new_tokens",) if self.adapters.new_tokens else ()
         fresh = ("fresh",) if self.adapters.fresh else ()
-        return (self.kind, self.adapters.mode, *soft, *tokens, *fresh, *heads)
+        return (self.kind, self.adapters.mode, *soft, *tokens, *fresh, *heads, *self.objective.traits)
 
     @property
     def network(self) -> nn.Module:
         """The module to call."""
         return self.adapters.network
+
+    def takes(self, task: Task) -> bool:
+        """Tell whether the network can learn a task of this kind, and answers in its way."""
+        fits = NETWORK_OF_KIND[task.kind] == self.kind
+        return fits and (task.kind not in HEADS or isinstance(self.objective, HEADS[task.kind]))
 
     def train(self) -> None:
         """Put the network into training mode; what its owner froze in evaluation mode (a BatchNorm, say) stays so."""
@@ -237,7 +249,7 @@ def load_model(
         fresh = [name for name in missing if name in dict(network.named_parameters())]
         train_in_float32(network, fresh)
         adapters = Adapters(network, head, config.head, fresh)
-        objective = (ClassifyObjective if kind == "classify" else TagObjective)(tokenizer, adapters, max_length)
+        objective = HEADS[tasks[0].kind](tokenizer, adapters, max_length)
     own = "full" if is_peft(network) else "lora"  # of a peft model its own adapter: all that it left trainable
     _add_adapter(adapters, config.adapter or AdapterConfig(own), kind, path, seed, new_tokens)
     return Model(config.name, kind, adapters, objective, tokenizer)
@@ -310,11 +322,17 @@ def _tokenizer(config: ModelConfig, path: str) -> Any:
 
 
 def network_kind(tasks: Sequence[Task]) -> str:
-    """Return the kind of network that all the tasks need: causal, classify, tag or tensor."""
+    """Return the kind of network that all the tasks need: causal, classify, tag or tensor.
+
+    Raises:
+        ConfigError: if they need different ones, or heads that answer in different ways.
+    """
     kinds = {NETWORK_OF_KIND[task.kind]: task.name for task in tasks}
-    if len(kinds) != 1:
+    answers = {task.kind: task.name for task in tasks if task.kind in HEADS}
+    if len(kinds) != 1 or len(answers) > 1:
         way_out = "Put tasks for different kinds of model into different streams"
-        raise ConfigError(describe("stream", "its tasks need different kinds of model", kinds, way_out))
+        got = kinds if len(kinds) > 1 else answers
+        raise ConfigError(describe("stream", "its tasks need different kinds of model", got, way_out))
     return next(iter(kinds))
 
 

@@ -1,10 +1,12 @@
-"""From rows to a loss, for each kind of data: encode rows, collate a batch, predict at the positions with a target."""
+"""From rows to a loss: encode rows, collate a batch, predict at the positions with a target; and plain modules.
+
+Language models that write: `everlearn.models.causal`. Heads on texts: `everlearn.models.labelled`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-import datasets
 import numpy as np
 import torch
 from torch import nn
@@ -12,13 +14,8 @@ from torch.nn import functional as F
 
 from everlearn.errors import StreamError, describe
 from everlearn.models.adapters import Adapters
-from everlearn.models.heads import column_mask
-from everlearn.models.special import padding_id
-from everlearn.models.tokens import CHUNK, LabelledFeatures, RaggedWriter, id_type
-from everlearn.streams.rows import in_chunks
-from everlearn.types import IGNORED, Outputs, Row, Rows, Task, TensorRows
+from everlearn.types import IGNORED, Outputs, Rows, Task, TensorRows
 
-MOST_WORDS = 2**16  # of a row that are tagged, so that a word's place takes two bytes
 Batch = dict[str, torch.Tensor]
 
 
@@ -54,7 +51,13 @@ Features = Sequence[Any]
 
 
 class Objective(Protocol):
-    """How one kind of network learns from rows."""
+    """How one kind of network learns from rows.
+
+    Attributes:
+        traits: what a method may be unsuited for, beside the kind of network; see `Model.traits`.
+    """
+
+    traits: ClassVar[tuple[str, ...]]
 
     def encode(self, rows: Rows, task: Task, told: Callable[[int], None] | None = None) -> Features:
         """Turn rows into features: token ids and labels, or tensors.
@@ -106,7 +109,7 @@ def item_losses(outputs: Outputs) -> torch.Tensor:
 
 def losses_at(outputs: Outputs, chosen: torch.Tensor) -> torch.Tensor:
     """Return the losses of the chosen items. chosen: bool [n_items]."""
-    return item_losses(Outputs(outputs.logits[chosen], outputs.targets[chosen], outputs.owners[chosen]))
+    return item_losses(outputs.at(chosen))
 
 
 def mean_loss(outputs: Outputs, weights: torch.Tensor | None = None) -> torch.Tensor:
@@ -118,153 +121,6 @@ def mean_loss(outputs: Outputs, weights: torch.Tensor | None = None) -> torch.Te
     return F.cross_entropy(outputs.logits.float(), outputs.targets)
 
 
-class _LabelledObjective:
-    """What sequence and token classification share: tokens in, and the columns of the head that a task may use."""
-
-    def __init__(self, tokenizer: Any, adapters: Adapters, max_length: int):
-        self.tokenizer = tokenizer
-        self.adapters = adapters
-        self.max_length = max_length
-        self.padding = {"input_ids": padding_id(tokenizer), "token_type_ids": tokenizer.pad_token_type_id}
-
-    def encode(self, rows: Rows, task: Task, told: Callable[[int], None] | None = None) -> LabelledFeatures:
-        """Turn rows into features."""
-        ids, paired = self._label_ids(task), self._paired(rows)
-        kinds = {"input_ids": id_type(self.tokenizer), "token_type_ids": np.uint8}
-        kinds["labels"] = np.min_scalar_type(min(IGNORED, -max(ids, default=0) - 1))
-        kinds["read"] = np.uint16
-        writers = {"labels": RaggedWriter(kinds["labels"])}
-        for chunk in in_chunks(rows, CHUNK):
-            encoded = self._tokens(chunk, paired, truncation=True, max_length=self.max_length)
-            columns = {name: encoded[name] for name in encoded if name != "attention_mask"}
-            for name, column in (columns | self._targets(encoded, chunk, ids)).items():
-                writers.setdefault(name, RaggedWriter(kinds.get(name, np.int32))).add(column)
-            if told is not None:
-                told(len(chunk))
-        return LabelledFeatures({name: writer.close() for name, writer in writers.items()}, self._task_index(task))
-
-    def encode_answers(self, rows: Rows, task: Task) -> LabelledFeatures:
-        """Turn rows into features to score."""
-        return self.encode(rows, task)
-
-    def take(self, features: Features, indices: list[int]) -> list[dict[str, Any]]:
-        if isinstance(features, LabelledFeatures):
-            return features.take(indices)
-        return [features[i] for i in indices]
-
-    def lengths(self, rows: Rows) -> list[int]:
-        """Return how many tokens each row has, before anything is cut."""
-        paired = self._paired(rows)
-        chunks = (self._tokens(chunk, paired)["input_ids"] for chunk in in_chunks(rows, CHUNK))
-        return [len(ids) for chunk in chunks for ids in chunk]
-
-    def collate(self, picked: list[dict[str, Any]]) -> Batch:
-        # all on the right, whatever side the tokenizer pads on: labels and absolute positions then fit in any batch
-        names = [name for name in self.tokenizer.model_input_names if name in picked[0]]
-        batch = {name: padded([f[name] for f in picked], self.padding.get(name, 0)) for name in names}
-        if "attention_mask" in self.tokenizer.model_input_names:
-            batch["attention_mask"] = padded([np.ones_like(f["input_ids"]) for f in picked], 0)
-        batch["labels"] = padded([f["labels"] for f in picked], IGNORED)
-        batch["tasks"] = torch.tensor([f["task"] for f in picked])
-        return batch
-
-    def forward(self, network: nn.Module, batch: Batch, past: Sequence[str] = ()) -> Outputs:
-        inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "tasks")}
-        head, labels = self.adapters.head, batch["labels"]
-        shared = self.adapters.head_mode == "shared"
-        head.active = list(range(len(head.blocks))) if shared else sorted(set(batch["tasks"].tolist()))
-        logits = network(**inputs).logits
-        past_logits = self._past_logits(logits, past)
-        if not shared:
-            logits, labels = self._mask_other_tasks(logits, labels, batch["tasks"])
-        if logits.ndim == 2:
-            logits, labels, past_logits = logits[:, None], labels[:, :1], [one[:, None] for one in past_logits]
-        outputs = at_targets(logits, labels)
-        outputs.past = [at_targets(one, labels).logits for one in past_logits]
-        return outputs
-
-    def n_items(self, batch: Batch) -> int:
-        return int(self.items_of_rows(batch).sum())
-
-    def items_of_rows(self, batch: Batch) -> torch.Tensor:
-        return (batch["labels"] != IGNORED).sum(1)
-
-    def _past_logits(self, logits: torch.Tensor, past: Sequence[str]) -> list[torch.Tensor]:
-        """Return the logits of earlier tasks' classes, from the features of the pass that just ended."""
-        if not past:
-            return []
-        if self.adapters.head_mode == "shared":
-            known = sorted({self.adapters.columns[label] for task in past for label in self.adapters.task_labels[task]})
-            return [logits[..., known]]
-        return [self.adapters.head.block_logits(self.adapters.task_blocks[task]) for task in past]
-
-    def _task_index(self, task: Task) -> int:
-        return self.adapters.task_blocks.get(task.name, 0)
-
-    def _label_ids(self, task: Task) -> list[int]:
-        """Return the target of each of the task's labels: its place in the task's block, or in the shared head."""
-        if self.adapters.head_mode == "shared":
-            return [self.adapters.columns[label] for label in task.labels]
-        return list(range(len(task.labels)))
-
-    def _mask_other_tasks(
-        self, logits: torch.Tensor, labels: torch.Tensor, tasks: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        head = self.adapters.head
-        if len(head.active) == 1:
-            return logits, labels
-        sizes = [head.blocks[i].out_features for i in head.active]
-        starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        spans = [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
-        place = torch.tensor([head.active.index(i) for i in tasks.tolist()], device=logits.device)
-        mask = column_mask(spans, logits.shape[-1]).to(logits.device)[place]
-        mask = mask if logits.ndim == 2 else mask[:, None]
-        shift = torch.tensor(starts, device=labels.device)[place][:, None]
-        return _hide(logits, mask), torch.where(labels == IGNORED, labels, labels + shift)
-
-
-class ClassifyObjective(_LabelledObjective):
-    """One label for a text, or for a pair of texts."""
-
-    def _targets(self, encoded: Any, rows: list[Row], ids: list[int]) -> dict[str, list[list[int]]]:
-        return {"labels": [[ids[row["label"]]] for row in rows]}
-
-    def _paired(self, rows: Rows) -> bool:
-        if isinstance(rows, datasets.Dataset):  # one column is read, not all of them
-            return "text_pair" in rows.column_names and any(rows["text_pair"])
-        return any(row.get("text_pair") for row in rows)
-
-    def _tokens(self, rows: list[Row], paired: bool, **options: Any) -> Any:
-        second = [row.get("text_pair") or "" for row in rows] if paired else None
-        return self.tokenizer([row["text"] for row in rows], second, verbose=False, **options)
-
-
-class TagObjective(_LabelledObjective):
-    """One tag for each word, at the word's first token; a tag below 0 is no target.
-
-    A feature's `read` holds the words that have a target within the context; the others are never answered, nor is any
-    word past the first 65,536.
-    """
-
-    def _targets(self, encoded: Any, rows: list[Row], ids: list[int]) -> dict[str, list[list[int]]]:
-        labels, read = [], []
-        for i, row in enumerate(rows):
-            words = encoded.word_ids(i)
-            starts = [word is not None and word != before for word, before in zip(words, [None, *words], strict=False)]
-            targets = [tag if tag < 0 else ids[tag] for tag in row["tags"]]
-            firsts = list(zip(words, starts, strict=True))
-            labels.append([targets[word] if first else IGNORED for word, first in firsts])
-            read.append([word for word, first in firsts if first and targets[word] >= 0])
-        return {"labels": labels, "read": read}
-
-    def _paired(self, rows: Rows) -> bool:
-        return False
-
-    def _tokens(self, rows: list[Row], paired: bool, **options: Any) -> Any:
-        words = [list(row["tokens"][:MOST_WORDS]) for row in rows]
-        return self.tokenizer(words, is_split_into_words=True, verbose=False, **options)
-
-
 class TensorObjective:
     """A plain module: `network(x)` gives logits [batch, classes], or predictions where targets are floating point.
 
@@ -274,6 +130,8 @@ class TensorObjective:
     With `head_mode` "task" a task that names its labels answers only among their columns of the output; a task's `y`
     counts within its own labels. Without labels, `y` is the output column itself.
     """
+
+    traits: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, adapters: Adapters):
         self.adapters = adapters
@@ -318,7 +176,7 @@ class TensorObjective:
         logits, targets = network(batch["x"]), batch["y"]
         past_logits = [logits if columns is None else logits[:, columns] for columns in self._past_columns(past)]
         if "allowed" in batch:
-            logits = _hide(logits, F.pad(batch["allowed"], (0, logits.shape[1] - batch["allowed"].shape[1])))
+            logits = hide(logits, F.pad(batch["allowed"], (0, logits.shape[1] - batch["allowed"].shape[1])))
         return Outputs(logits, targets, torch.arange(len(targets), device=targets.device), past_logits)
 
     def n_items(self, batch: Batch) -> int:
@@ -371,11 +229,11 @@ def answerable_first(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return logits.gather(1, hidden.to(torch.uint8).argsort(dim=1, stable=True)), (~hidden).sum(1)
 
 
-def _hide(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def hide(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Push masked-out logits so low that their probability is 0, yet finite, so that 0 * log p is 0 and not NaN."""
     return logits.masked_fill(~mask, torch.finfo(logits.dtype).min / 4)
 
 
 def is_hidden(logits: torch.Tensor) -> torch.Tensor:
-    """Tell which logits belong to classes that may not be answered: those that `_hide` pushed down."""
+    """Tell which logits belong to classes that may not be answered: those that `hide` pushed down."""
     return logits < torch.finfo(logits.dtype).min / 8

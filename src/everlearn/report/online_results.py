@@ -20,6 +20,7 @@ from everlearn.report.results import plain
 
 EPISODES = "episodes.jsonl"
 EVALUATIONS = "evaluations.jsonl"
+QUESTIONS = "questions.jsonl"  # answers to rows whose right answer comes later
 ONLINE_SCHEMA = 1
 CHANGE = (-1.0, 1.0)  # range of the difference of two shares
 NOT_GIVEN = "not given"  # the group of held-out problems without a type, or a difficulty

@@ -140,7 +140,7 @@ class OnlineBar(Listener):
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
-    def episode(self, done: int, n_episodes: int, episode: Episode) -> None:
+    def episode(self, done: int, n_episodes: int | None, episode: Episode) -> None:
         if self._task is None or done == 1:
             self._recent.clear()
             if self._task is not None:
@@ -150,6 +150,10 @@ class OnlineBar(Listener):
         right = sum(one.right_before for one in self._recent) / len(self._recent)
         loss = sum(one.loss for one in self._recent) / len(self._recent)
         self._bar.update(self._task, completed=done, recent=f"right {right:.2f}  loss {loss:.3f}")
+
+    def prequential(self, done: int, metric: str, whole: float, faded: float) -> None:
+        told = f"after {done} rows: {metric.replace('_', ' ')} {whole:.3f}, of late {faded:.3f}"
+        self.console.print(told, highlight=False)
 
     def evaluated(self, done: int, accuracy: float) -> None:
         self.console.print(f"after {done} episodes: {accuracy:.3f} of the held-out problems right", highlight=False)

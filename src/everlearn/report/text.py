@@ -15,7 +15,10 @@ TITLES = {
 }
 UNITS = {  # scores that are no share of right answers, and how a note calls them
     "token_log_likelihood": "mean log-likelihood of a token (nats)",
+    "negative_mae": "minus the mean absolute error",
     "negative_mse": "minus the mean squared error",
+    "pearson": "Pearson's correlation",
+    "spearman": "Spearman's correlation",
 }
 SIGNED = ("backward_transfer", "forward_transfer")
 

@@ -12,7 +12,7 @@ from everlearn.errors import check_number
 from everlearn.functional import kfac
 from everlearn.functional.running import Running, means_of, with_step
 from everlearn.memory.quadratic import FisherMemory
-from everlearn.models.objectives import item_losses
+from everlearn.models.objectives import losses_at
 from everlearn.registry import register
 from everlearn.strategy import NEEDS_TARGETS, learned
 from everlearn.types import Outputs, Step, Task
@@ -173,8 +173,8 @@ def sums_over_targets(outputs: Outputs, chosen: torch.Tensor) -> torch.Tensor:
     The last two are NaN of real targets, which have no classes.
     """
     logits, targets = outputs.logits[chosen].float(), outputs.targets[chosen]
-    if targets.is_floating_point():
-        nll = item_losses(Outputs(logits, targets, outputs.owners[chosen])).sum()
+    if outputs.family != "categorical":
+        nll = losses_at(outputs, chosen).sum()
         right = entropy = nll.new_tensor(math.nan)
     else:
         log_p = F.log_softmax(logits, dim=-1)

@@ -13,7 +13,7 @@ from everlearn.models.objectives import item_losses, to_device
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import find, names, register
 from everlearn.seeds import generator_for, seed_for
-from everlearn.strategy import ADDS_LAYERS, NEEDS_TARGETS, Strategy, learned
+from everlearn.strategy import ADDS_LAYERS, NEEDS_TARGETS, Strategy, learned, why_apart
 from everlearn.streams.sampling import draw_rows
 from everlearn.types import Examples, Group, Mixture, Step, Task
 from everlearn.way import Run
@@ -171,14 +171,37 @@ class Grow(Strategy):
 
     def _grow(self, run: Run) -> None:
         n_new = self.new_rank if run.model.adapters.mode == "lora" else self.new_neurons
-        former = add_capacity(run.model, n_new, run.seed)
+        former = grow_run(run, n_new)
         weights = dict(run.model.network.named_parameters())
-        for strategy in run.strategies:
-            fit_state(strategy.state(), former, weights, strategy.keeps_weights)
-        for name in run.dormant.keys() & names("strategy"):
-            fit_state(run.dormant[name], former, weights, find("strategy", name).keeps_weights)
         self.n_growths_ += 1
         for name, shape in former.items():
             n_added = weights[name].numel() - shape.numel()
             self.n_added_ += n_added
             self.added_bytes_ += n_added * weights[name].element_size()
+
+
+def grow_run(run: Run, n_new: int) -> dict[str, torch.Size]:
+    """Add units to each hidden layer of a run's model, or rank to its LoRA, and to what its strategies keep of them.
+
+    The answers stay the same. Between tasks.
+
+    Returns:
+        {name of a parameter that grew: the shape it had}.
+
+    Raises:
+        ConfigError: if a strategy can't go on with weights that grow, or the model can't. ModelError: see
+            `everlearn.models.growth.add_capacity`.
+    """
+    Grow().check_model(run.model.traits)
+    for strategy in run.strategies:
+        reason = why_apart(Grow, type(strategy))
+        if reason is not None:
+            way_out = f"{reason}; choose another method, or the size at the start"
+            raise ConfigError(describe("growth", f"can't stand beside {strategy.name}", n_new, way_out))
+    former = add_capacity(run.model, n_new, run.seed)
+    weights = dict(run.model.network.named_parameters())
+    for strategy in run.strategies:
+        fit_state(strategy.state(), former, weights, strategy.keeps_weights)
+    for name in run.dormant.keys() & names("strategy"):
+        fit_state(run.dormant[name], former, weights, find("strategy", name).keeps_weights)
+    return former

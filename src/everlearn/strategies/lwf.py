@@ -9,12 +9,12 @@ import torch
 from torch.nn import functional as F
 
 from everlearn.errors import ConfigError, check_number, describe
-from everlearn.functional.distill import distillation_loss, divergences
+from everlearn.functional.distill import answer_divergences, answer_scores, distillation_loss
 from everlearn.learners.teacher import as_teacher
 from everlearn.memory.answers import AnswerTable, record_answers
 from everlearn.registry import register
 from everlearn.strategy import Strategy, learned
-from everlearn.types import Mixture, Outputs, Step, Task
+from everlearn.types import Family, Mixture, Outputs, Step, Task
 
 if TYPE_CHECKING:
     from everlearn.way import Run
@@ -31,7 +31,8 @@ class LwF(Strategy):
 
     Args:
         strength: weight of the distillation beside the task's loss.
-        temperature: T; higher compares the less likely answers too.
+        temperature: T; higher compares the less likely answers too. Numbers are compared as they are: half the squared
+            distance.
         cache_top_k: ask the teacher once, before the task, and keep its log-probabilities at T of so many classes, with
             those of all others as one outcome more; no teacher is kept. A head with no more classes is kept whole.
             Null: ask it at every step, on rows that other methods mix in as well.
@@ -102,13 +103,16 @@ class LwF(Strategy):
         with as_teacher(step.run, self.teacher_):
             before = model.objective.forward(model.network, step.batch, step.run.past_tasks()).past
         pairs = zip(before, step.outputs.past, strict=True)
-        return reduce(torch.add, (distillation_loss(b, n, self.temperature, self.strength) for b, n in pairs))
+        return reduce(torch.add, (distillation_loss(b, n, *self._options(step.outputs)) for b, n in pairs))
 
     def end_task(self, run: "Run", task: Task) -> None:
         self.teacher_, self.cache_, self._tables = {}, [], []
 
     def _log_probabilities(self, outputs: Outputs) -> list[torch.Tensor]:
-        return [F.log_softmax(logits.float() / self.temperature, dim=-1) for logits in outputs.past]
+        return [answer_scores(logits, self.temperature, outputs.family) for logits in outputs.past]
+
+    def _options(self, outputs: Outputs) -> tuple[float, float, Family]:
+        return self.temperature, self.strength, outputs.family
 
     def _from_cache(self, step: Step) -> torch.Tensor | None:
         """Return the distillation on the task's own rows, as a mean over all items of the batch."""
@@ -119,6 +123,7 @@ class LwF(Strategy):
         total = 0.0
         for table, log_p in zip(self._tables, self._log_probabilities(step.outputs), strict=True):
             before, now, _ = table.compare(rows, log_p[own])
-            before = F.log_softmax(before, dim=-1)  # float16 left them a little off 1
-            total = total + divergences(before, now).sum()
+            if step.outputs.family == "categorical":
+                before = F.log_softmax(before, dim=-1)  # float16 left them a little off 1
+            total = total + answer_divergences(before, now, step.outputs.family).sum()
         return self.strength * self.temperature**2 * total / len(owners)

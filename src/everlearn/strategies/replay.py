@@ -124,7 +124,7 @@ class Replay(Strategy):
         if self.on_disk and run.memory is None:
             way_out = "Give the run a folder, or leave on_disk out"
             raise ConfigError(describe("replay.on_disk", "the run has no folder", True, way_out))
-        if self.selection == "uncertainty" and task.kind == "tensor" and task.targets(task.train).is_floating_point():
+        if self.selection == "uncertainty" and task.is_regression:
             way_out = "Choose another selection, such as loss"
             raise ConfigError(describe("replay.selection", "real targets have no classes", self.selection, way_out))
         self._bound(run, task)

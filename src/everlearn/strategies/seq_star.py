@@ -106,7 +106,9 @@ class SeqStar(Strategy):
 
 def _columns(adapters: Adapters, task: Task) -> list[int]:
     """Return the output columns of the classes in a task's training rows; none where targets are real numbers."""
-    if task.kind == "tensor":
+    if task.kind == "score":
+        classes: set[int] = set()
+    elif task.kind == "tensor":
         targets = task.targets(task.train)
         classes = set() if targets.is_floating_point() else set(targets.tolist())
     elif task.kind == "tag":

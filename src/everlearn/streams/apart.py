@@ -60,6 +60,11 @@ class Apart:
         notes += _look(new, [(other, new) for other in self.known], "Take them out of the evaluation rows")
         return Apart((*self.known, replace(new, task=let_go(task)))), notes
 
+    def unmeasured(self, task: Task) -> list[int]:
+        """Return which of a task's training rows are no evaluation items of any task met."""
+        items = frozenset().union(*(one.items for one in self.known))
+        return [number for number, digest in enumerate(digests_of(task, task.train)) if digest not in items]
+
     def state(self) -> list[dict[str, Any]]:
         """Return what was met, as tensors and JSON."""
         return [contents.state() for contents in self.known]

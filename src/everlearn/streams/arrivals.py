@@ -5,7 +5,7 @@ import os
 import select
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -14,6 +14,7 @@ from everlearn.errors import StreamError, check_number, describe
 
 Position = dict[str, Any]  # JSON; what to go on from
 _CHUNK_BYTES = 65_536
+_looked_at = bytearray()  # of standard input, which a process has but one of: read, and not handed out yet
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,13 @@ class FileLines:
         follow: at the end wait for more, and take a line only when its line break has come. Without, the file ends
             where it ends now, and its last line needs no line break.
         poll_s: seconds between two looks at a file that hasn't grown.
+        is_whole: asked at the end of a file that is followed; True: it won't grow, and is read as one that isn't.
     """
 
     path: Path
     follow: bool = False
     poll_s: float = 0.2
+    is_whole: Callable[[], bool] = lambda: False
     unit: str = field(default="line", init=False)
     can_be_woken: bool = field(default=True, init=False)
 
@@ -109,9 +112,10 @@ class FileLines:
             line = b""
             while True:
                 self._check(file, last, line)
+                is_whole = not self.follow or self.is_whole()  # asked before the look: nothing can come between
                 line += file.readline()
                 if not line.endswith(b"\n"):
-                    if not self.follow:
+                    if is_whole:
                         break
                     if waiter.wait(self.poll_s):
                         return
@@ -159,18 +163,33 @@ class StandardInput:
         if number:
             message = f"standard input can't go back to line {number}: it is read from where it is, and counted on"
             warnings.warn(message, UserWarning, stacklevel=2)
-        descriptor, pending, chunk = sys.stdin.fileno(), b"", b" "
+        descriptor, pending, chunk = sys.stdin.fileno(), bytes(_looked_at), b" "
+        _looked_at.clear()
         while chunk:
-            if waiter.wait(data=descriptor):
-                return
-            chunk = os.read(descriptor, _CHUNK_BYTES)
-            *lines, pending = (pending + chunk).split(b"\n")
+            if b"\n" not in pending:
+                if waiter.wait(data=descriptor):
+                    return
+                chunk = os.read(descriptor, _CHUNK_BYTES)
+                pending += chunk
+            *lines, pending = pending.split(b"\n")
             if not chunk and pending:
                 lines.append(pending)
             for line in lines:
                 number += 1
                 if line.strip():
                     yield Arrival(number, line, {"number": number})
+
+
+def first_line_of_input() -> bytes:
+    """Return standard input's first line that isn't blank, waiting for it; `StandardInput` still gives it. Empty where
+    there is none."""  # fmt: skip
+    while True:
+        lines = _looked_at.split(b"\n")
+        found = next((line for line in lines[:-1] if line.strip()), None)
+        chunk = b"" if found is not None else os.read(sys.stdin.fileno(), _CHUNK_BYTES)
+        if not chunk:
+            return bytes(lines[-1].strip() if found is None else found)
+        _looked_at.extend(chunk)
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "prompt": ("prompt", "completion"),
     "tag": ("tokens", "tags"),
     "classify": ("text", "label"),
+    "score": ("text", "score"),
     "text": ("text",),
 }
 COLUMNS = (
     "prompt", "completion", "messages", "tools", "choices",
-    "text", "text_pair", "label", "label_name", "tokens", "tags",
+    "text", "text_pair", "label", "label_name", "score", "tokens", "tags",
 )  # fmt: skip
 _CHAT_SHAPES = ("messages", "conversation")
 # how the user says which of a row's two forms counts
@@ -116,12 +117,12 @@ def loose_digest_of(row: Row) -> bytes:
 
 
 def answer_of(row: Row) -> Any:
-    """Return a row's answer: a text, a label, tags, or None for running text."""
+    """Return a row's answer: a text, a label, a number, tags, or None for running text."""
     if row.get("messages") is not None:
         return text_of(row["messages"][-1]["content"]).strip()
     if "completion" in row:
         return row["completion"].strip()
-    return next((row[name] for name in ("label", "tags") if name in row), None)
+    return next((row[name] for name in ("label", "score", "tags") if name in row), None)
 
 
 def text_of(content: str | list[dict[str, Any]] | None) -> str:
@@ -257,6 +258,19 @@ def _pair(row: dict[str, Any]) -> dict[str, Any]:
     return {"text": _text(row["text"], "text"), "text_pair": None if absent else _text(second, "text_pair")}
 
 
+def _score(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    return {**_pair(row), "score": _real(row["score"], "score", rules)}
+
+
+def _real(value: object, name: str, rules: Rules) -> float:
+    if rules.untyped and isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError as error:
+            raise BadRow(f"{name} is {value!r}, not a number") from error
+    return float(_number(value, name))
+
+
 def _tag(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
     tokens = [_text(token, f"tokens[{i}]") for i, token in enumerate(_list(row["tokens"], "tokens", rules))]
     tags = _list(row["tags"], "tags", rules)
@@ -336,6 +350,7 @@ _CHECKS: dict[str, Callable[[dict[str, Any], Rules], dict[str, Any]]] = {
     "prompt": _prompt,
     "tag": _tag,
     "classify": _classify,
+    "score": _score,
     "text": _plain,
 }
 

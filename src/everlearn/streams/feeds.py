@@ -1,60 +1,109 @@
-"""Sources of episodes besides the arena: rows as they come (a growing file, standard input); problems that drift."""
+"""Sources of episodes besides the arena: rows as they come (a growing file, a folder, standard input); problems that
+drift."""  # fmt: skip
 
 import threading
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from everlearn.errors import ConfigError, check_choice, check_number, describe
+from everlearn.errors import ConfigError, StreamError, check_choice, check_number, describe
 from everlearn.registry import find, register
 from everlearn.seeds import seed_for
 from everlearn.streams.arena.stream import MAX_NEW_TOKENS
+from everlearn.streams.arrivals import Arrivals, Waiter, first_line_of_input
+from everlearn.streams.delayed import ANSWERS, ASKS, Joining, kind_of_row
 from everlearn.streams.drift import DriftStream
 from everlearn.streams.live import LiveRows, arrivals_of
+from everlearn.streams.reading import parse_line
 from everlearn.streams.source import PROBLEMS, Feed
+from everlearn.streams.watched import FolderLines
 from everlearn.types import Row
 
+AUTO = "auto"
+STANDARD_INPUT = "-"  # as a path
+KINDS = (AUTO, *ANSWERS)
 
-@register("source", "rows")
-@dataclass(frozen=True)
-class RowsSource:
-    """Rows with `prompt` and `completion`, and if you like `choices`, `type`, `difficulty`, `content` and `explanation`
-    (its steps); a JSON object a line, whose other keys are left out.
+
+@dataclass(frozen=True, kw_only=True)
+class LiveSource:
+    """Rows from outside, a JSON object a line (or message), whose other keys are left out: `prompt` and `completion`,
+    `text` (and `text_pair`) and `label`, or `tokens` and `tags`. A row's answer may come later, see
+    `everlearn.streams.delayed`. Prompts may have `choices`, all rows `type`, `difficulty`, `content` and `explanation`.
 
     Args:
-        path: a JSONL file, or `-` for standard input; held_out_path: a JSONL file of problems never learned from.
-        follow: wait for lines that are added to the file.
+        kind: of the rows: prompt, classify, tag; auto: as the first row is, prompt where problems are held out.
+        labels: names of the classes, or tags; without them the model's outputs grow as they appear.
+        held_out_path: a JSONL file of problems never learned from; prompts need it, rows with labels have none.
         ahead: rows that are read and not yet learned, at most.
         idle_s: end when no row has come for so many seconds; null waits for ever.
         on_bad_row: error, or skip with a warning.
-        verifier: registered function (completion, row) -> bool; null compares the texts.
-        max_new_tokens: of an answer; with steps more, where the held-out rows' own are longer.
+        max_waiting: rows that wait for their answers, at most; the oldest is given up for a new one.
+        verifier: of prompts: registered function (completion, row) -> bool; null compares the texts.
+        max_new_tokens: of an answer to a prompt; with steps more, where the held-out rows' own are longer.
     """
 
-    path: str
-    held_out_path: str
-    follow: bool = False
+    kind: str = AUTO
+    labels: list[str] = field(default_factory=list)
+    held_out_path: str | None = None
     ahead: int = 64
     idle_s: float | None = None
     on_bad_row: str = "error"
+    max_waiting: int = 10_000
     verifier: str | None = None
     max_new_tokens: int = 32
 
     def __post_init__(self) -> None:
-        check_number("source.ahead", self.ahead, low=1)
-        check_number("source.max_new_tokens", self.max_new_tokens, low=1)
+        check_choice("source.kind", self.kind, KINDS)
+        for name in ("ahead", "max_new_tokens", "max_waiting"):
+            check_number(f"source.{name}", vars(self)[name], low=1)
         if self.idle_s is not None:
             check_number("source.idle_s", self.idle_s, above=0, high=threading.TIMEOUT_MAX)
         check_choice("source.on_bad_row", self.on_bad_row, ("error", "skip"))
-        if self.follow and self.path == "-":
-            way_out = "Only a file can be followed; standard input is read until it ends anyway"
-            raise ConfigError(describe("source.follow", "has nothing to follow", self.path, way_out))
         if self.verifier is not None:
             find("verifier", self.verifier, "source.verifier")
+        if len(set(self.labels)) < len(self.labels):
+            raise ConfigError(describe("source.labels", "names a label twice", self.labels, "Name each once"))
+
+    def arrivals(self) -> Arrivals:
+        """Return where the rows come from."""
+        raise NotImplementedError
+
+    def first(self) -> bytes:
+        """Return the first line, waiting for it; it is handed out all the same. Empty where there is none."""
+        waiter = Waiter()
+        try:
+            arrival = next(self.arrivals().read(None, waiter), None)
+        finally:
+            waiter.close()
+        return b"" if arrival is None else arrival.raw
+
+    def settled(self) -> "LiveSource":
+        """Return the source with the kind that its first row is of, where it is left open: it may wait for that row.
+
+        Raises:
+            StreamError: if there is no row, or it tells no kind.
+        """
+        if self.kind != AUTO:
+            return self
+        if self.held_out_path is not None:
+            return replace(self, kind="prompt")
+        line = self.first()
+        row = parse_line(line, is_first=True) if line else "there is none"
+        kind = kind_of_row(row) if isinstance(row, dict) else None
+        if kind is None:
+            what = f"its first row tells no kind ({row})" if isinstance(row, str) else "its first row tells no kind"
+            got = row if isinstance(row, dict) else line.decode(errors="replace")
+            way_out = f"Give rows {' or '.join(f'{ASKS[one]} and {ANSWERS[one]}' for one in ANSWERS)}; or name the kind"
+            raise StreamError(describe("source.kind", what, got, way_out))
+        return replace(self, kind=kind)
 
     def held_out(self, n: int) -> list[Row]:
         """Return the first `n` held-out rows, or all that there are."""
+        if self.held_out_path is None:
+            way_out = "Name a JSONL file of prompts and completions that are never learned from"
+            raise ConfigError(describe("source.held_out_path", "prompts need held-out ones", None, way_out))
         with LiveRows(arrivals_of(self.held_out_path), on_bad_row=self.on_bad_row, rules=PROBLEMS) as rows:
             found = [live.row for live, _ in zip(rows, range(n), strict=False)]
         if not found:
@@ -66,14 +115,49 @@ class RowsSource:
         return RowsFeed(self)
 
 
+@register("source", "rows")
+@dataclass(frozen=True)
+class RowsSource(LiveSource):
+    """Rows of a file, of a folder's files, or of standard input; see `LiveSource`.
+
+    Args:
+        path: a JSONL file; a folder, whose .jsonl files are read one after another by name; or `-` for standard input.
+        follow: wait for lines that are added to the file, or for files that are laid into the folder.
+    """
+
+    path: str
+    follow: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.follow and self.path == STANDARD_INPUT:
+            way_out = "Only a file can be followed; standard input is read until it ends anyway"
+            raise ConfigError(describe("source.follow", "has nothing to follow", self.path, way_out))
+
+    def arrivals(self) -> Arrivals:
+        """Return the lines of the file or folder, or of standard input."""
+        folder = Path(self.path).expanduser()
+        return FolderLines(folder, self.follow) if folder.is_dir() else arrivals_of(self.path, follow=self.follow)
+
+    def first(self) -> bytes:
+        return first_line_of_input() if self.path == STANDARD_INPUT else super().first()
+
+
 @dataclass
 class RowsFeed(Feed):
     """Rows of one run, read ahead by a thread. What was given and isn't saved with the run comes again."""
 
-    source: RowsSource
+    source: LiveSource
     position: dict[str, Any] | None = None  # behind the last row given
     rows: LiveRows | None = None
     stopped: bool = False
+    joining: Joining = field(init=False)
+    arrivals: Arrivals = field(init=False)
+
+    def __post_init__(self) -> None:
+        kind = "prompt" if self.source.kind == AUTO else self.source.kind
+        self.joining = Joining(kind, self.source.labels, self.source.max_waiting)
+        self.arrivals = self.source.arrivals()
 
     def next(self) -> Row | None:
         live = next(self._open(), None)
@@ -84,12 +168,16 @@ class RowsFeed(Feed):
 
     def known(self, n: int) -> list[Row]:
         """Return the rows that are in the file already."""
-        if self.source.path == "-":
+        if not isinstance(self.source, RowsSource) or self.source.path == STANDARD_INPUT:
             return []
-        arrivals = arrivals_of(self.source.path)
-        with LiveRows(arrivals, on_bad_row="skip", rules=PROBLEMS) as rows, warnings.catch_warnings():
+        arrivals = replace(self.source, follow=False).arrivals()
+        joining = Joining(self.joining.kind, self.source.labels, self.source.max_waiting)
+        with LiveRows(arrivals, on_bad_row="skip", check=joining.take) as rows, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a bad row is told of when it is to be learned
             return [live.row for live, _ in zip(rows, range(n), strict=False)]
+
+    def asked(self, row: Row, answer: Any) -> None:
+        self.joining.answered(row, answer)
 
     def wait(self, seconds: float) -> bool:
         return self._open().wait(seconds)
@@ -107,17 +195,18 @@ class RowsFeed(Feed):
         """Return the rows, from the first call on read ahead."""
         if self.rows is None:
             options = {"ahead": self.source.ahead, "idle_s": self.source.idle_s, "on_bad_row": self.source.on_bad_row}
-            arrivals = arrivals_of(self.source.path, follow=self.source.follow)
-            self.rows = LiveRows(arrivals, position=self.position, rules=PROBLEMS, **options)
+            self.rows = LiveRows(self.arrivals, position=self.position, check=self.joining.take, **options)
             if self.stopped:  # before there was anything to stop
                 self.rows.stop()
         return self.rows
 
     def state(self) -> dict[str, Any]:
-        return {"position": self.position}
+        return {"position": self.position, **self.joining.state()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.position = state["position"]
+        if "waiting" in state:  # runs of before have none
+            self.joining.load_state(state)
 
 
 @register("source", "drift")

@@ -68,6 +68,10 @@ class LabelBook:
             spellings.append(str(label))
         return self._numbers.setdefault(key, len(self._numbers))
 
+    def names(self) -> tuple[str, ...]:
+        """Return the declared names, or those of the labels that came so far in the order of their numbers."""
+        return self.declared or tuple(spellings[0].strip() for spellings in self._spellings.values())
+
     def marks_none(self, label: str | int, *, anywhere: bool = False) -> bool:
         """Tell whether `label` is a mark for "no label" and no label itself.
 
@@ -133,6 +137,11 @@ class LabelBook:
         known = self._names.setdefault(key, name)
         if known != name:
             raise BadRow(f"label {key} was {known!r} before, but label_name says {name!r}")
+
+
+def tag_names(tags: Sequence[int], labels: Sequence[str]) -> list[str | None]:
+    """Return the names of tags; None for a word without one."""
+    return [None if tag == IGNORED else labels[tag] for tag in tags]
 
 
 def with_labels(task: Task, known: Sequence[str]) -> Task:

@@ -16,9 +16,10 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -64,6 +65,7 @@ class LiveRows:
         ahead: lines or items that are read and not yet taken, at most.
         idle_s: end when a row hasn't come for so many seconds; None waits for ever.
         rules: what a row must look like, by default a `prompt` and a `completion`. Labels have to be declared.
+        check: in place of the rules: returns a row as it is to be handed out, None where it is not, or raises BadRow.
         on_bad_row: "error", or "skip" with a warning.
         state_file: written by `acknowledge`, whole or not at all; where it is there, reading goes on from it.
         position: where to go on instead, if positions are kept elsewhere.
@@ -87,6 +89,7 @@ class LiveRows:
         ahead: int = 64,
         idle_s: float | None = None,
         rules: Rules = PROMPTS,
+        check: Callable[[Mapping[str, Any]], Row | None] | None = None,
         on_bad_row: str = "error",
         state_file: Path | None = None,
         position: Position | None = None,
@@ -99,7 +102,8 @@ class LiveRows:
             raise ConfigError(describe("live.position", "stands beside state_file", position, "Pass one of the two"))
         if state_file is not None and state_file.exists():
             position = read_json(state_file)
-        self.arrivals, self.idle_s, self.rules, self.on_bad_row = arrivals, idle_s, rules, on_bad_row
+        self.arrivals, self.idle_s, self.on_bad_row = arrivals, idle_s, on_bad_row
+        self.check = check or partial(check_row, rules=rules)
         self.state_file, self.position = state_file, position
         self.ended: Literal["end", "idle", "stopped"] | None = None
         self.n_bad = 0
@@ -205,13 +209,13 @@ class LiveRows:
             self._arrived.put(error)
 
     def _checked(self, arrival: Arrival) -> Row | None:
-        """Return the row, or None where a bad one is skipped."""
+        """Return the row, or None where there is none to hand out: a bad one that is skipped, say."""
         raw = arrival.raw
         row = parse_line(raw, is_first=arrival.number == 1) if isinstance(raw, bytes) else as_row(raw)
         try:
             if isinstance(row, str):
                 raise BadRow(row)
-            return check_row(row, self.rules)
+            return self.check(row)
         except BadRow as reason:
             place = f"{self.arrivals.name} {self.arrivals.unit} {arrival.number}"
             if self.on_bad_row == "error":

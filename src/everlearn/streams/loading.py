@@ -15,7 +15,7 @@ from everlearn.streams.reading import Data, Source, open_source
 from everlearn.streams.values import notes_on
 from everlearn.types import Task
 
-FILE_KINDS = ("prompt", "classify", "tag", "text")
+FILE_KINDS = ("prompt", "classify", "score", "tag", "text")
 _PEEKED = 20  # rows whose columns tell the kind
 _DEFAULT_VALIDATION = 0.1  # share of a single file's rows
 
@@ -26,7 +26,7 @@ class TaskOptions:
 
     Args:
         columns: our column name -> the file's, such as `{prompt: question, completion: answer}`.
-        kind: prompt, classify, tag or text; found by the columns if not given.
+        kind: prompt, classify, score, tag or text; found by the columns if not given.
         labels: names of the classes or tags in order; whole numbers in the rows are indices into them. If not given,
             they are those that the data declares, else those that occur: whole numbers by value, names sorted.
         choices: the possible answers of a `prompt` task, for each row that has no column `choices`.

@@ -10,7 +10,7 @@ from everlearn.types import IGNORED, Kind, Rows
 Split = Mapping[str, tuple[str, Sequence[int] | None]]  # role -> the part that its rows come from, and which (all)
 
 _SHOWN = 4
-_CONTENTS = {"prompt": "prompts", "classify": "texts", "tag": "sentences"}
+_CONTENTS = {"prompt": "prompts", "classify": "texts", "score": "texts", "tag": "sentences"}
 
 
 def held_out(where: str, parts: Mapping[str, Part], split: Split) -> Iterator[str]:

@@ -21,6 +21,11 @@ class Feed:
     def answered(self, row: Row, right: bool) -> None:
         """Learn that the problem was answered, before learning it, rightly or not."""
 
+    def asked(self, row: Row, answer: Any) -> None:
+        """Learn what was answered to a row that came with an id and without its right answer; give it later, whole and
+        with `answered`: that answer."""  # fmt: skip
+        raise StreamError(describe("source", "a row that it gave has no answer", row, "Mend the source"))
+
     def known(self, n: int) -> Iterable[Row]:
         """Return up to `n` problems that are known to come, without taking them; empty where none is."""
         return ()
@@ -31,6 +36,12 @@ class Feed:
 
     def stop(self) -> None:
         """End, from a signal handler, a `next` or `wait` that waits, and all later ones."""
+
+    def saved(self, state: Mapping[str, Any]) -> None:
+        """Learn that what `state` returned was saved with all that was learned by then: it is never gone back behind.
+
+        It may be told so again.
+        """  # fmt: skip
 
     def close(self) -> None:
         """Give back what the feed holds; it is used no more."""

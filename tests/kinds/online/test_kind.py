@@ -200,7 +200,7 @@ def test_a_run_with_steps_and_several_updates_is_stopped_and_goes_on(llama, tmp_
 def test_problems_are_turns_of_a_conversation_where_there_is_a_template(llama, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "everlearn.learners.online.generate_greedily",
+        "everlearn.learners.answering.generate_greedily",
         lambda _, objective, prompts, *rest: [asked.append(objective.tokenizer.decode(prompts[0])) or ""],
     )
     model = {"name": str(llama), "adapter": {"rank": 2}, "chat_template": "chatml"}

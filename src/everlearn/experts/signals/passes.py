@@ -4,11 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from everlearn.errors import ConfigError, describe
 from everlearn.models.adapters import language_model
+from everlearn.models.labelled import TextObjective
 from everlearn.models.load import Model
 from everlearn.models.objectives import Batch, padded, to_device
 from everlearn.models.special import padding_id
@@ -115,13 +117,21 @@ def _predicting_classes(model: Model, task: Task, rows: Rows, max_tokens: int) -
         yield _passed(losses, owners, logits.detach(), [one["input_ids"] for one in part])
 
 
+def _classes_of(task: Task, rows: Rows) -> list[int]:
+    """Return the class of each text: its label; of a number the quarter of the rows' numbers that it lies in."""
+    if task.kind == "classify":
+        return [row["label"] for row in rows]
+    numbers = np.array([row["score"] for row in rows])
+    return np.searchsorted(np.quantile(numbers, (0.25, 0.5, 0.75)), numbers).tolist()
+
+
 def _labelled(model: Model, task: Task, rows: Rows, max_tokens: int) -> list[dict[str, Any]]:
     """Return each row's inputs, and the classes of its targets: of the whole text, or at some of its tokens."""
     options = {"truncation": True, "max_length": min(max_tokens, model.objective.max_length), "verbose": False}
-    if task.kind == "classify":
+    if isinstance(model.objective, TextObjective):
         pairs = [row.get("text_pair") or "" for row in rows]
         encoded = model.tokenizer([row["text"] for row in rows], pairs if any(pairs) else None, **options)
-        targets = [[(None, row["label"])] for row in rows]
+        targets = [[(None, answer)] for answer in _classes_of(task, rows)]
     else:
         encoded = model.tokenizer([list(row["tokens"]) for row in rows], is_split_into_words=True, **options)
         targets = []

@@ -1,9 +1,11 @@
-"""Online runs: problems come one after another; each is answered, learned, answered again; held-out ones are scored.
+"""Online runs: rows come one after another; each is answered and learned. Held-out problems are scored now and then;
+labelled rows are scored as they come, before they are learned.
 
 The engine is that of `everlearn.way`: a stretch of episodes is a task, with the hooks of every strategy around it.
 
-Beside what every run leaves there are episodes.jsonl (a line an episode), evaluations.jsonl (a line a scoring), and the
-trained adapters as `checkpoint_ep<N>`, which peft loads (docs/online.md).
+Beside what every run leaves there are episodes.jsonl (a line an episode), evaluations.jsonl (a line a scoring),
+questions.jsonl (answers to rows whose right answer comes later), and where problems are learned the trained adapters as
+`checkpoint_ep<N>`, which peft loads (docs/online.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,15 +21,20 @@ from everlearn.config import build_strategies
 from everlearn.errors import ConfigError, describe
 from everlearn.evaluation.answers import kept_text
 from everlearn.kind import RunKind
-from everlearn.kinds.online.recipe import BY_TYPE, OnlineRecipe
-from everlearn.kinds.online.session import STREAM, Session, check_apart, names_of_all, type_of
+from everlearn.kinds.online.labelled import LabelledSession, stream_task
+from everlearn.kinds.online.problems import ProblemSession, check_apart, names_of_all
+from everlearn.kinds.online.recipe import BY_TYPE, OnlineRecipe, is_labelled
+from everlearn.kinds.online.session import STREAM, type_of
 from everlearn.listener import Listener
 from everlearn.models.load import load_model
 from everlearn.provenance import Provenance
 from everlearn.record import read_lines
 from everlearn.registry import register
-from everlearn.report.online_results import EPISODES, EVALUATIONS, online_results, read_online_run
+from everlearn.report.online_results import EPISODES, EVALUATIONS, QUESTIONS, online_results, read_online_run
+from everlearn.report.prequential_results import is_prequential, prequential_results, read_prequential_run
 from everlearn.saving import Saving
+from everlearn.streams.delayed import is_question
+from everlearn.streams.feeds import LiveSource
 from everlearn.streams.source import Source, check_problem
 from everlearn.types import Row, Task
 from everlearn.way import Run
@@ -38,7 +45,7 @@ class Online(RunKind):
     """Learn from one problem after another as they come, scoring held-out ones now and then."""
 
     recipe_type = OnlineRecipe
-    log_names = (EPISODES, EVALUATIONS)
+    log_names = (EPISODES, EVALUATIONS, QUESTIONS)
 
     @classmethod
     def tells(cls, content: Mapping[str, Any]) -> bool:
@@ -59,6 +66,17 @@ class Online(RunKind):
 
     def open(self, accelerator: Accelerator) -> Provenance:
         self.source = self.recipe.build_source()
+        if isinstance(self.source, LiveSource):
+            self.source = self.source.settled()
+        self.recipe = self.recipe.settled(self.source)
+        if is_labelled(self.source):
+            self.held_out, self.tasks = [], [stream_task(self.source)]
+        else:
+            self._hold_out()
+        return Provenance.of(self.tasks, self.recipe.model)
+
+    def _hold_out(self) -> None:
+        """Read the held-out problems, as tasks to score."""
         self.held_out = self.source.held_out(self.recipe.evaluation.n)
         if not self.held_out:
             way_out = "Let its held_out return some"
@@ -69,7 +87,6 @@ class Online(RunKind):
             check_separate(self.source, self.held_out, seed, self.recipe.episodes)
         self.tasks = _tasks(self.recipe, self.source, self.held_out)
         self.held_out = [row for task in self.tasks for row in task.evaluation]  # in the order in which they are scored
-        return Provenance.of(self.tasks, self.recipe.model)
 
     def begun(self) -> Provenance | None:
         path = self.out / EVALUATIONS
@@ -100,18 +117,30 @@ class Online(RunKind):
         )
 
     def learn(self, one: Run, *, resumed: bool) -> None:
-        session = Session(one, self.recipe, self.source, self.held_out, self.logs)
+        if is_labelled(self.source):
+            session = LabelledSession(one, self.recipe, self.source, self.logs)
+        else:
+            session = ProblemSession(one, self.recipe, self.source, self.held_out, self.logs)
         with closing(session.feed):
             session.go(resumed=resumed)
 
     def summarise(self) -> dict[str, Any]:
+        if is_labelled(self.source):
+            return prequential_results(read_prequential_run(self.out))
         return online_results(read_online_run(self.out))
 
     @classmethod
     def draw(cls, folders: Mapping[str, Path], out: Path) -> list[RenderableType]:
         from everlearn.report.online_page import accuracy_grid, write_online_report
+        from everlearn.report.prequential_page import scores_grid, write_prequential_report
         from everlearn.report.table import to_rich
 
+        of_labels = {name: is_prequential(folder) for name, folder in folders.items()}
+        if all(of_labels.values()):
+            return [to_rich(scores_grid(write_prequential_report(folders, out))), f"\nReport: {out / 'report.html'}"]
+        if any(of_labels.values()):
+            way_out = "Compare runs of problems, or of labelled rows"
+            raise ConfigError(describe("compare", "some runs have labelled rows and some don't", of_labels, way_out))
         return [to_rich(accuracy_grid(write_online_report(folders, out))), f"\nReport: {out / 'report.html'}"]
 
 
@@ -123,7 +152,8 @@ def check_separate(source: Source, held_out: Sequence[Row], seed: int, n_episode
     names = names_of_all(held_out)
     feed = source.feed(seed, n_episodes)
     for row in feed.known(n_episodes):
-        check_problem(row)
+        if not is_question(row):
+            check_problem(row)
         check_apart(row, names)
 
 

@@ -42,8 +42,9 @@ class MetaLearner:
     of the adapted weights, MER the algorithm of its paper.
 
     Args:
-        model: `pocket`, `smollm2`, a folder, a GGUF file, a hub id, a ModelConfig or its mapping: a causal LM with
-            LoRA, or all its weights; or a plain `nn.Module`, trained in place.
+        model: `pocket`, `smollm2`, a folder, a GGUF file, a hub id, a ModelConfig or its mapping: a causal LM, or a
+            classifier with one head for all tasks (head: shared), with LoRA or all its weights; or a plain
+            `nn.Module`, trained in place.
         inner_lr, outer_lr, adaptation_steps, algorithm, options: see `MetaConfig`, whose other fields `options` gives.
         seed: of adapters and of which rows are drawn.
         device: auto, cpu or cuda.
@@ -102,13 +103,14 @@ class MetaLearner:
             ModelError: if the model can't be meta-learned.
         """
         if self._model is None:
-            self._model = load_model(self._model_config, tasks, self.seed, self.device.type)
-            check_model(self._model)
-            self._model.network.to(self.device)
-            self._optimizer = self._outer_optimizer()
+            model = self._load(tasks)
+            check_model(model)
+            model.network.to(self.device)
+            self._model = model
         for task in tasks:
             if task.labels and task.name not in self._model.adapters.task_labels:
                 self._model.adapters.do("labels", task=task.name, labels=list(task.labels), seed=self.seed)
+        self._follow_weights()
 
     def fit(
         self,
@@ -195,6 +197,7 @@ class MetaLearner:
         self.prepare(tasks)
         self._learned_from.update({task.name: task for task in tasks})
         self.model.adapters.replay(list(state["structure"]))
+        self._follow_weights()
         self.model.adapters.load_tensors(dict(state["weights"]))
         self._optimizer.load_state_dict(state["optimizer"])
         self.n_steps = state["n_steps"]
@@ -272,6 +275,18 @@ class MetaLearner:
     def _weights(self) -> Weights:
         return {name: p.detach() for name, p in self.model.adapters.trainable().items()}
 
+    def _load(self, tasks: Sequence[Task]) -> Model:
+        """Return the model that fits the tasks."""
+        return load_model(self._model_config, tasks, self.seed, self.device.type)
+
+    def _follow_weights(self) -> None:
+        """Let the outer optimizer move the weights of labels that came, beside those that it has."""
+        if self._optimizer is None:
+            self._optimizer = self._outer_optimizer()
+        moved = self._optimizer.param_groups[0]["params"]
+        known = set(map(id, moved))
+        moved.extend(p for p in self.model.adapters.trainable().values() if id(p) not in known)
+
     def _outer_optimizer(self) -> torch.optim.Optimizer:
         name = self.config.outer_optimizer or ("sgd" if self.config.algorithm == "reptile" else "adam")
         parameters = list(self.model.adapters.trainable().values())
@@ -288,7 +303,7 @@ class MetaLearner:
         flags = [(module, module.training) for module in network.modules()]
         # the fused attention has no second derivative
         by_gradient = self.config.algorithm in ("maml", "oml", "anml")
-        twice = self.model.kind == "causal" and by_gradient and not self.config.first_order
+        twice = self.model.kind != "tensor" and by_gradient and not self.config.first_order
         self.model.train()
         try:
             seed = seed_for(self.seed, "adapt", task.name if task else None)

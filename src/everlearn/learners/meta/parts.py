@@ -16,8 +16,8 @@ GATE = "gate"  # ANML: modules of this name learn in the outer loop only
 
 def check_model(model: Model) -> None:
     """Raise ModelError if what a task needs can't be learned from other tasks."""
-    if model.kind not in KINDS:
-        way_out = "Use prompt, text or tensor tasks: their answers are given by the same weights in every task"
+    if model.kind not in KINDS and model.adapters.head_mode == "task":
+        way_out = "Write model.head: shared, so that tasks share the weights of the labels that they share"
         what = "a new task brings a new head, which can't be meta-learned"
         raise ModelError(describe("model", what, model.kind, way_out))
     for name, module in model.network.named_modules():
