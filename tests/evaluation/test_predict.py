@@ -8,13 +8,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from everlearn import ContinualTrainer
 from everlearn.errors import ConfigError, StreamError
-<<<<<<< HEAD
 from everlearn.evaluation.predict import uncertainty
-=======
 from everlearn.evaluation.surest import sureness
 from everlearn.listener import Listener
 from support.tasks import rows_of_kind
->>>>>>> texts
 
 pytestmark = pytest.mark.filterwarnings("ignore:Task .* nothing was learned", "ignore:task .*", "ignore:Task .*cut")
 LEARNER = {"epochs": 3, "batch_size": 4, "learning_rate": 3e-3}
