@@ -257,7 +257,7 @@ def test_several_experts_answer_together(bench):
 
 
 def test_a_trial_needs_rows_to_compare_on(bench):
-    run = start(bench, router={"risk": 0.5})
+    run = start(bench, router={"risk": 0.25})
     for position, name in enumerate(("say_0", "again")):
         learn_at(run, replace(bench.tasks[0], name=name, validation=None), position)
     line = decided(run)
