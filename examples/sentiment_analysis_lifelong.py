@@ -11,9 +11,9 @@ import random
 import tempfile
 from pathlib import Path
 
-from everlearn.lifelong import ExperienceReplay, LifelongConfig, LifelongModel, LifelongTrainer
 from made import tiny_encoder
 
+from everlearn.lifelong import ExperienceReplay, LifelongConfig, LifelongModel, LifelongTrainer
 from everlearn.streams.folders import find_tasks
 
 PRODUCTS = {  # what is praised in each, and what is blamed
