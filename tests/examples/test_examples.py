@@ -46,7 +46,7 @@ def test_it_runs_and_prints_intervals(name, run):
 def test_packnet_keeps_what_it_answered(run):
     printed = run("packnet_example", *SMALL["packnet_example"])
     packnet = printed.split("\nPackNet\n")[1]
-    lines = [line for line in packnet.splitlines() if "accuracy │" in line]
+    lines = [line for line in packnet.splitlines() if "│ accuracy │" in line]
     assert len(lines) == 3
     for line in lines:
         _, _, learned, now, *_ = (cell.strip() for cell in line.strip("│").split("│"))
