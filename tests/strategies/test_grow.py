@@ -28,12 +28,14 @@ def noise_task(task):
 def test_share_left_is_measured_by_the_best_blind_answer():
     targets = torch.tensor([0, 0, 0, 2])
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert share_left(entropy, targets) == pytest.approx(1.0)
-    assert share_left(0.5 * entropy, targets) == pytest.approx(0.5)
-    assert share_left(math.log(4), torch.arange(4)) == pytest.approx(1.0)
-    assert share_left(0.3, torch.tensor([1, 1])) == 0.0
+    assert share_left(entropy, targets, "categorical") == pytest.approx(1.0)
+    assert share_left(0.5 * entropy, targets, "categorical") == pytest.approx(0.5)
+    assert share_left(math.log(4), torch.arange(4), "categorical") == pytest.approx(1.0)
+    assert share_left(0.3, torch.tensor([1, 1]), "categorical") == 0.0
     numbers = torch.tensor([[1.0, 0.0], [3.0, 4.0]])  # half the squared distance to the mean: 0.5 * (1 + 4)
-    assert share_left(2.5, numbers) == pytest.approx(1.0)
+    assert share_left(2.5, numbers, "normal") == pytest.approx(1.0)
+    sets = torch.tensor([[1.0, 0.0], [0.0, 0.0]])  # the first label is a toss-up, the second never there
+    assert share_left(math.log(2), sets, "bernoulli") == pytest.approx(1.0)
 
 
 def test_the_first_task_is_plain_training(plain):
