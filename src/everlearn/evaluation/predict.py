@@ -56,8 +56,7 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
         StreamError: if a row lacks what the task asks with, or the module can't take an input.
         ConfigError: if `max_new_tokens` is below 1.
     """
-    if isinstance(rows, str | Mapping) or not isinstance(rows, Iterable):
-        raise StreamError(describe("predict", "is given no list of rows", rows, "Give a list, of one row or more"))
+    _check_rows(rows)
     if max_new_tokens is not None:
         check_number("max_new_tokens", max_new_tokens, low=1)
     with (
@@ -100,14 +99,16 @@ def uncertainty(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = 
         rows, max_new_tokens: as for `predict`.
 
     Raises:
-        StreamError: as `predict`; or if the outputs are real numbers, which have no entropy.
+        StreamError: as `predict`; or if answers are real numbers, which have no entropy.
 
     Cost: a forward pass; of prompts after the answers are written.
     """
+    _check_rows(rows)
+    known = task.evaluation if len(task.evaluation) else task.train
+    if task.kind == "score" or (task.kind == "tensor" and task.targets(known).is_floating_point()):
+        way_out = "Measure it on a task with classes"
+        raise StreamError(describe("uncertainty", "an answer that is a number has no entropy", task.name, way_out))
     if task.kind == "tensor":
-        if task.targets(task.evaluation if len(task.evaluation) else task.train).is_floating_point():
-            way_out = "Measure it on tasks with classes"
-            raise StreamError(describe("uncertainty", "real numbers have no entropy", task.name, way_out))
         return entropies(predict(run, task, rows))
     written = predict(run, task, rows, max_new_tokens) if task.kind == "prompt" else rows
     asked = [asked_row(task, number, row) for number, row in enumerate(rows)]
@@ -115,6 +116,11 @@ def uncertainty(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = 
         asked = [_answered(row, answer) for row, answer in zip(asked, written, strict=True)]
     with run.ready_for(task):
         return row_entropies(run, task, asked, run.eval_batch_size)
+
+
+def _check_rows(rows: Any) -> None:
+    if isinstance(rows, str | Mapping) or not isinstance(rows, Iterable):
+        raise StreamError(describe("predict", "is given no list of rows", rows, "Give a list, of one row or more"))
 
 
 def _answered(row: Row, answer: str) -> Row:

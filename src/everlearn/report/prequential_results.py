@@ -37,7 +37,7 @@ def is_prequential(folder: Path) -> bool:
     Raises:
         StateError: if its log is missing or damaged.
     """
-    return _header(read_lines(folder / EVALUATIONS), folder)["recipe"]["source"].get("kind") in SCORES
+    return _header(read_lines(folder / EVALUATIONS), folder)["recipe"].get("source", {}).get("kind") in SCORES
 
 
 def read_prequential_run(folder: Path) -> PrequentialRun:

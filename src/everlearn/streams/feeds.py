@@ -126,7 +126,7 @@ class RowsSource(LiveSource):
     """
 
     path: str
-    follow: bool = False
+    follow: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
