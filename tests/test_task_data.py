@@ -6,7 +6,6 @@ from torch.utils.data import DataLoader
 
 from everlearn import ContinualTrainer
 from everlearn.errors import ConfigError, StreamError
-from everlearn.streams.text_loaders import texts_of
 from everlearn.task_data import TaskConfig, parts_of
 from support.lifelong import moods
 from support.tasks import classify_task
@@ -78,11 +77,3 @@ def test_all_forms_teach_the_same(bert):
     assert told == read.train_task("mood", train=task_rows[: len(task.train)], evaluate=task_rows[len(task.train) :])
     with pytest.raises(StreamError, match="a task brings all its rows"):
         made.train_task("again", train=task, evaluate=HELD_OUT)
-
-
-def test_a_loader_of_something_else_has_no_texts():
-    assert texts_of("loader", None) is None
-    assert texts_of("loader", DataLoader([{"input_ids": [1, 2], "label": 0}])) is None
-    assert texts_of("loader", DataLoader([(1.0, 0), (2.0, 1)])) is None
-    drawn = texts_of("loader", DataLoader(ROWS, 2, sampler=[5, 1, 5]))
-    assert drawn == [ROWS[1], ROWS[5]]

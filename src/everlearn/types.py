@@ -8,8 +8,8 @@ import torch
 
 from everlearn.errors import StreamError, describe
 
-Kind = Literal["prompt", "classify", "multilabel", "score", "tag", "text", "tensor"]
-KINDS: tuple[Kind, ...] = ("prompt", "classify", "multilabel", "score", "tag", "text", "tensor")
+Kind = Literal["prompt", "preference", "classify", "multilabel", "score", "tag", "text", "tensor"]
+KINDS: tuple[Kind, ...] = ("prompt", "preference", "classify", "multilabel", "score", "tag", "text", "tensor")
 
 Family = Literal["categorical", "bernoulli", "normal"]
 Row = Mapping[str, Any]
@@ -81,7 +81,8 @@ class Task:
     optionally `choices` (list of strings); `classify` has `text`, optionally `text_pair`, and `label` (an index into
     `labels`); `multilabel` the same with `labels`, a list of such indices, which may be empty; `score` the same with
     `score`, a real number; `tag` has `tokens` (list of strings) and `tags` (list of indices into `labels`, or IGNORED);
-    `text` has `text`; `tensor` is a `TensorRows`, or samples {"x": ..., "y": ...} that only `loader.collate` can put
+    `preference` has `prompt`, a text or a list of messages, and `chosen` and `rejected`, texts; `text` has `text`;
+    `tensor` is a `TensorRows`, or samples {"x": ..., "y": ...} that only `loader.collate` can put
     into a batch (sentences that it pads, say).
     `metrics` are names of scores (evaluation/score.py), the first one fills the accuracy matrix; empty: the kind's own.
     `verifier` names a registered function (completion, row) -> bool that replaces exact match.
@@ -91,6 +92,7 @@ class Task:
     `allow_overlap`: rows that are trained on may be evaluation items, of this task or another.
     `threshold`: of several labels, which chances are taken: None for those from 0.5 on; one, or each: chosen when the
     task was learned, by F1 on its validation rows, for all labels or each by itself.
+    `beta`: of preferences, how much a change of log-likelihoods counts (`everlearn.models.preferences`).
     `loader`, where the training rows come from the user's own data loader, draws the batches.
     """
 
@@ -108,6 +110,7 @@ class Task:
     loader: Loader | None = None
     description: str = ""
     threshold: str | None = None
+    beta: float = 0.1
 
     @property
     def outputs(self) -> tuple[str, ...]:

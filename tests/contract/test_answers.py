@@ -15,7 +15,7 @@ from support.runs import StopAfter, Stopped, assert_same
 from support.tasks import rows_of_kind
 
 pytestmark = pytest.mark.filterwarnings("ignore:Task .* nothing was learned", "ignore:task .*", "ignore:Task .*cut")
-KINDS = ("multilabel", "score")
+KINDS = ("multilabel", "preference", "score")
 LEARNER = {"epochs": 3, "batch_size": 4, "learning_rate": 0.01, "early_stopping": False}
 
 

@@ -6,7 +6,7 @@ import torch
 
 from everlearn.errors import ConfigError
 from everlearn.seeds import generator_for
-from everlearn.strategies.grow import share_left
+from everlearn.strategies.grow import grow_run, share_left
 from everlearn.types import TensorRows
 from support.runs import StopAfter, Stopped, answers, assert_same, learn_at, make_bench, weights
 
@@ -145,3 +145,19 @@ def test_kfac_is_refused_before_anything_is_learned(plain):
     run = plain.run([{"name": "ewc", "fisher": "kfac"}, "grow"])
     with pytest.raises(ConfigError, match=r"ewc\.fisher: its factors can't follow.*sampled"):
         run.learn(plain.tasks[0])
+
+
+def test_a_run_grows_when_it_is_told_to_and_what_is_kept_follows(plain):
+    run = plain.learn(plain.run(["ewc"]), upto=1)
+    before = answers(run, plain.tasks[0])
+    former = grow_run(run, 3)
+    torch.testing.assert_close(answers(run, plain.tasks[0]), before, rtol=1e-6, atol=1e-6)
+    grown = dict(run.model.network.named_parameters())
+    assert former
+    for name, shape in former.items():
+        assert grown[name].shape != shape
+        assert run.strategies[0].precision_[name].shape == grown[name].shape
+    packed = plain.learn(plain.run(["packnet"]), upto=1)
+    with pytest.raises(ConfigError, match=r"growth: can't stand beside packnet. Got 3. it keeps which weights"):
+        grow_run(packed, 3)
+    assert all(torch.equal(p, weights(packed)[name]) for name, p in packed.model.adapters.trainable().items())

@@ -1,4 +1,4 @@
-"""Scoring heads that answer with several labels or a number; and the chances from which on labels are taken."""
+"""Scoring answers that are several labels, a number or a preference; and the chances from which on labels are taken."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -71,6 +71,17 @@ def _label_sets(task: Task, rows: Rows) -> np.ndarray:
     for own, labels in zip(found, column_of(rows, "labels"), strict=True):
         own[labels] = True
     return found
+
+
+def score_preferences(model: Model, task: Task, rows: Rows, share: Share) -> dict[str, Result]:
+    """A pair is right where its margin is above 0: at 0, as before any training, nothing is preferred."""
+    features = model.objective.encode_answers(rows, task)
+    margins = share.over_batches(model, features, lambda outputs, n: outputs.logits[:, 0].tolist())
+    right, answers = [float(margin > 0) for margin in margins], [f"margin {margin:+.4g}" for margin in margins]
+    return {
+        "reward_accuracy": Result(mean(right), right, None, answers),
+        "reward_margin": Result(mean(margins), margins, None, answers),
+    }
 
 
 def score_numbers(model: Model, task: Task, rows: Rows, share: Share) -> dict[str, Result]:

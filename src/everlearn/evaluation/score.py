@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from everlearn.errors import ConfigError, StreamError, TrainingError, describe, nearest
 from everlearn.evaluation.answers import kept_text
 from everlearn.evaluation.generate import generate_greedily
-from everlearn.evaluation.heads import score_numbers, score_sets
+from everlearn.evaluation.heads import score_numbers, score_preferences, score_sets
 from everlearn.evaluation.sharing import Result, Share, mean
 from everlearn.evaluation.stats import Interval, jackknife_interval, outcome_interval, range_of, within
 from everlearn.models.causal import CausalObjective
@@ -27,6 +27,7 @@ from everlearn.types import Row, Rows, Score, Task
 
 METRICS = {
     "prompt": ("exact_match", "choice", "token_log_likelihood", "perplexity"),
+    "preference": ("reward_accuracy", "reward_margin"),
     "text": ("token_log_likelihood", "perplexity"),
     "classify": ("accuracy", "f1", "matthews"),
     "multilabel": ("micro_f1", "macro_f1", "accuracy"),
@@ -44,10 +45,11 @@ def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerato
     token_log_likelihood (nats per token; perplexity is exp of its negative and stands beside it), accuracy, f1 (of the
     second class where there are two, else macro), matthews, entity_f1 (seqeval, micro over entities), micro_f1 and
     macro_f1 (of several labels; accuracy: all of them right), pearson, spearman, negative_mae and negative_mse (minus
-    the mean absolute or squared error, in the unit of the scores; of plain modules with real targets the latter alone).
+    the mean absolute or squared error, in the unit of the scores; of plain modules with real targets the latter alone),
+    reward_accuracy and reward_margin (of preferences, see `everlearn.models.preferences`).
     Outcomes are right (1) or wrong (0) per item; per item the mean log-likelihood; per sentence its own entity F1; per
-    text with several labels its own F1; minus an item's error; of correlations, which are no mean over items, their
-    jackknife's pseudo-values.
+    text with several labels its own F1; minus an item's error; a pair's margin; of correlations, which are no mean over
+    items, their jackknife's pseudo-values.
     Answers are the text that was generated, the option or label that was chosen, a sentence's tags, or numbers; where
     the likelihood of the right answer is measured, nothing is answered.
 
@@ -86,6 +88,7 @@ def _score(
     model: Model, task: Task, rows: Rows, names: tuple[str, ...], accelerator: Accelerator, batch_size: int
 ) -> dict[str, Result]:
     share = Share(accelerator, batch_size)
+    scorers = {"multilabel": score_sets, "preference": score_preferences, "score": score_numbers, "tag": _tags}
     results: dict[str, Result] = {}
     for name in names:
         if name in results or (name == "perplexity" and "token_log_likelihood" in results):
@@ -96,19 +99,15 @@ def _score(
             results[name] = _choice(model, task, rows, share)
         elif name in ("token_log_likelihood", "perplexity"):
             results["token_log_likelihood"] = _token_log_likelihood(model, task, rows, share)
-        elif task.kind == "multilabel":
-            results |= score_sets(model, task, rows, share)
-        elif task.kind == "score":
-            results |= score_numbers(model, task, rows, share)
+        elif task.kind in scorers:
+            results |= scorers[task.kind](model, task, rows, share)
         elif name == "negative_mse":
             features = model.objective.encode_answers(rows, task)
             found = share.over_batches(model, features, _errors_and_numbers)
             errors = [error for error, _ in found]
             results[name] = Result(mean(errors), errors, answers=[numbers for _, numbers in found])
-        elif task.kind == "tag":
-            results.update(_tags(model, task, rows, share))
         else:
-            results.update(_labels(model, task, rows, share))
+            results |= _labels(model, task, rows, share)
     return results
 
 
@@ -222,11 +221,15 @@ def _row_means(outputs: Any, n_rows: int) -> list[float]:
 
 
 def _labels(model: Model, task: Task, rows: Rows, share: Share) -> dict[str, Result]:
-    pairs = share.over_batches(
-        model,
-        model.objective.encode_answers(rows, task),
-        lambda outputs, n: list(zip(outputs.logits.argmax(-1).tolist(), outputs.targets.tolist(), strict=True)),
-    )
+    if model.kind == "causal":  # that has no head
+        chances = label_log_likelihoods(model, task, rows, share)
+        pairs = [(int(numpy.argmax(own)), row["label"]) for own, row in zip(chances, rows, strict=True)]
+    else:
+        pairs = share.over_batches(
+            model,
+            model.objective.encode_answers(rows, task),
+            lambda outputs, n: list(zip(outputs.logits.argmax(-1).tolist(), outputs.targets.tolist(), strict=True)),
+        )
     predicted, right = (numpy.array(side) for side in zip(*pairs, strict=True))
     outcomes = (predicted == right).astype(float).tolist()
     label_of = _label_names(model, task)
@@ -249,6 +252,17 @@ def _labels(model: Model, task: Task, rows: Rows, share: Share) -> dict[str, Res
         "f1": Result(f1(right, predicted), outcomes, _without(f1, right, predicted), answers),
         "matthews": Result(_matthews(right, predicted), outcomes, _without(_matthews, right, predicted), answers),
     }
+
+
+def label_log_likelihoods(model: Model, task: Task, rows: Rows, share: Share) -> list[list[float]]:
+    """Return the log-likelihood of each of the task's labels as the answer to each row [n_rows, n_labels], nats.
+
+    Cost: a pass for each label, of all the row's tokens.
+    """
+    n_labels = len(task.labels)
+    options = [{**row, "label": label} for row in rows for label in range(n_labels)]
+    sums = [value for value, _ in share.over_batches(model, model.objective.encode_answers(options, task), _row_sums)]
+    return [sums[first : first + n_labels] for first in range(0, len(sums), n_labels)]
 
 
 def _matthews(right: numpy.ndarray, predicted: numpy.ndarray) -> float:

@@ -54,7 +54,7 @@ def read_new(
     task = build_task(name, train, evaluation, validation, chosen)
     if known is None:
         card = TaskCard(name, task.kind, task.labels, bool(chosen.labels), task.metrics, task.verifier)
-        beside = {name: vars(task)[name] for name in ("max_new_tokens", "description", "threshold")}
+        beside = {name: vars(task)[name] for name in ("max_new_tokens", "description", "threshold", "beta")}
         return replace(card, **beside), task
     return known, with_labels(task, known.labels)
 
@@ -104,6 +104,7 @@ def _as_before(chosen: TaskOptions, given: Mapping[str, Any], known: TaskCard) -
         "verifier": known.verifier,
         "max_new_tokens": known.max_new_tokens,
         "threshold": known.threshold,
+        "beta": known.beta,
         "kind": known.kind,
     }
     if known.declared:

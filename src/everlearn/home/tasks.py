@@ -36,6 +36,7 @@ class TaskCard:
     n_revisions: int = 0
     description: str = ""
     threshold: str | None = None
+    beta: float = 0.1
 
     @property
     def meaning(self) -> "TaskCard":
@@ -46,7 +47,7 @@ class TaskCard:
         """Return the task with these rows."""
         return Task(
             self.name, self.kind, train, evaluation, validation or None, self.labels, self.metrics, self.verifier,
-            self.max_new_tokens, description=self.description, threshold=self.threshold,
+            self.max_new_tokens, description=self.description, threshold=self.threshold, beta=self.beta,
         )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def draw_stream(seed: Mapping[str, Any]) -> Figure:
     _legend(scores, -0.08)
     _loss(losses, seed)
     _drifts(losses, seed)
-    losses.set_xlabel("rows")
+    losses.set_xlabel("rows", loc="right")
     return figure
 
 

@@ -15,7 +15,7 @@ from everlearn.streams.reading import Data, Source, open_source
 from everlearn.streams.values import notes_on
 from everlearn.types import Task
 
-FILE_KINDS = ("prompt", "classify", "multilabel", "score", "tag", "text")
+FILE_KINDS = ("prompt", "preference", "classify", "multilabel", "score", "tag", "text")
 WITH_LABELS = ("classify", "multilabel", "tag")
 THRESHOLDS = ("one", "each")
 _PEEKED = 20  # rows whose columns tell the kind
@@ -28,11 +28,11 @@ class TaskOptions:
 
     Args:
         columns: our column name -> the file's, such as `{prompt: question, completion: answer}`.
-        kind: prompt, classify, multilabel, score, tag or text; found by the columns if not given.
+        kind: prompt, preference, classify, multilabel, score, tag or text; found by the columns if not given.
         labels: names of the classes or tags in order; whole numbers in the rows are indices into them. If not given,
             they are those that the data declares, else those that occur: whole numbers by value, names sorted.
         choices: the possible answers of a `prompt` task, for each row that has no column `choices`.
-        metrics, verifier, max_new_tokens, threshold: as in `Task`.
+        metrics, verifier, max_new_tokens, threshold, beta: as in `Task`.
         description: what the task is, in words; by default its name says it. Strategy experts compares tasks by it.
         extra_columns: columns to keep beside those of the kind, say for a verifier; null where a row has none. Values
             that JSON lacks become text (dates: ISO 8601) or null (NaN), and a note says so.
@@ -55,6 +55,7 @@ class TaskOptions:
     verifier: str | None = None
     max_new_tokens: int | None = None
     threshold: str | None = None
+    beta: float = 0.1
     description: str | None = None
     extra_columns: list[str] = field(default_factory=list)
     eval_fraction: float = 0.2
@@ -68,6 +69,8 @@ class TaskOptions:
         self._check_names()
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             self._refuse("max_new_tokens", "Allowed: 1 or more")
+        if not 0 < self.beta < float("inf"):
+            self._refuse("beta", "Allowed: above 0")
         if len(set(self.labels)) < len(self.labels):
             self._refuse("labels", "Name each label once")
         if not 0 < self.eval_fraction < 1:
@@ -96,7 +99,7 @@ class TaskOptions:
             self._refuse("description", "Say in a few words what the task is, or leave it out")
         if not isinstance(self.columns, Mapping):
             self._refuse("columns", "Write our column: the file's, such as prompt: question")
-        for name in ("max_new_tokens", "eval_fraction", "validation_fraction"):
+        for name in ("max_new_tokens", "beta", "eval_fraction", "validation_fraction"):
             value = vars(self)[name]
             if isinstance(value, bool) or not isinstance(value, int | float | None):
                 self._refuse(name, "Write a number")
@@ -151,6 +154,7 @@ def build_task(name: str, train: Data, evaluation: Data | None, validation: Data
         verifier=options.verifier,
         max_new_tokens=options.max_new_tokens,
         threshold=options.threshold,
+        beta=options.beta,
         description=options.description or "",
         notes=(
             *notes.held_out(where, parts, split),

@@ -23,7 +23,7 @@ from everlearn.types import IGNORED, Row
 
 _CHUNK = 10_000  # rows held as Python objects at a time; Arrow holds the rest at about the size of their text
 _SHOWN = 5
-CHAT_COLUMNS = ("messages", "tools")
+CHAT_COLUMNS = ("messages", "tools", "prompt")  # which may be objects
 
 
 @dataclass
