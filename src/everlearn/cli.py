@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from everlearn.commands import advice, catalog, countdown, experts, home, online, runs
+from everlearn.commands import advice, bench, catalog, countdown, experts, home, online, runs
 from everlearn.errors import EverlearnError, Paused
 
 PAUSED = 130
@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": runs.demo,
     "run": runs.run,
     "online": online.online,
+    "bench": bench.bench,
     "resume": runs.resume,
     "compare": runs.compare,
     "advise": advice.advise,

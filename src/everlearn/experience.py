@@ -171,7 +171,7 @@ class ExperienceReplay:
                 task = _admitted(replace(run.tasks[name], train=rows_of(stored, run.memory)), trainer)
                 memory[name] = pick(task.train, range(len(task.train)))
             self.strategy.memory_, self._trainer = memory, trainer
-        if self.strategy not in trainer.strategies:
+        if not any(strategy is self.strategy for strategy in trainer.strategies):
             trainer.use(self.strategy)
 
     @contextmanager

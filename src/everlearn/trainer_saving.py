@@ -98,6 +98,8 @@ def card_of(task: Task, folder: Path, *, with_training: bool) -> dict[str, Any]:
         "metrics": list(task.metrics),
         "verifier": task.verifier,
         "max_new_tokens": task.max_new_tokens,
+        "threshold": task.threshold,
+        "beta": task.beta,
         "notes": list(task.notes),
         "allow_overlap": task.allow_overlap,
         "evaluation": _stored(task.evaluation, folder / ROWS),
@@ -129,7 +131,8 @@ def task_of(card: Mapping[str, Any], folder: Path, collate: Collate | None) -> T
         loader = Loader([], FittedCollate(collate, fit), [])
     plain = ("name", "kind", "verifier", "max_new_tokens", "allow_overlap")
     lists = {name: tuple(card[name]) for name in ("labels", "metrics", "notes")}
-    return Task(**{name: card[name] for name in plain}, **lists, **rows, loader=loader)
+    later = {name: card[name] for name in ("threshold", "beta") if name in card}  # those saved before have none
+    return Task(**{name: card[name] for name in plain}, **lists, **rows, loader=loader, **later)
 
 
 def card_of_strategy(strategy: Strategy) -> dict[str, Any]:

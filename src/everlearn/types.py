@@ -8,10 +8,10 @@ import torch
 
 from everlearn.errors import StreamError, describe
 
-Kind = Literal["prompt", "classify", "score", "tag", "text", "tensor"]
-KINDS: tuple[Kind, ...] = ("prompt", "classify", "score", "tag", "text", "tensor")
+Kind = Literal["prompt", "preference", "classify", "multilabel", "score", "tag", "text", "tensor"]
+KINDS: tuple[Kind, ...] = ("prompt", "preference", "classify", "multilabel", "score", "tag", "text", "tensor")
 
-Family = Literal["categorical", "normal"]
+Family = Literal["categorical", "bernoulli", "normal"]
 Row = Mapping[str, Any]
 Rows = Sequence[Row]  # a datasets.Dataset, NestedRows (streams/rows.py), a list of dicts, or TensorRows
 IGNORED = -100  # the ecosystem's label for a position without a target
@@ -79,16 +79,20 @@ class Task:
 
     Columns by kind: `prompt` has `prompt` and `completion` (strings), or `messages` and optionally `tools`, and
     optionally `choices` (list of strings); `classify` has `text`, optionally `text_pair`, and `label` (an index into
-    `labels`); `score` has `text`, optionally `text_pair`, and `score` (a real number);
-    `tag` has `tokens` (list of strings) and `tags` (list of indices into `labels`, or IGNORED); `text` has `text`;
-    `tensor` is a `TensorRows`, or samples {"x": ..., "y": ...} that only `loader.collate` can put into a batch
-    (sentences that it pads, say).
+    `labels`); `multilabel` the same with `labels`, a list of such indices, which may be empty; `score` the same with
+    `score`, a real number; `tag` has `tokens` (list of strings) and `tags` (list of indices into `labels`, or IGNORED);
+    `preference` has `prompt`, a text or a list of messages, and `chosen` and `rejected`, texts; `text` has `text`;
+    `tensor` is a `TensorRows`, or samples {"x": ..., "y": ...} that only `loader.collate` can put
+    into a batch (sentences that it pads, say).
     `metrics` are names of scores (evaluation/score.py), the first one fills the accuracy matrix; empty: the kind's own.
     `verifier` names a registered function (completion, row) -> bool that replaces exact match.
     `max_new_tokens` of an answer; None: the limit follows the longest completion of the rows that are scored.
     `notes` are sentences on the rows that the user should know, found when they were read.
     `description`: what it is, in words; empty: its name says it.
     `allow_overlap`: rows that are trained on may be evaluation items, of this task or another.
+    `threshold`: of several labels, which chances are taken: None for those from 0.5 on; one, or each: chosen when the
+    task was learned, by F1 on its validation rows, for all labels or each by itself.
+    `beta`: of preferences, how much a change of log-likelihoods counts (`everlearn.models.preferences`).
     `loader`, where the training rows come from the user's own data loader, draws the batches.
     """
 
@@ -105,6 +109,8 @@ class Task:
     allow_overlap: bool = False
     loader: Loader | None = None
     description: str = ""
+    threshold: str | None = None
+    beta: float = 0.1
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -252,6 +258,7 @@ class Outputs:
 
     logits: [n_items, n_classes], float; targets: [n_items], int64 (float for regression);
     owners: [n_items], int64: the batch row that each item belongs to.
+    binary: whether targets are 1.0 or 0.0 for each class, [n_items, n_classes].
     past: logits [n_items, n_classes of the head] by the heads of earlier tasks, where they were asked for.
     """
 
@@ -259,16 +266,19 @@ class Outputs:
     targets: torch.Tensor
     owners: torch.Tensor
     past: list[torch.Tensor] = field(default_factory=list)
+    binary: bool = False
 
     @property
     def family(self) -> Family:
-        """How an answer is distributed given the logits: one of the classes, or numbers of unit variance around them.
-        """  # fmt: skip
+        """How an answer is distributed given the logits: one of the classes; each class there or not, by itself; or
+        numbers of unit variance around the logits."""  # fmt: skip
+        if self.binary:
+            return "bernoulli"
         return "normal" if self.targets.is_floating_point() else "categorical"
 
     def at(self, chosen: torch.Tensor) -> "Outputs":
         """Return those of the chosen items, without what earlier heads answer. chosen: bool [n_items]."""
-        return Outputs(self.logits[chosen], self.targets[chosen], self.owners[chosen])
+        return Outputs(self.logits[chosen], self.targets[chosen], self.owners[chosen], binary=self.binary)
 
 
 @dataclass(frozen=True)
@@ -276,14 +286,15 @@ class Episode:
     """One row, a problem or a labelled one, and what became of it. `loss`: mean over the right answer's targets before
     the step, nats; with steps, over theirs as well.
 
-    `before`: what was answered before it was learned: a text, a label or a list of tags; None before any label was
-    known. `right_before`: whether that is right; of tags the share that is. `after` and `right_after` are None where
-    the learner doesn't answer again. `seconds`: from the row to the end, its share of those learned with it.
+    `before`: what was answered before it was learned: a text, a label, a list of tags or a number; None before any was
+    known. `right_before`: whether that is right; of tags the share that is, of numbers None. `after` and `right_after`
+    are None where the learner doesn't answer again. `seconds`: from the row to the end, its share of those learned with
+    it.
     """
 
     row: Row
     before: Any
-    right_before: float
+    right_before: float | None
     loss: float
     learning_rate: float
     after: Any

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from everlearn.evaluation.fitting import fit_of
+from everlearn.evaluation.heads import choose_thresholds
 from everlearn.evaluation.score import score_task
 from everlearn.listener import Listener
 from everlearn.models.adapters import Scale
@@ -135,6 +136,7 @@ class Run:
                 task = replace(task, train=progress.learned)
             for strategy in reversed(self.strategies):
                 strategy.end_task(self, task)
+        choose_thresholds(self, task)
         self.learned.append(task.name)
         self.took_part |= {strategy.name: len(self.learned) for strategy in self.strategies}
         self.current, self.apart = None, frozenset()

@@ -1,6 +1,7 @@
 """`everlearn online`: its options make a recipe, it goes on where it was stopped, and it is compared."""
 
 import json
+import os
 
 import pytest
 import yaml
@@ -149,3 +150,49 @@ def test_errors_are_one_sentence(command, tmp_path, capsys):
     assert "error: learner.precision: fp16 needs a GPU" in capsys.readouterr().err
     assert main([*command, "--strategies", "joint", "--out", str(tmp_path / "b")]) == 1
     assert "it learns from whole tasks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (["rows.jsonl"], {"name": "rows", "path": "rows.jsonl"}),
+        (["-"], {"name": "rows", "path": "-"}),
+        (["inbox", "--follow"], {"name": "rows", "path": "inbox", "follow": True}),
+        (["kafka://a:1,b:2/reviews"], {"name": "kafka", "servers": "a:1,b:2", "topic": "reviews"}),
+        (["--data", "rows.jsonl", "--lr", "adaptive", "--batch-size", "4"], {"name": "rows", "path": "rows.jsonl"}),
+    ],
+)
+def test_rows_are_named_in_place_of_a_recipe(given, wanted, monkeypatch):
+    taken = {}
+    monkeypatch.setattr("everlearn.kinds.online.load_online_recipe", lambda content, settings: taken.update(content))
+    monkeypatch.setattr("everlearn.commands.online.run_and_show", lambda *_: None)
+    assert main(["online", *given]) == 0
+    assert taken["source"] == wanted
+    assert taken.get("learner", {}) == ({"learning_rate": "adaptive", "batch_size": 4} if "--lr" in given else {})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["rows.jsonl", "--data", "other.jsonl"], "--data: rows are named twice"),
+        (["kafka://a:1"], "--data: names no topic. Got 'kafka://a:1'. Write kafka://HOST:PORT/TOPIC"),
+        (["none.yaml"], "none.yaml"),
+    ],
+)
+def test_rows_that_are_not_named_well_are_refused(given, message, capsys):
+    assert main(["online", *given]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_labelled_rows_are_learned_from_standard_input(bert, tmp_path, monkeypatch, capfd):
+    read, write = os.pipe()
+    rows = [{"text": f"{word} cat", "label": word} for word in ("red", "green") * 3]
+    os.write(write, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    os.close(write)
+    with os.fdopen(read) as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        options = ["--set", "device=cpu", "--out", str(tmp_path / "run")]
+        assert main(["online", "-", "--model", str(bert), *options]) == 0
+    assert "Scores of the stream" in capfd.readouterr().out
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["n"] == 6
+    assert recipe_of(tmp_path / "run")["source"]["kind"] == "classify"

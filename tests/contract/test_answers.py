@@ -15,7 +15,7 @@ from support.runs import StopAfter, Stopped, assert_same
 from support.tasks import rows_of_kind
 
 pytestmark = pytest.mark.filterwarnings("ignore:Task .* nothing was learned", "ignore:task .*", "ignore:Task .*cut")
-KINDS = ("score",)
+KINDS = ("multilabel", "preference", "score")
 LEARNER = {"epochs": 3, "batch_size": 4, "learning_rate": 0.01, "early_stopping": False}
 
 
@@ -77,11 +77,12 @@ def test_a_trainer_scores_predicts_and_goes_on(kind, model, tmp_path):
 
 
 def test_a_home_learns_checks_and_compares(kind, model, tmp_path):
-    settings = settings_from({"model": {"name": model}, "learner": LEARNER, "strategies": ["replay"], "device": "cpu"})
+    learner = {**LEARNER, "epochs": 12}
+    settings = settings_from({"model": {"name": model}, "learner": learner, "strategies": ["replay"], "device": "cpu"})
     home = Home.create(tmp_path / "home", settings=settings)
     for number in range(2):
-        rows = rows_of_kind(kind, number)
-        home.learn(f"task {number}", rows[:12], rows[12:], gate=Gate(tolerance=1.0))
+        rows = rows_of_kind(kind, number, n=30)
+        home.learn(f"task {number}", rows[:24], rows[24:], gate=Gate(tolerance=1.0))
     assert home.current == 2
     assert {change.metric for change in home.diff(1, 2).changes} == {METRICS[kind][0]}
     assert not home.check().problems

@@ -137,15 +137,6 @@ def test_a_damaged_expert_is_not_exported(library, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture
-def whole_bert(bert: Path, tmp_path: Path) -> Path:
-    """The tiny BERT with a pooler in its files."""
-    folder = shutil.copytree(bert, tmp_path / "bert")
-    with quiet():
-        AutoModelForSequenceClassification.from_pretrained(bert).save_pretrained(folder)
-    return folder
-
-
 @pytest.mark.parametrize("kind", ["classify", "tag"])
 def test_a_classifier_goes_with_its_head(kind, llama, whole_bert, tmp_path):
     bench = make_bench(kind, llama, whole_bert)

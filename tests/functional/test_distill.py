@@ -31,6 +31,19 @@ def test_it_equals_the_formula(temperature):
     assert found == pytest.approx(written_out(teacher, student, temperature), rel=1e-5)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_labels_that_are_there_or_not_add_up(temperature):
+    teacher, student = (torch.randn(5, 3, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    expected = 0.0
+    for t, s in zip(teacher.flatten().tolist(), student.flatten().tolist(), strict=True):
+        p, q = (1 / (1 + math.exp(-z / temperature)) for z in (t, s))
+        expected += p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+    found = distillation_loss(teacher, student, temperature, family="bernoulli").item()
+    assert found == pytest.approx(temperature**2 * expected / 5, rel=1e-5)
+    far = torch.tensor([[200.0, -200.0]])
+    assert math.isfinite(distillation_loss(far, -far, family="bernoulli").item())
+
+
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_numbers_are_half_their_squared_distance_apart(temperature):
     teacher, student = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [2.0]], requires_grad=True)

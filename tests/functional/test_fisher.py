@@ -159,6 +159,26 @@ def test_regression(kind):
 
 
 @pytest.mark.usefixtures("seeded")
+@pytest.mark.usefixtures("seeded")
+def test_several_labels_each_by_itself_equal_the_closed_form():
+    network = nn.Linear(4, 3)
+    x, y = torch.randn(10, 4), torch.randint(2, (10, 3)).float()
+    p = network(x).sigmoid().detach()
+
+    def binary(batch):
+        return Outputs(network(batch["x"]), batch["y"], torch.arange(len(batch["y"])), binary=True)
+
+    def found(kind, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        parameters = dict(network.named_parameters())
+        return sum_of_squared_gradients(network, parameters, cut(x, y, 4), binary, kind, generator)[0]["weight"]
+
+    torch.testing.assert_close(found("exact"), (p * (1 - p)).T @ x.square())
+    torch.testing.assert_close(found("empirical"), (p - y).square().T @ x.square())
+    drawn = torch.stack([found("sampled", seed) for seed in range(300)]).mean(0)
+    torch.testing.assert_close(drawn, found("exact"), rtol=0.15, atol=0.1)
+
+
 def test_it_leaves_modes_flags_gradients_and_hooks_as_they_were():
     network, x, y = Twice(), torch.randn(4, 4, 5), torch.randint(3, (4,))
     network.eval()

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from everlearn.config import CheckpointConfig
 from everlearn.errors import ConfigError, StateError
 from everlearn.experts import Library
-from everlearn.home import Gate, Home
+from everlearn.home import Gate, Home, page
 from everlearn.home.comparing import find_problems
 from everlearn.home.settings import settings_from
 from everlearn.listener import Listener
@@ -87,6 +87,22 @@ def test_rollback_takes_the_library_and_its_router_back(home):
     assert home.check().sound
     home.rollback(0)
     assert experts(home) == []
+
+
+def test_its_page_draws_the_experts_of_the_current_version(home, monkeypatch):
+    drawn = []
+    draw = page.plot_experts.experts_figure
+    monkeypatch.setattr(page.plot_experts, "experts_figure", lambda found: (drawn.append(found), draw(found))[1])
+    whole = page.html_page(home)
+    assert whole.count("<img alt=") == 2
+    assert "How the library grew" in whole
+    assert "What was done about each task" in whole
+    home.rollback(1)
+    page.html_page(home)
+    told = [[line["task"] for line in found["home"][0]] for found in drawn]
+    assert told == [["says ab", "says cd"], ["says ab"]]
+    home.rollback(0)
+    assert "<img alt=" not in page.html_page(home)
 
 
 def test_what_the_gate_refuses_is_no_part_of_the_library(home):

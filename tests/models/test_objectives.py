@@ -147,6 +147,29 @@ def test_numbers_are_learned_in_deviations_from_their_task_s_mean(head, llama, b
     torch.testing.assert_close(item_losses(mixed), errors)
 
 
+@pytest.mark.parametrize("head", ["task", "shared"])
+def test_several_labels_of_tasks_mixed_in_a_batch_are_each_there_or_not(head, llama, bert):
+    bench, model = run_with_labels("multilabel", llama, bert, head)
+    first, second = bench.tasks
+    rows = {task.name: task.train[4:8] for task in bench.tasks}
+    with torch.no_grad(), model.evaluating():
+        mixed = model.objective.forward(
+            model.network, batch_of(model, (second, rows[second.name]), (first, rows[first.name]))
+        )
+        alone = [
+            model.objective.forward(model.network, batch_of(model, (task, rows[task.name]))) for task in (second, first)
+        ]
+    assert (mixed.logits.shape, mixed.family) == ((8, 3), "bernoulli")
+    torch.testing.assert_close(mixed.logits[:4], alone[0].logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mixed.logits[4:, :2], alone[1].logits, rtol=1e-4, atol=1e-5)
+    for row, targets in zip([*rows[second.name], *rows[first.name]], mixed.targets.tolist(), strict=True):
+        assert [label for label, there in enumerate(targets) if there] == row["labels"]
+    by_label = F.binary_cross_entropy_with_logits(alone[0].logits, alone[0].targets, reduction="none")
+    torch.testing.assert_close(item_losses(mixed)[:4], by_label.sum(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(item_losses(mixed)[4:], item_losses(alone[1]), rtol=1e-4, atol=1e-5)
+    assert item_losses(mixed.at(mixed.owners == 5)).tolist() == pytest.approx([item_losses(mixed)[5].item()])
+
+
 def test_numbers_that_are_all_alike_or_none_have_a_scale():
     assert Scale.of([]) == Scale(0.0, 1.0)
     assert Scale.of([7.0, 7.0]) == Scale(7.0, 1.0)

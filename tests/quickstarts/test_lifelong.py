@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from everlearn.errors import ConfigError
+from everlearn.lifelong import LifelongConfig
 from support.lifelong import moods, sums
 
 LIFELONG = """
@@ -43,6 +44,13 @@ PACKNET = """{"packnet": {"enabled": True, "prune_percentage": 0.75, "use_magnit
 NOTHING = pytest.mark.filterwarnings("ignore:Task .* nothing was learned", "ignore:task .* held out")
 
 
+@pytest.fixture(autouse=True)
+def two_epochs(monkeypatch):
+    """The rows of these tests are few and their models drawn at random: as many epochs as they need take a minute."""
+    whole = LifelongConfig.learner_options
+    monkeypatch.setattr(LifelongConfig, "learner_options", lambda config: {**whole(config), "epochs": 2})
+
+
 @NOTHING
 @pytest.mark.parametrize("technique", ["ewc", "rehearsal", "progressive", "packnet"])
 def test_the_lifelong_one(technique, bert, capsys):
@@ -51,7 +59,7 @@ def test_the_lifelong_one(technique, bert, capsys):
     if technique in ("progressive", "packnet"):
         with pytest.raises(ConfigError, match=r"growth: can't stand beside (pnn|packnet)"):
             exec(code, names)
-        code = "".join(line.replace("model.add_capacity(new_neurons=64);", "") for line in code.splitlines(True)[-3:])
+        code = "".join(line.replace("model.add_capacity(new_neurons=64);", "") for line in code.splitlines(True)[-2:])
     exec(code, names)
     assert names["scores"].shape == (2,)
     assert len(names["drawn"]) == 20
@@ -62,7 +70,7 @@ def test_the_lifelong_one(technique, bert, capsys):
 
 @NOTHING
 def test_the_lifelong_one_on_a_model_that_writes(llama, capsys):
-    code = LIFELONG.replace("bert-base-uncased", str(llama)).replace("learning_rate=1e-4", "epochs=1")
+    code = LIFELONG.replace("bert-base-uncased", str(llama))
     exec(code, names := {"task_sequence": [sums(0), sums(1)], "tasks": [sums(2)], "examples": ["1+1="]})
     assert names["scores"][0] > 0
     assert {row["task"] for row in names["drawn"]} == {"task_0"}

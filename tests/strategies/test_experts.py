@@ -13,7 +13,7 @@ from everlearn.experts import Library
 from everlearn.experts.router import Decision, Router
 from everlearn.experts.rows import predict_rows, score_rows
 from everlearn.listener import Listener
-from everlearn.models.load import AdapterConfig, ModelConfig, load_model
+from everlearn.models.load import AdapterConfig, ModelConfig
 from everlearn.strategies.experts import Experts
 from everlearn.strategy import why_apart
 from everlearn.trainer import ContinualTrainer
@@ -256,8 +256,44 @@ def test_several_experts_answer_together(bench):
     assert -run.score(replace(both, evaluation=rows)).value < min(alone)
 
 
+TIDY = {"every": 2, "margin": 1.0, "deltas_above": -1.0, "merge_above": -1.0}
+
+
+def test_experts_that_came_to_be_alike_become_one(bench, tmp_path):
+    alike = replace(bench, tasks=(bench.tasks[0], judged(bench.tasks[0], "again")))
+    run = alike.learn(start(alike, folder=tmp_path / "run", router=NEW, tidy=TIDY))
+    (expert,) = library_of(run).experts
+    (event,) = [event for event in library_of(run).events() if event["event"] == "tidied"]
+    assert (event["experts"], event["kept"], event["answers"]) == ([0, 1], 0, 0)
+    assert run.strategies[0].experts_ == {"say_0": 0, "again": 0}
+    assert sorted(expert.tasks) == ["again", "say_0"]
+    assert torch.equal(answers(run, alike.tasks[1]), answers(run, alike.tasks[0]))
+    with pytest.raises(Stopped):
+        alike.learn(start(alike, folder=tmp_path / "stopped", listener=StopAfter(7), router=NEW, tidy=TIDY))
+    again = alike.learn(start(alike, folder=tmp_path / "stopped", router=NEW, tidy=TIDY))
+    check_same(again, run, alike)
+
+
+def test_experts_that_answer_otherwise_stay_two(bench):
+    run = bench.learn(start(bench, router=NEW, tidy=TIDY | {"margin": 0.05}))
+    assert (len(library_of(run)), run.strategies[0].experts_) == (2, {"say_0": 0, "say_1": 1})
+
+
+@pytest.mark.parametrize("others", [["ewc"], ["replay"]])
+def test_tidying_is_refused_beside_methods_that_keep_a_state_for_each_expert(bench, others):
+    with pytest.raises(ConfigError, match=f"a method beside it keeps a state for each expert. Got .*{others[0]}"):
+        learn_at(start(bench, *others, tidy={"every": 2}), bench.tasks[0], 0)
+
+
+def test_tidying_is_refused_where_a_library_outlives_the_run(bench, tmp_path):
+    run = start(bench, tidy={"every": 2})
+    run.library = tmp_path / "library"
+    with pytest.raises(ConfigError, match="asks validation rows of earlier tasks"):
+        learn_at(run, bench.tasks[0], 0)
+
+
 def test_a_trial_needs_rows_to_compare_on(bench):
-    run = start(bench, router={"risk": 0.5})
+    run = start(bench, router={"risk": 0.25})
     for position, name in enumerate(("say_0", "again")):
         learn_at(run, replace(bench.tasks[0], name=name, validation=None), position)
     line = decided(run)
@@ -353,16 +389,6 @@ def test_a_layer_that_is_not_there_gets_the_nearest(bench):
         learn_at(run, bench.tasks[0], 0)
 
 
-@pytest.fixture(scope="module")
-def whole_bert(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny BERT with a pooler in its files."""
-    folder = tmp_path_factory.mktemp("models") / "whole_bert"
-    model = load_model(ModelConfig(str(bert), AdapterConfig("full")), [classify(0)])
-    model.network.bert.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
-    return folder
-
-
 def classify(number: int, labels: tuple[str, str] = ("yes", "no"), n: int = 16) -> Task:
     words = [("cat", "dog"), ("red", "blue"), ("good", "bad")][number]
     rows = [{"text": " ".join(["is", *["a"] * (i // 2), words[i % 2]]), "label": i % 2} for i in range(n)]
@@ -379,15 +405,14 @@ def test_a_classifier_is_lent_the_head_of_the_nearest_task(whole_bert, llama, be
     learn_at(run, tasks[2], 2)
     line = decided(run)
     assert (line["action"], len(library_of(run))) == ("fork", 2)
-    assert line["reason"].endswith("But its labels are others, and a head for them has to be trained.")
+    assert line["reason"].endswith("at or above the bar of -1.00, but no expert has a head for its labels.")
     assert library_of(run).expert(1).labels == {"classify_2": ["up", "down"]}
     block = run.model.adapters.head.blocks[run.model.adapters.task_blocks["classify_2"]]
     assert torch.equal(library_of(run).head(1, "classify_2").weight, block.weight)
     again = replace(classify(2), name="again", description="classify_2")
     assert learn_at(run, again, 3).n_steps == 0
     line = decided(run)
-    assert (line["action"], line["answers"], line["candidates"][1]["task"]) == ("reuse", 0, "classify_2")
-    assert line["reason"].endswith("But its labels are others; expert 0 has these, by 'classify_0'.")
+    assert (line["action"], line["answers"], len(line["candidates"])) == ("reuse", 0, 1)  # though 1 is nearer
 
 
 def test_a_base_that_lacks_weights_is_refused_at_once(bert, llama):

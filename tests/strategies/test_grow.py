@@ -6,7 +6,7 @@ import torch
 
 from everlearn.errors import ConfigError
 from everlearn.seeds import generator_for
-from everlearn.strategies.grow import share_left
+from everlearn.strategies.grow import grow_run, share_left
 from everlearn.types import TensorRows
 from support.runs import StopAfter, Stopped, answers, assert_same, learn_at, make_bench, weights
 
@@ -28,12 +28,14 @@ def noise_task(task):
 def test_share_left_is_measured_by_the_best_blind_answer():
     targets = torch.tensor([0, 0, 0, 2])
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert share_left(entropy, targets) == pytest.approx(1.0)
-    assert share_left(0.5 * entropy, targets) == pytest.approx(0.5)
-    assert share_left(math.log(4), torch.arange(4)) == pytest.approx(1.0)
-    assert share_left(0.3, torch.tensor([1, 1])) == 0.0
+    assert share_left(entropy, targets, "categorical") == pytest.approx(1.0)
+    assert share_left(0.5 * entropy, targets, "categorical") == pytest.approx(0.5)
+    assert share_left(math.log(4), torch.arange(4), "categorical") == pytest.approx(1.0)
+    assert share_left(0.3, torch.tensor([1, 1]), "categorical") == 0.0
     numbers = torch.tensor([[1.0, 0.0], [3.0, 4.0]])  # half the squared distance to the mean: 0.5 * (1 + 4)
-    assert share_left(2.5, numbers) == pytest.approx(1.0)
+    assert share_left(2.5, numbers, "normal") == pytest.approx(1.0)
+    sets = torch.tensor([[1.0, 0.0], [0.0, 0.0]])  # the first label is a toss-up, the second never there
+    assert share_left(math.log(2), sets, "bernoulli") == pytest.approx(1.0)
 
 
 def test_the_first_task_is_plain_training(plain):
@@ -143,3 +145,19 @@ def test_kfac_is_refused_before_anything_is_learned(plain):
     run = plain.run([{"name": "ewc", "fisher": "kfac"}, "grow"])
     with pytest.raises(ConfigError, match=r"ewc\.fisher: its factors can't follow.*sampled"):
         run.learn(plain.tasks[0])
+
+
+def test_a_run_grows_when_it_is_told_to_and_what_is_kept_follows(plain):
+    run = plain.learn(plain.run(["ewc"]), upto=1)
+    before = answers(run, plain.tasks[0])
+    former = grow_run(run, 3)
+    torch.testing.assert_close(answers(run, plain.tasks[0]), before, rtol=1e-6, atol=1e-6)
+    grown = dict(run.model.network.named_parameters())
+    assert former
+    for name, shape in former.items():
+        assert grown[name].shape != shape
+        assert run.strategies[0].precision_[name].shape == grown[name].shape
+    packed = plain.learn(plain.run(["packnet"]), upto=1)
+    with pytest.raises(ConfigError, match=r"growth: can't stand beside packnet. Got 3. it keeps which weights"):
+        grow_run(packed, 3)
+    assert all(torch.equal(p, weights(packed)[name]) for name, p in packed.model.adapters.trainable().items())

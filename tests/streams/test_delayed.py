@@ -92,5 +92,5 @@ def test_the_kind_is_told_by_what_a_row_asks_or_answers():
 def test_settings_that_can_not_be_are_refused():
     with pytest.raises(ConfigError, match=r"source\.max_waiting"):
         Joining("classify", max_waiting=0)
-    with pytest.raises(ConfigError, match=r"source\.labels: prompts have none"):
+    with pytest.raises(ConfigError, match=r"source\.labels: rows of kind prompt have none"):
         Joining("prompt", ["a"])

@@ -17,7 +17,8 @@ def write_rows(path, numbers):
 
 @pytest.fixture
 def source(tmp_path):
-    return RowsSource(write_rows(tmp_path / "rows.jsonl", range(5)), write_rows(tmp_path / "held.jsonl", range(50, 54)))
+    held_out = write_rows(tmp_path / "held.jsonl", range(50, 54))
+    return RowsSource(write_rows(tmp_path / "rows.jsonl", range(5)), held_out_path=held_out)
 
 
 def test_the_rows_of_a_file_in_their_order(source):
@@ -37,7 +38,7 @@ def test_a_feed_goes_on_behind_the_last_row_given(source):
 
 
 def test_a_growing_file_is_waited_for_until_it_is_stopped(source, tmp_path):
-    feed = RowsSource(source.path, source.held_out_path, follow=True).feed(0, 10)
+    feed = RowsSource(source.path, held_out_path=source.held_out_path, follow=True).feed(0, 10)
     for _ in range(5):
         feed.next()
 
@@ -60,14 +61,14 @@ def test_a_growing_file_is_waited_for_until_it_is_stopped(source, tmp_path):
 def test_bad_rows_and_options_are_named(tmp_path, source):
     (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\n')
     with pytest.raises(StreamError, match=r"bad.jsonl line 1: bad row"):
-        RowsSource(str(tmp_path / "bad.jsonl"), source.held_out_path).feed(0, 1).next()
+        RowsSource(str(tmp_path / "bad.jsonl"), held_out_path=source.held_out_path).feed(0, 1).next()
     with pytest.raises(ConfigError, match=r"source.follow: has nothing to follow. Got '-'"):
-        RowsSource("-", source.held_out_path, follow=True)
+        RowsSource("-", held_out_path=source.held_out_path, follow=True)
     with pytest.raises(ConfigError, match=r"source.idle_s: is out of range. Got 1e\+30"):
-        RowsSource(source.path, source.held_out_path, idle_s=1e30)
+        RowsSource(source.path, held_out_path=source.held_out_path, idle_s=1e30)
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(ConfigError, match=r"source.held_out_path: holds no row"):
-        RowsSource(source.path, str(tmp_path / "empty.jsonl")).held_out(3)
+        RowsSource(source.path, held_out_path=str(tmp_path / "empty.jsonl")).held_out(3)
 
 
 def test_a_drifting_source_changes_its_concept_and_holds_problems_of_all_out():

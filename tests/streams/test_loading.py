@@ -30,6 +30,7 @@ def _build(train, evaluation=None, validation=None, **options):
         ("validation_fraction", 0.8),
         ("validation_fraction", -0.1),
         ("max_new_tokens", 0),
+        ("threshold", "both"),
     ],
 )
 def test_a_bad_option_is_named_with_its_value(name, value):
@@ -115,6 +116,28 @@ def test_labels_of_train_and_evaluation_are_united():
     assert task.labels == ("c", "m")
     assert task.train["label"] == [1]
     assert task.evaluation["label"] == [0, 1]
+
+
+def test_several_labels_a_text_are_numbered_together(tmp_path):
+    rows = [{"text": f"text {i}", "labels": [["b", "a", "b"], ["c"], []][i % 3]} for i in range(9)]
+    task = _build(rows, [{"text": "else", "labels": ["c", "a"]}])
+    assert (task.kind, task.labels) == ("multilabel", ("a", "b", "c"))
+    assert [row["labels"] for row in task.train][:3] == [[1, 0], [2], []]
+    assert task.evaluation[0]["labels"] == [2, 0]
+    file = tmp_path / "rows.csv"
+    file.write_text('text,labels\none,"[""b""]"\ntwo,[]\n')
+    assert [row["labels"] for row in _build(str(file), rows).train] == [[1], []]
+
+
+def test_a_threshold_needs_validation_rows_of_several_labels():
+    rows = [{"text": f"text {i}", "labels": ["b", "a"][: i % 3]} for i in range(60)]
+    task = _build(rows, threshold="each")
+    assert task.threshold == "each"
+    assert len(task.validation) > 0
+    with pytest.raises(ConfigError, match=r"threshold is chosen on validation rows.*Got 'multilabel rows: train, eval"):
+        _build(rows[:40], rows[40:], threshold="one")
+    with pytest.raises(ConfigError, match=r"threshold is chosen on validation rows"):
+        _build(TEXTS, threshold="one")
 
 
 def test_labels_that_are_given_keep_their_order_and_know_no_other():

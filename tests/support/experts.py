@@ -14,8 +14,8 @@ from everlearn.experts.base import Base
 from everlearn.experts.lora import PREFIX, Lora
 from everlearn.experts.signals.context import FEATURES, Context
 from everlearn.experts.signals.passes import passes
-from everlearn.learners.teacher import base_of
 from everlearn.models.load import Model
+from everlearn.models.without import base_of
 from everlearn.types import Task
 
 ATTENTION = ("q_proj", "v_proj")

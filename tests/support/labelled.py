@@ -22,6 +22,12 @@ def tagged_row(number: int) -> dict[str, Any]:
     return {"tokens": tokens, "tags": [{"paris": "B-place", "anna": "B-person"}.get(token, "O") for token in tokens]}
 
 
+def scored_row(number: int) -> dict[str, Any]:
+    """Return row `number`, with a number for its first word."""
+    row = labelled_row(number)
+    return {"text": row["text"], "score": float(len(row["label"]))}
+
+
 def delayed(rows: list[dict[str, Any]], answer: str, delay: int) -> list[dict[str, Any]]:
     """Return questions with ids, and the answer of each so many questions later; the last ones' never come."""
     lines = []

@@ -1,12 +1,22 @@
 """Tiny models with random weights, saved as folders that `load_model` reads like any other."""
 
+import shutil
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from torch.nn import functional as F
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from everlearn.models.quiet import quiet
 
 # of tiny models of many architectures, as their configurations take it
 N_WORDS = 40
@@ -70,6 +80,14 @@ def make_bert(folder: Path) -> Path:
         network = BertModel(config, add_pooling_layer=False)
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_whole(bert: Path, folder: Path) -> Path:
+    """Copy a BERT to a folder, with the pooler that its files lack, and return it."""
+    shutil.copytree(bert, folder)
+    with quiet():
+        AutoModelForSequenceClassification.from_pretrained(bert).save_pretrained(folder)
     return folder
 
 

@@ -18,13 +18,24 @@ from everlearn.saving import Saving
 from everlearn.strategy import Strategy
 from everlearn.types import Cost, Task
 from everlearn.way import Run
-from support.tasks import classify_task, contrary_task, prompt_task, score_task, tag_task, tensor_task
+from support.tasks import (
+    classify_task,
+    contrary_task,
+    multilabel_task,
+    preference_task,
+    prompt_task,
+    score_task,
+    tag_task,
+    tensor_task,
+)
 
 KINDS = ("causal_lora", "causal_full", "classify", "plain")
 TRAITS = {  # of each kind's model, see `Model.traits`; checked in tests/contract/test_class.py
     "causal_lora": ("causal", "lora"),
     "causal_full": ("causal", "full"),
     "classify": ("classify", "lora", "fresh", "task_head"),
+    "preference": ("causal", "lora", "preferences"),
+    "multilabel": ("classify", "lora", "fresh", "task_head", "several_labels"),
     "score": ("classify", "lora", "fresh", "task_head", "numbers"),
     "plain": ("tensor", "full", "task_head"),
     "domain": ("tensor", "full", "task_head"),
@@ -96,7 +107,7 @@ class Bench:
 
 
 def make_bench(kind: str, llama: Path, bert: Path, head: str = "task", dropout: float = 0.0) -> Bench:
-    """Return the bench of one of KINDS, `score` or `tag`; or of tasks in each other's way, `domain` or `contrary`.
+    """Return the bench of one of KINDS, or of another in `makers`; `domain`, `contrary`: tasks in each other's way.
 
     Args:
         dropout: of the LoRA, or of the plain module.
@@ -107,6 +118,9 @@ def make_bench(kind: str, llama: Path, bert: Path, head: str = "task", dropout: 
         "causal_lora": (ModelConfig(str(llama), lora), prompt_task),
         "causal_full": (ModelConfig(str(llama), AdapterConfig("full")), prompt_task),
         "classify": (ModelConfig(str(bert), lora, head=head), classify_task),
+        "preference": (ModelConfig(str(llama), lora), preference_task),
+        "words": (ModelConfig(str(llama), lora, head="words"), classify_task),
+        "multilabel": (ModelConfig(str(bert), lora, head=head), multilabel_task),
         "score": (ModelConfig(str(bert), lora, head=head), score_task),
         "tag": (ModelConfig(str(bert), lora, head=head), tag_task),
         "plain": (mlp, tensor_task),

@@ -24,6 +24,16 @@ def contrary_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
     return Task(f"say_{number}", "prompt", rows[:n_train], rows[n_train:], max_new_tokens=2)
 
 
+def preference_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
+    """Of two answers one in letters that the task prefers; lengths differ."""
+    chosen, rejected = ("ab", "ccc") if number % 2 == 0 else ("dd", "e")
+    rows = [
+        {"prompt": f"{'t' * (1 + n % 3)}{number} {n}=", "chosen": chosen * (1 + n % 2), "rejected": rejected}
+        for n in range(n_train + n_eval)
+    ]
+    return Task(f"preference_{number}", "preference", rows[:n_train], rows[n_train:], max_new_tokens=4)
+
+
 def text_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
     """Running text."""
     rows = [{"text": f"{number}: {'ab' * (n % 4)} {n}."} for n in range(n_train + n_eval)]
@@ -48,6 +58,18 @@ def score_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
         for n in range(n_train + n_eval)
     ]
     return Task(f"score_{number}", "score", rows[:n_train], rows[n_train:])
+
+
+def multilabel_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
+    """The words that are there, of two (of three in every other task): each, several or none."""
+    words = (COLOURS if number % 2 else ANIMALS)[: 2 + number % 2]
+    rows = []
+    for n in range(n_train + n_eval):
+        there = [label for label in range(len(words)) if (n >> label) & 1]
+        text = " ".join(["is", f"{number}", *["a"] * (n // 2 ** len(words)), *(words[i] for i in there)])
+        rows.append({"text": text, "labels": there})
+    labels = tuple(f"{word}_{number}" for word in words)
+    return Task(f"multilabel_{number}", "multilabel", rows[:n_train], rows[n_train:], labels=labels)
 
 
 def tag_task(number: int, n_train: int = 12, n_eval: int = 4) -> Task:
@@ -85,5 +107,8 @@ def regression_task(number: int, n_train: int = 16, n_eval: int = 6) -> Task:
 
 def rows_of_kind(kind: str, number: int, n: int = 18) -> list[dict]:
     """Rows of a kind of text task as a user has them; those of the two tasks, 0 and 1, differ."""
-    task = {"score": score_task}[kind](number, n_train=n, n_eval=0)
+    makers = {"multilabel": multilabel_task, "preference": preference_task, "score": score_task}
+    task = makers[kind](number, n_train=n, n_eval=0)
+    if kind == "multilabel":
+        return [{**row, "labels": [task.labels[label] for label in row["labels"]]} for row in task.train]
     return list(task.train)

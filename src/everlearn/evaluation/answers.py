@@ -1,6 +1,6 @@
 """What an item asks, what is right and what a model answered, as texts for people to read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -58,13 +58,18 @@ def has_answers(task: Task) -> bool:
 def question_of(row: Row) -> str:
     """Return what a row asks: its prompt, its text or texts, its words, or the turns before its answer."""
     if row.get("messages") is not None:
-        before = row["messages"][:-1]
-        return "\n".join(f"{message['role']}: {text_of(message.get('content'))}" for message in before)
+        return _turns(row["messages"][:-1])
+    if isinstance(row.get("prompt"), list | tuple):
+        return _turns(row["prompt"])
     if "prompt" in row:
         return row["prompt"]
     if "tokens" in row:
         return " ".join(row["tokens"])
     return "\n".join(text for text in (row.get("text"), row.get("text_pair")) if text)
+
+
+def _turns(messages: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(f"{message['role']}: {text_of(message.get('content'))}" for message in messages)
 
 
 def right_answer(task: Task, row: Row) -> str:
@@ -74,9 +79,18 @@ def right_answer(task: Task, row: Row) -> str:
         return " ".join(task.labels[tag] for tag in answer if tag >= 0)
     if task.kind == "classify":
         return task.labels[answer]
+    if task.kind == "preference":
+        return answer[0]
+    if task.kind == "multilabel":
+        return told_labels(task.labels[label] for label in answer)
     if task.kind == "score":
         return f"{answer:.6g}"
     return answer or ""
+
+
+def told_labels(names: Iterable[str]) -> str:
+    """Return several labels in words."""
+    return ", ".join(names) or "none"
 
 
 def told(answer: str | None, outcome: float, limit: int) -> str:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from everlearn.way import Run
 
 LOG_LIKELIHOOD = "token_log_likelihood"
-WITHOUT_FLOOR = (LOG_LIKELIHOOD, "negative_mae", "negative_mse")  # metrics that can always fall further
+# metrics that have no floor or no top
+WITHOUT_FLOOR = (LOG_LIKELIHOOD, "negative_mae", "negative_mse", "reward_margin")
 KNOWN = 0.9  # score from which on a task is known
 FEW = 10  # items; with fewer an estimate has to do
 LEAST_RISE = 0.01  # nats, of a likelihood; a smaller one may be sure, and is nothing all the same

@@ -8,6 +8,9 @@ from torch.utils.data import DataLoader
 
 from everlearn.errors import StreamError, check_number, describe
 from everlearn.evaluation.generate import generate_greedily
+from everlearn.evaluation.heads import labels_taken
+from everlearn.evaluation.score import label_log_likelihoods
+from everlearn.evaluation.sharing import Share
 from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
 from everlearn.memory.scores import row_entropies
@@ -20,11 +23,13 @@ if TYPE_CHECKING:
     from everlearn.way import Run
 
 WRITTEN_ON = 64  # tokens that a text is gone on with, where nothing else is said
-_ASKS_BY = {"prompt": "prompt", "text": "text", "classify": "text", "score": "text", "tag": "tokens"}
+_ASKS_BY = {"prompt": "prompt", "preference": "prompt", "tag": "tokens"}  # the others by their text
 _WANTED = {
     "prompt": "texts, {'prompt': text} or {'messages': [...]}",
+    "preference": "texts, {'prompt': text} or {'prompt': [messages]}",
     "text": "texts or {'text': text}",
     "classify": "texts or {'text': text}",
+    "multilabel": "texts or {'text': text}",
     "score": "texts or {'text': text}",
     "tag": "lists of words or {'tokens': [...]}",
 }
@@ -35,23 +40,23 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
 
     Args:
         task: whose head, mask or adapter answers.
-        rows: by the task's kind. prompt: texts, or rows {"prompt": ...} or {"messages": [...]}; an answer that a row
-            brings isn't looked at. text: texts to go on with, or rows {"text": ...}. classify, score: texts, or
-            rows {"text": ..., "text_pair": ...}. tag: lists of words, or rows {"tokens": [...]}. tensor: inputs
-            [n, ...], a list of them (or arrays), or a DataLoader (of its batches the first part), read batch by batch.
+        rows: by the task's kind. prompt, preference: texts, or rows {"prompt": ...} or {"messages": [...]} (of
+            preferences {"prompt": [...]}); answers that a row brings aren't looked at. text: texts to go on with, or
+            rows {"text": ...}. classify, multilabel, score: texts, or rows {"text": ..., "text_pair": ...}. tag: lists
+            of words, or rows {"tokens": [...]}. tensor: inputs [n, ...], a list of them (or arrays), or a DataLoader
+            (of its batches the first part), read batch by batch.
         max_new_tokens: of a text; by default what the task's own answers need, or 64 to go on with a text.
 
     Returns:
-        prompt, text: the likeliest text, token by token, up to what ends an answer (with steps, what stands behind
-        them). classify: label names. score: numbers, in the unit of the task's rows. tag: a label name for each word,
-        None for words beyond the context. tensor: outputs [n, ...] on the CPU.
+        prompt, preference, text: the likeliest text, token by token, up to what ends an answer (with steps, what stands
+        behind them). classify: label names. multilabel: lists of them. score: numbers, in the unit of the task's rows.
+        tag: a label name for each word, None for words beyond the context. tensor: outputs [n, ...] on the CPU.
 
     Raises:
         StreamError: if a row lacks what the task asks with, or the module can't take an input.
         ConfigError: if `max_new_tokens` is below 1.
     """
-    if isinstance(rows, str | Mapping) or not isinstance(rows, Iterable):
-        raise StreamError(describe("predict", "is given no list of rows", rows, "Give a list, of one row or more"))
+    _check_rows(rows)
     if max_new_tokens is not None:
         check_number("max_new_tokens", max_new_tokens, low=1)
     with (
@@ -60,16 +65,24 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
     ):  # fmt: skip
         if task.kind == "tensor":
             return _outputs(run, task, rows)
-        asked = [_asked(task, number, row) for number, row in enumerate(rows)]
-        if task.kind in ("prompt", "text"):
+        asked = [asked_row(task, number, row) for number, row in enumerate(rows)]
+        if task.kind == "classify" and run.model.kind == "causal":
+            share = Share(run.accelerator, run.eval_batch_size)
+            chances = label_log_likelihoods(run.model, task, asked, share) if asked else []
+            return [task.labels[max(range(len(own)), key=own.__getitem__)] for own in chances]
+        if run.model.kind == "causal":
             return _texts(run, task, asked, max_new_tokens)
         if task.kind == "score":
-            parts = [part.logits.float().flatten() for _, part in _answers(run, task, asked)]
+            parts = [part.logits.float().flatten() for _, part in outputs_for(run, task, asked)]
             scale = run.model.adapters.scales[task.name]
             return [scale.restored(output) for part in parts for output in part.tolist()]
+        if task.kind == "multilabel":
+            parts = [part.logits.float().sigmoid().tolist() for _, part in outputs_for(run, task, asked)]
+            taken = labels_taken(run.model, task, [chances for part in parts for chances in part])
+            return [[label for label, there in zip(task.labels, own, strict=True) if there] for own in taken]
         names = _label_names(run, task)
         guesses: list[list[str]] = [[] for _ in asked]
-        for indices, found in _answers(run, task, asked):
+        for indices, found in outputs_for(run, task, asked):
             for owner, guess in zip(found.owners.tolist(), found.logits.argmax(-1).tolist(), strict=True):
                 guesses[indices[owner]].append(names[guess])
     return [guess for (guess,) in guesses] if task.kind == "classify" else _of_words(run, task, asked, guesses)
@@ -86,21 +99,28 @@ def uncertainty(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = 
         rows, max_new_tokens: as for `predict`.
 
     Raises:
-        StreamError: as `predict`; or if the outputs are real numbers, which have no entropy.
+        StreamError: as `predict`; or if answers are real numbers, which have no entropy.
 
     Cost: a forward pass; of prompts after the answers are written.
     """
+    _check_rows(rows)
+    known = task.evaluation if len(task.evaluation) else task.train
+    if task.kind == "score" or (task.kind == "tensor" and task.targets(known).is_floating_point()):
+        way_out = "Measure it on a task with classes"
+        raise StreamError(describe("uncertainty", "an answer that is a number has no entropy", task.name, way_out))
     if task.kind == "tensor":
-        if task.targets(task.evaluation if len(task.evaluation) else task.train).is_floating_point():
-            way_out = "Measure it on tasks with classes"
-            raise StreamError(describe("uncertainty", "real numbers have no entropy", task.name, way_out))
         return entropies(predict(run, task, rows))
     written = predict(run, task, rows, max_new_tokens) if task.kind == "prompt" else rows
-    asked = [_asked(task, number, row) for number, row in enumerate(rows)]
+    asked = [asked_row(task, number, row) for number, row in enumerate(rows)]
     if task.kind == "prompt":
         asked = [_answered(row, answer) for row, answer in zip(asked, written, strict=True)]
     with run.ready_for(task):
         return row_entropies(run, task, asked, run.eval_batch_size)
+
+
+def _check_rows(rows: Any) -> None:
+    if isinstance(rows, str | Mapping) or not isinstance(rows, Iterable):
+        raise StreamError(describe("predict", "is given no list of rows", rows, "Give a list, of one row or more"))
 
 
 def _answered(row: Row, answer: str) -> Row:
@@ -110,31 +130,37 @@ def _answered(row: Row, answer: str) -> Row:
     return {**row, "completion": answer}
 
 
-def _answers(run: "Run", task: Task, rows: Sequence[Any]) -> Iterator[tuple[list[int], Outputs]]:
+def outputs_for(run: "Run", task: Task, rows: Sequence[Any]) -> Iterator[tuple[list[int], Outputs]]:
     """Yield (numbers of the rows, what the model puts out for them)."""
     objective = run.model.objective
     for indices, batch in row_batches(objective, rows, task, run.eval_batch_size) if len(rows) else ():
         yield indices, objective.forward(run.model.network, to_device(batch, run.accelerator.device))
 
 
-def _asked(task: Task, number: int, row: Any) -> Row:
+def asked_row(task: Task, number: int, row: Any) -> Row:
     """Return a row as the objective takes it, with some answer, which isn't looked at."""
-    key = _ASKS_BY[task.kind]
+    key = _ASKS_BY.get(task.kind, "text")
     if task.kind == "prompt" and ("messages" in row if isinstance(row, Mapping) else not isinstance(row, str)):
         key = "messages"
     row = row if isinstance(row, Mapping) else {key: row}
     asks = row.get(key)
-    if not isinstance(asks, list | tuple if key in ("messages", "tokens") else str) or not len(asks):
+    kinds = {"messages": list | tuple, "tokens": list | tuple}.get(key, str)
+    kinds = str | list | tuple if task.kind == "preference" else kinds
+    if not isinstance(asks, kinds) or not len(asks):
         where, way_out = f"predict: row {number}", f"Give {_WANTED[task.kind]}"
         raise StreamError(describe(where, f"is no {task.kind} row, as task {task.name!r} has them", row, way_out))
     if key == "messages":
         before = asks[:-1] if asks[-1]["role"] == "assistant" else asks
         return {**row, "messages": [*before, {"role": "assistant", "content": ""}]}
-    answer = {
-        "prompt": {"completion": ""}, "text": {}, "classify": {"label": 0}, "score": {"score": 0.0},
+    answer: dict[str, dict[str, Any]] = {
+        "prompt": {"completion": ""},
+        "preference": {"chosen": "", "rejected": ""},
+        "classify": {"label": 0},
+        "multilabel": {"labels": []},
+        "score": {"score": 0.0},
         "tag": {"tags": [0] * len(asks)},
-    }  # fmt: skip
-    return {**row, **answer[task.kind]}
+    }
+    return {**row, **answer.get(task.kind, {})}
 
 
 def _texts(run: "Run", task: Task, rows: list[Row], max_new_tokens: int | None) -> list[str]:
@@ -186,7 +212,7 @@ def _outputs(run: "Run", task: Task, rows: Any) -> torch.Tensor:
         x = x.to(own) if x.is_floating_point() else x
         output_of("predict", run.model, x[:2])
         asked = TensorRows(x, torch.zeros(len(x), dtype=torch.long))
-    return torch.cat([found.logits.cpu() for _, found in _answers(run, task, asked)])
+    return torch.cat([found.logits.cpu() for _, found in outputs_for(run, task, asked)])
 
 
 def _stacked(rows: Sequence[Any]) -> torch.Tensor:

@@ -215,7 +215,58 @@ class PrequentialTags:
             self.entities[name].sums = np.array(sums)
 
 
-SCORES = {"classify": PrequentialLabels, "tag": PrequentialTags}
+class PrequentialNumbers:
+    """Mean absolute and root mean squared error of numbers; `running_mean`: the former of the mean of the rows before.
+
+    Rows that came before anything could be answered don't count.
+    """
+
+    main = "mean_error"
+
+    def __init__(self, fading: float) -> None:
+        self.ratios = {
+            name: {part: Ratio(factor) for part, factor in (("whole", 1.0), ("faded", fading))}
+            for name in ("mean_error", "squared_error", "running_mean", "number")
+        }
+
+    def add(self, row: Row, answer: float | None, labels: Sequence[str]) -> None:
+        right, before = row["score"], self.ratios["number"]["whole"].value()
+        if answer is not None:
+            found = {
+                "mean_error": abs(answer - right), "squared_error": (answer - right) ** 2,
+                "running_mean": abs(before - right),
+            }  # fmt: skip
+            for name, value in found.items():
+                for ratio in self.ratios[name].values():
+                    ratio.add(value, 1.0)
+        for ratio in self.ratios["number"].values():
+            ratio.add(right, 1.0)
+
+    def scores(self) -> dict[str, Any]:
+        return {part: self._of(part) for part in ("whole", "faded")}
+
+    def interval(self, n: int) -> Interval:
+        return within(self.ratios["mean_error"]["whole"].interval(), (0.0, math.inf))
+
+    def state(self) -> dict[str, Any]:
+        return {
+            name: {part: ratio.sums.tolist() for part, ratio in parts.items()} for name, parts in self.ratios.items()
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        for name, parts in state.items():
+            for part, sums in parts.items():
+                self.ratios[name][part].sums = np.array(sums)
+
+    def _of(self, part: str) -> dict[str, float]:
+        return {
+            "mean_error": self.ratios["mean_error"][part].value(),
+            "root_mean_squared_error": math.sqrt(self.ratios["squared_error"][part].value()),
+            "running_mean": self.ratios["running_mean"][part].value(),
+        }
+
+
+SCORES = {"classify": PrequentialLabels, "score": PrequentialNumbers, "tag": PrequentialTags}
 
 
 def _of_labels(confusion: Confusion, majority: Confusion) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy
@@ -16,37 +15,26 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from everlearn.errors import ConfigError, StreamError, TrainingError, describe, nearest
 from everlearn.evaluation.answers import kept_text
 from everlearn.evaluation.generate import generate_greedily
-from everlearn.evaluation.numbers import pearson, pearson_without, pseudo_values, spearman, spearman_without
+from everlearn.evaluation.heads import score_numbers, score_preferences, score_sets
+from everlearn.evaluation.sharing import Result, Share, mean
 from everlearn.evaluation.stats import Interval, jackknife_interval, outcome_interval, range_of, within
-from everlearn.learners.loader import feature_batches
 from everlearn.models.causal import CausalObjective
 from everlearn.models.chat import as_messages
 from everlearn.models.load import Model
-from everlearn.models.objectives import Features, item_losses, to_device
+from everlearn.models.objectives import item_losses
 from everlearn.registry import find
-from everlearn.streams.rows import column_of
 from everlearn.types import Row, Rows, Score, Task
 
 METRICS = {
     "prompt": ("exact_match", "choice", "token_log_likelihood", "perplexity"),
+    "preference": ("reward_accuracy", "reward_margin"),
     "text": ("token_log_likelihood", "perplexity"),
     "classify": ("accuracy", "f1", "matthews"),
+    "multilabel": ("micro_f1", "macro_f1", "accuracy"),
     "score": ("pearson", "spearman", "negative_mae", "negative_mse"),
     "tag": ("entity_f1", "accuracy"),
     "tensor": ("accuracy", "f1", "matthews", "negative_mse"),
 }
-CORRELATIONS = {"pearson": (pearson, pearson_without), "spearman": (spearman, spearman_without)}
-
-
-@dataclass(frozen=True)
-class _Result:
-    """One metric: its value, an outcome per item; where it is not their mean, its value without each item; and what was
-    answered to each, where that can be told in words."""  # fmt: skip
-
-    value: float
-    outcomes: list[float]
-    without: list[float] | None = None
-    answers: Sequence[str] = ()
 
 
 def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerator, batch_size: int = 64) -> Score:
@@ -55,11 +43,13 @@ def score_task(model: Model, task: Task, rows_name: str, accelerator: Accelerato
     The first of `task.metrics` (or the kind's first) is the score's value: exact_match (greedy completion, by the
     task's verifier where it names one), choice (the option with the highest mean token log-likelihood),
     token_log_likelihood (nats per token; perplexity is exp of its negative and stands beside it), accuracy, f1 (of the
-    second class where there are two, else macro), matthews, entity_f1 (seqeval, micro over entities), pearson,
-    spearman, negative_mae and negative_mse (minus the mean absolute or squared error, in the unit of the scores; of
-    plain modules with real targets the latter alone).
-    Outcomes are right (1) or wrong (0) per item; per item the mean log-likelihood; per sentence its own entity F1;
-    minus an item's error; of correlations, which are no mean over items, their jackknife's pseudo-values.
+    second class where there are two, else macro), matthews, entity_f1 (seqeval, micro over entities), micro_f1 and
+    macro_f1 (of several labels; accuracy: all of them right), pearson, spearman, negative_mae and negative_mse (minus
+    the mean absolute or squared error, in the unit of the scores; of plain modules with real targets the latter alone),
+    reward_accuracy and reward_margin (of preferences, see `everlearn.models.preferences`).
+    Outcomes are right (1) or wrong (0) per item; per item the mean log-likelihood; per sentence its own entity F1; per
+    text with several labels its own F1; minus an item's error; a pair's margin; of correlations, which are no mean over
+    items, their jackknife's pseudo-values.
     Answers are the text that was generated, the option or label that was chosen, a sentence's tags, or numbers; where
     the likelihood of the right answer is measured, nothing is answered.
 
@@ -96,9 +86,10 @@ def metric_names(task: Task) -> tuple[str, ...]:
 
 def _score(
     model: Model, task: Task, rows: Rows, names: tuple[str, ...], accelerator: Accelerator, batch_size: int
-) -> dict[str, _Result]:
-    share = _Share(accelerator, batch_size)
-    results: dict[str, _Result] = {}
+) -> dict[str, Result]:
+    share = Share(accelerator, batch_size)
+    scorers = {"multilabel": score_sets, "preference": score_preferences, "score": score_numbers, "tag": _tags}
+    results: dict[str, Result] = {}
     for name in names:
         if name in results or (name == "perplexity" and "token_log_likelihood" in results):
             continue  # one pass gives all that can be told from it
@@ -108,17 +99,15 @@ def _score(
             results[name] = _choice(model, task, rows, share)
         elif name in ("token_log_likelihood", "perplexity"):
             results["token_log_likelihood"] = _token_log_likelihood(model, task, rows, share)
-        elif task.kind == "score":
-            results |= _numbers(model, task, rows, share)
+        elif task.kind in scorers:
+            results |= scorers[task.kind](model, task, rows, share)
         elif name == "negative_mse":
             features = model.objective.encode_answers(rows, task)
             found = share.over_batches(model, features, _errors_and_numbers)
             errors = [error for error, _ in found]
-            results[name] = _Result(_mean(errors), errors, answers=[numbers for _, numbers in found])
-        elif task.kind == "tag":
-            results.update(_tags(model, task, rows, share))
+            results[name] = Result(mean(errors), errors, answers=[numbers for _, numbers in found])
         else:
-            results.update(_labels(model, task, rows, share))
+            results |= _labels(model, task, rows, share)
     return results
 
 
@@ -129,39 +118,7 @@ def _errors_and_numbers(outputs: Any, n_rows: int) -> list[tuple[float, str]]:
     return list(zip((-2 * item_losses(outputs)).tolist(), words, strict=True))
 
 
-@dataclass(frozen=True)
-class _Share:
-    """Work on items split over processes by batches, each the same however many processes there are."""
-
-    accelerator: Accelerator
-    batch_size: int
-
-    def over(self, items: Sequence[Any], work: Callable[[Sequence[Any]], list[Any]]) -> list[Any]:
-        """Return `work` of each batch of items, put together in the order of the items."""
-        done = {}
-        for number, low in enumerate(range(0, len(items), self.batch_size)):
-            if number % self.accelerator.num_processes == self.accelerator.process_index:
-                done[number] = work(items[low : low + self.batch_size])
-        return self._together(done)
-
-    def over_batches(self, model: Model, features: Features, work: Callable[[Any, int], list[Any]]) -> list[Any]:
-        """Return `work(outputs, batch size)` of each batch of features, in their order."""
-        done = {}
-        processes = {"rank": self.accelerator.process_index, "world_size": self.accelerator.num_processes}
-        for indices, batch in feature_batches(model.objective, features, self.batch_size, **processes):
-            outputs = model.objective.forward(model.network, to_device(batch, self.accelerator.device))
-            done[indices[0]] = work(outputs, len(indices))
-        return self._together(done)
-
-    def _together(self, done: dict[int, list[Any]]) -> list[Any]:
-        if self.accelerator.num_processes > 1:
-            everyone: list[Any] = [None] * self.accelerator.num_processes
-            torch.distributed.all_gather_object(everyone, done)
-            done = {number: result for part in everyone for number, result in part.items()}
-        return [item for number in sorted(done) for item in done[number]]
-
-
-def _exact_match(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:
+def _exact_match(model: Model, task: Task, rows: Rows, share: Share) -> Result:
     room = model.objective.answer_room(task)
     prompts = model.objective.questions(rows, room)
     order = sorted(range(len(rows)), key=lambda i: len(prompts[i]))  # those of like length share a batch
@@ -171,7 +128,7 @@ def _exact_match(model: Model, task: Task, rows: Rows, share: _Share) -> _Result
     )
     answer_of = dict(zip(order, answers, strict=True))
     outcomes = [float(is_right(task, answer_of[i], row, model.objective)) for i, row in enumerate(rows)]
-    return _Result(_mean(outcomes), outcomes, answers=[answer_of[i] for i in range(len(rows))])
+    return Result(mean(outcomes), outcomes, answers=[answer_of[i] for i in range(len(rows))])
 
 
 def is_right(task: Task, answer: str, row: Row, objective: CausalObjective) -> bool:
@@ -196,7 +153,7 @@ def is_right(task: Task, answer: str, row: Row, objective: CausalObjective) -> b
         raise TrainingError(describe(where, what, answer, "Mend the function; it gets (answer, row)")) from error
 
 
-def _choice(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:
+def _choice(model: Model, task: Task, rows: Rows, share: Share) -> Result:
     """Right where the option with the highest mean token log-likelihood is the row's completion."""
     options: list[Row] = []
     for i, row in enumerate(rows):
@@ -212,7 +169,7 @@ def _choice(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:
         best = row["choices"][max(range(len(scores)), key=scores.__getitem__)]
         chosen.append(best.strip())
         outcomes.append(float(chosen[-1] == as_messages(row)[-1]["content"].strip()))
-    return _Result(_mean(outcomes), outcomes, answers=chosen)
+    return Result(mean(outcomes), outcomes, answers=chosen)
 
 
 def _answered(row: Row, choice: str) -> Row:
@@ -225,7 +182,7 @@ def _answered(row: Row, choice: str) -> Row:
     return {**row, "completion": space + choice.strip()}
 
 
-def _token_log_likelihood(model: Model, task: Task, rows: Rows, share: _Share) -> _Result:
+def _token_log_likelihood(model: Model, task: Task, rows: Rows, share: Share) -> Result:
     """A text that falls into several examples is one item, whose tokens are taken together."""
     features = model.objective.encode_answers(rows, task)
     sums, counts = [0.0] * len(rows), [0] * len(rows)
@@ -246,9 +203,9 @@ def score_per_token(task: str, metric: str, sums: Sequence[float], counts: Seque
     return Score(task, metric, result.value, low, high, len(sums), tuple(result.outcomes), {metric: result.value})
 
 
-def _per_token(sums: Sequence[float], counts: Sequence[int]) -> _Result:
+def _per_token(sums: Sequence[float], counts: Sequence[int]) -> Result:
     outcomes = [value / max(1, n) for value, n in zip(sums, counts, strict=True)]
-    return _Result(sum(sums) / max(1, sum(counts)), outcomes, _ratios_without(sums, counts))
+    return Result(sum(sums) / max(1, sum(counts)), outcomes, _ratios_without(sums, counts))
 
 
 def _row_sums(outputs: Any, n_rows: int) -> list[tuple[float, int]]:
@@ -263,12 +220,16 @@ def _row_means(outputs: Any, n_rows: int) -> list[float]:
     return [value / max(1, n) for value, n in _row_sums(outputs, n_rows)]
 
 
-def _labels(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Result]:
-    pairs = share.over_batches(
-        model,
-        model.objective.encode_answers(rows, task),
-        lambda outputs, n: list(zip(outputs.logits.argmax(-1).tolist(), outputs.targets.tolist(), strict=True)),
-    )
+def _labels(model: Model, task: Task, rows: Rows, share: Share) -> dict[str, Result]:
+    if model.kind == "causal":  # that has no head
+        chances = label_log_likelihoods(model, task, rows, share)
+        pairs = [(int(numpy.argmax(own)), row["label"]) for own, row in zip(chances, rows, strict=True)]
+    else:
+        pairs = share.over_batches(
+            model,
+            model.objective.encode_answers(rows, task),
+            lambda outputs, n: list(zip(outputs.logits.argmax(-1).tolist(), outputs.targets.tolist(), strict=True)),
+        )
     predicted, right = (numpy.array(side) for side in zip(*pairs, strict=True))
     outcomes = (predicted == right).astype(float).tolist()
     label_of = _label_names(model, task)
@@ -287,27 +248,21 @@ def _labels(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _R
             return float(f1_score(right, predicted, labels=classes, average="macro", zero_division=0.0))
 
     return {
-        "accuracy": _Result(_mean(outcomes), outcomes, None, answers),
-        "f1": _Result(f1(right, predicted), outcomes, _without(f1, right, predicted), answers),
-        "matthews": _Result(_matthews(right, predicted), outcomes, _without(_matthews, right, predicted), answers),
+        "accuracy": Result(mean(outcomes), outcomes, None, answers),
+        "f1": Result(f1(right, predicted), outcomes, _without(f1, right, predicted), answers),
+        "matthews": Result(_matthews(right, predicted), outcomes, _without(_matthews, right, predicted), answers),
     }
 
 
-def _numbers(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Result]:
-    """Scores are told in the user's unit, whatever the network learned."""
-    scale = model.adapters.scales[task.name]
-    features = model.objective.encode_answers(rows, task)
-    found = share.over_batches(model, features, lambda outputs, n: outputs.logits.float().reshape(n).tolist())
-    guessed = numpy.array([scale.restored(output) for output in found])
-    right = numpy.array(column_of(rows, "score"), dtype=float)
-    answers = [f"{number:.6g}" for number in guessed]
-    errors = {"negative_mae": -numpy.abs(guessed - right), "negative_mse": -numpy.square(guessed - right)}
-    results = {name: _Result(_mean(own.tolist()), own.tolist(), None, answers) for name, own in errors.items()}
-    for name, (measure, without) in CORRELATIONS.items():
-        value = measure(right, guessed)
-        values = without(right, guessed) if len(rows) > 1 else numpy.array([value])
-        results[name] = _Result(value, pseudo_values(value, values), values.tolist(), answers)
-    return results
+def label_log_likelihoods(model: Model, task: Task, rows: Rows, share: Share) -> list[list[float]]:
+    """Return the log-likelihood of each of the task's labels as the answer to each row [n_rows, n_labels], nats.
+
+    Cost: a pass for each label, of all the row's tokens.
+    """
+    n_labels = len(task.labels)
+    options = [{**row, "label": label} for row in rows for label in range(n_labels)]
+    sums = [value for value, _ in share.over_batches(model, model.objective.encode_answers(options, task), _row_sums)]
+    return [sums[first : first + n_labels] for first in range(0, len(sums), n_labels)]
 
 
 def _matthews(right: numpy.ndarray, predicted: numpy.ndarray) -> float:
@@ -350,7 +305,7 @@ def _positive_class(model: Model, task: Task, right: numpy.ndarray) -> int:
     return 1 if own_head else model.adapters.columns[task.labels[1]]
 
 
-def _tags(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Result]:
+def _tags(model: Model, task: Task, rows: Rows, share: Share) -> dict[str, Result]:
     names = _label_names(model, task)
 
     def tags(outputs: Any, n_rows: int) -> list[list[str]]:
@@ -375,16 +330,16 @@ def _tags(model: Model, task: Task, rows: Rows, share: _Share) -> dict[str, _Res
     answers = [" ".join(tags) for tags in guessed]
     entities = [(set(get_entities(r)), set(get_entities(g))) for r, g in zip(right, guessed, strict=True)]
     return {
-        "entity_f1": _Result(
+        "entity_f1": Result(
             float(entity_f1(right, guessed, zero_division=0)),
             per_sentence,
             # F1 = 2 found / (entities there + entities guessed)
             _ratios_without([2 * len(r & g) for r, g in entities], [len(r) + len(g) for r, g in entities]),
             answers,
         ),
-        "accuracy": _Result(
+        "accuracy": Result(
             sum(n_right) / max(1, sum(n_words)),
-            [_mean(hit) if hit else 1.0 for hit in hits],
+            [mean(hit) if hit else 1.0 for hit in hits],
             _ratios_without(n_right, n_words),
             answers,
         ),
@@ -402,11 +357,7 @@ def _entities(tags: list[str]) -> bool:
     return any(tag != "O" for tag in tags)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
-
-
-def _interval(name: str, result: _Result) -> tuple[float | None, float | None]:
+def _interval(name: str, result: Result) -> tuple[float | None, float | None]:
     """Wilson for right or wrong; Student for other means; else the jackknife, or where no item makes a difference to
     the value the interval of the outcomes, moved to it; None for one item."""
     bounds = range_of(name)

@@ -20,6 +20,7 @@ TINY = np.finfo(float).tiny
 SHARE = (0.0, 1.0)
 RANGES = {
     **dict.fromkeys(("matthews", "pearson", "spearman"), (-1.0, 1.0)),
+    "reward_margin": (-math.inf, math.inf),
     **dict.fromkeys(("token_log_likelihood", "negative_kl", "negative_mae", "negative_mse"), (-math.inf, 0.0)),
 }
 

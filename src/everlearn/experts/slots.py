@@ -129,6 +129,18 @@ class Slots:
             yield
 
     @contextmanager
+    def holding(self, lora: Lora) -> Iterator[None]:
+        """Let a LoRA that is in no library answer, until the block ends."""
+        slot = self._room()
+        try:
+            self._fill(lora, slot)
+            with self._active(slot):
+                yield
+        finally:
+            self._clear(slot)
+            self._free.append(slot)
+
+    @contextmanager
     def composed(self, *numbers: int) -> Iterator[Callable[[Sequence[float]], None]]:
         """Let the weighted sum of experts answer; yields the function that sets the weights, which begin as 1/n each.
 

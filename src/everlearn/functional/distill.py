@@ -16,7 +16,8 @@ def distillation_loss(
     """Return the mean over items of KL(teacher || student) at a temperature, times the temperature squared.
 
     strength * T^2 * mean_n sum_c p_T(c) (log p_T(c) - log p_S(c)), p = softmax(logits / T); T^2 keeps the gradient's
-    size. Of numbers (family normal) it is strength * mean_n 1/2 |t_n - s_n|^2, the same at any temperature.
+    size. Of numbers (family normal) it is strength * mean_n 1/2 |t_n - s_n|^2, the same at any temperature;
+    of classes that are there or not by themselves (bernoulli) the sum of their divergences.
 
     Args:
         teacher: logits [n_items, n_classes]; no gradient flows into them.
@@ -56,10 +57,17 @@ def answer_scores(logits: torch.Tensor, temperature: float, family: Family) -> t
 
 
 def answer_divergences(before: torch.Tensor, now: torch.Tensor, family: Family) -> torch.Tensor:
-    """Return KL(before || now) of each line of `answer_scores` [n]: of numbers half their squared distance."""
+    """Return KL(before || now) of each line of `answer_scores` [n]: of numbers half their squared distance.
+
+    log(1 - sigmoid(z)) = log sigmoid(z) - z gives the part of a class that isn't there.
+    """
     if family == "categorical":
         return divergences(before, now)
-    return 0.5 * (before - now).square().flatten(1).sum(1)
+    if family == "normal":
+        return 0.5 * (before - now).square().flatten(1).sum(1)
+    p = before.sigmoid()
+    there = F.logsigmoid(before) - F.logsigmoid(now)
+    return (p * there + (1 - p) * (there - before + now)).sum(1)
 
 
 def outcomes_at(scores: torch.Tensor, columns: torch.Tensor, with_rest: bool) -> torch.Tensor:

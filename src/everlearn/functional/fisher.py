@@ -72,6 +72,8 @@ def sum_of_squared_gradients(
 def _losses(outputs: Outputs, kind: str, seeds: list[int]) -> list[torch.Tensor]:
     """Return the scalars whose per-example gradients are squared and summed. `seeds`: one for each batch row."""
     logits = outputs.logits.float()
+    if outputs.binary:
+        return _binary_losses(logits, outputs.targets.float(), kind, seeds)
     if outputs.targets.is_floating_point():
         return _regression_losses(logits, outputs.targets.float(), kind, seeds)
     log_p = F.log_softmax(logits, dim=-1)
@@ -99,6 +101,22 @@ def draw(p: torch.Tensor, owners: torch.Tensor, seeds: list[int]) -> torch.Tenso
     reached = p.double().cumsum(1)
     below = uniform.to(p.device, torch.float64)[:, None] * reached[:, -1:]
     return torch.searchsorted(reached, below, right=True).clamp_(max=p.shape[1] - 1)
+
+
+def _binary_losses(logits: torch.Tensor, targets: torch.Tensor, kind: str, seeds: list[int]) -> list[torch.Tensor]:
+    """Each class by itself: d log p / d logit = y - p, whose expected square is p (1 - p)."""
+    p = logits.detach().sigmoid()
+    if kind == "exact":
+        spread = (p * (1 - p)).sqrt()
+        return [(spread[:, c] * logits[:, c]).sum() for c in range(logits.shape[1]) if spread[:, c].any()]
+    drawn = targets if kind == "empirical" else draw_binary(p, seeds)
+    return [((drawn - p) * logits).sum()]
+
+
+def draw_binary(p: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+    """Draw whether each class is there, 1.0 or 0.0, by each row's seed: [n_rows, n_classes]. p: its chance."""
+    uniform = [torch.rand(p.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return (torch.stack(uniform).to(p.device) < p).to(p.dtype)
 
 
 def _regression_losses(

@@ -8,9 +8,15 @@ import torch
 from torch import nn
 
 from everlearn.errors import ConfigError, describe
-from everlearn.functional.fisher import draw
+from everlearn.functional.fisher import draw, draw_binary
 from everlearn.functional.per_example import Batch, linear_layers
-from everlearn.types import Outputs
+from everlearn.types import Family, Outputs
+
+LOSSES: dict[Family, type[nn.Module]] = {
+    "categorical": nn.CrossEntropyLoss,
+    "bernoulli": nn.BCEWithLogitsLoss,
+    "normal": nn.MSELoss,
+}
 
 Factors = dict[str, dict[str, torch.Tensor]]  # "layer.weight layer.bias" -> {"inputs": A, "gradients": B}
 
@@ -85,7 +91,7 @@ def kronecker_factors(
     model = _Logits(network, forward)
     used = _used(model, pieces[0][0], parameters)
     # gradients at drawn targets are its "empirical" Fisher; its own draws would depend on the batches
-    found = _curvlinops(model, list(used.values()), pieces)
+    found = _curvlinops(model, list(used.values()), pieces, outputs.family)
     names_of = {layer: names for names, layer in blocks.items()}
     for path, gradients in found["gradient_covariances"].items():
         factors = sums[names_of[model.get_submodule(path)]]
@@ -151,6 +157,8 @@ class _Logits(nn.Module):
 
 def _draw_targets(outputs: Outputs, seeds: list[int]) -> torch.Tensor:
     """Draw targets from the model, by each row's seed; for regression those at which MSELoss has a drawn gradient."""
+    if outputs.binary:
+        return draw_binary(outputs.logits.float().sigmoid(), seeds)
     if not outputs.targets.is_floating_point():
         return draw(outputs.logits.float().softmax(-1), outputs.owners, seeds)[:, 0]
     predicted = outputs.logits.float().flatten(1)
@@ -188,14 +196,15 @@ def _used(model: nn.Module, batch: Batch, parameters: dict[str, nn.Parameter]) -
     return {name: p for (name, p), gradient in zip(parameters.items(), found, strict=True) if gradient is not None}
 
 
-def _curvlinops(model: nn.Module, parameters: list[nn.Parameter], pieces: list) -> dict[str, dict[str, torch.Tensor]]:
+def _curvlinops(
+    model: nn.Module, parameters: list[nn.Parameter], pieces: list, family: Family
+) -> dict[str, dict[str, torch.Tensor]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # its linear_operator scripts functions when imported
         from curvlinops import KFACLinearOperator
-    regression = pieces[0][1].is_floating_point()
     operator = KFACLinearOperator(
         model,
-        (nn.MSELoss if regression else nn.CrossEntropyLoss)(reduction="sum"),
+        LOSSES[family](reduction="sum"),
         parameters,
         pieces,
         check_deterministic=False,

@@ -18,6 +18,8 @@ COMPARED = {
     "entity_f1": "each sentence's own entity F1",
     "f1": "right or wrong per item",
     "matthews": "right or wrong per item",
+    "micro_f1": "each text's own F1",
+    "macro_f1": "each text's own F1",
     "pearson": "each item's part in the correlation (jackknife)",
     "spearman": "each item's part in the correlation (jackknife)",
     LOG_LIKELIHOOD: "each item's mean log-likelihood, nats per token",

@@ -247,6 +247,15 @@ class Home:
         """Return the records of all versions."""
         return [self._store.version(number) for number in self._store.numbers()]
 
+    def lineage(self) -> list[Version]:
+        """Return the records of the current version and of those that it comes from, newest first."""
+        return self._store.lineage(self.current)
+
+    @property
+    def library(self) -> Path:
+        """Folder of the experts, where strategy experts learns."""
+        return self._store.library
+
     def diff(self, before: int, after: int) -> Diff:
         """Return how two versions differ, paired on the same items.
 

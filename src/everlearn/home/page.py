@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 from string import Template
+from tempfile import TemporaryDirectory
 
 from rich.table import Table
 from rich.text import Text
@@ -13,9 +14,12 @@ from everlearn.home.gate import LOG_LIKELIHOOD, report_from
 from everlearn.home.home import Home
 from everlearn.home.store import Version
 from everlearn.home.views import change_notes, changes_table, gate_sentences, gate_table, log_table
-from everlearn.report.html import folded, table_section, texts_section
+from everlearn.report import plot_experts, plot_router
+from everlearn.report.html import folded, picture_section, table_section, texts_section
 from everlearn.report.items import flips_grid
 from everlearn.report.page import PAGE
+from everlearn.report.plots import Picture
+from everlearn.report.style import save
 from everlearn.report.table import Grid
 from everlearn.state import make_folder, write_file
 
@@ -39,7 +43,7 @@ def html_page(home: Home) -> str:
     learned = next(version.learned for version in versions if version.number == current)
     tasks = f"Tasks learned: {', '.join(learned) or 'none'}."
     lead = f"{home.settings.model.name}; version {current} is current, the newest is {versions[-1].number}. {tasks}"
-    body = [*_drift(home), *map(_gate, reversed(versions))]
+    body = [*_drift(home), *_experts(home), *map(_gate, reversed(versions))]
     body += [texts_section(_grid(log_table(home.log(), current)))]
     settings = json.dumps(asdict(home.settings), indent=2, ensure_ascii=False)
     body.append(folded("Settings", f"<pre>{html.escape(settings)}</pre>"))
@@ -58,6 +62,26 @@ def _drift(home: Home) -> list[str]:
     flips = [flip for drift in drifts if drift.change.metric != LOG_LIKELIHOOD for flip in drift.flips]
     grid = flips_grid("Items lost and gained since they were learned", flips, ("when learned", "now"))
     return [*sections, folded(grid.title, texts_section(grid))] if flips else sections
+
+
+def _experts(home: Home) -> list[str]:
+    """Return how the library of experts came to be, on the way to the current version; nothing where there is none."""
+    told = [version.cost.get("strategy_facts", {}).get("experts", {}) for version in reversed(home.lineage())]
+    lines = [facts for facts in told if "action" in facts]
+    if not lines:
+        return []
+    name = home.path.resolve().name
+    figures = [
+        (plot_router.decisions_figure({name: lines}), plot_router.TITLE, plot_router.CAPTION),
+        (plot_experts.experts_figure({name: (lines, home.library)}), plot_experts.TITLE, plot_experts.CAPTION),
+    ]
+    sections = []
+    with TemporaryDirectory() as folder:
+        for figure, title, caption in figures:
+            picture = Picture(Path(folder) / "picture.png", title, caption)
+            save(figure, picture.path)
+            sections.append(picture_section(picture))
+    return sections
 
 
 def _gate(version: Version) -> str:

@@ -54,7 +54,8 @@ def read_new(
     task = build_task(name, train, evaluation, validation, chosen)
     if known is None:
         card = TaskCard(name, task.kind, task.labels, bool(chosen.labels), task.metrics, task.verifier)
-        return replace(card, max_new_tokens=task.max_new_tokens, description=task.description), task
+        beside = {name: vars(task)[name] for name in ("max_new_tokens", "description", "threshold", "beta")}
+        return replace(card, **beside), task
     return known, with_labels(task, known.labels)
 
 
@@ -102,6 +103,8 @@ def _as_before(chosen: TaskOptions, given: Mapping[str, Any], known: TaskCard) -
         "metrics": list(known.metrics),
         "verifier": known.verifier,
         "max_new_tokens": known.max_new_tokens,
+        "threshold": known.threshold,
+        "beta": known.beta,
         "kind": known.kind,
     }
     if known.declared:

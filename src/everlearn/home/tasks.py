@@ -35,6 +35,8 @@ class TaskCard:
     sources: tuple[int, ...] = ()
     n_revisions: int = 0
     description: str = ""
+    threshold: str | None = None
+    beta: float = 0.1
 
     @property
     def meaning(self) -> "TaskCard":
@@ -45,7 +47,7 @@ class TaskCard:
         """Return the task with these rows."""
         return Task(
             self.name, self.kind, train, evaluation, validation or None, self.labels, self.metrics, self.verifier,
-            self.max_new_tokens, description=self.description,
+            self.max_new_tokens, description=self.description, threshold=self.threshold, beta=self.beta,
         )  # fmt: skip
 
 

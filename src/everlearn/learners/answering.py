@@ -18,7 +18,7 @@ OUTSIDE = "O"  # the tag of a word that was not read
 
 
 class Answering:
-    """Answers of a run's model to rows of a task: texts, labels, or lists of tags.
+    """Answers of a run's model to rows of a task: texts, labels, lists of tags, or numbers.
 
     A row that was answered when it came, before its right answer did, has that as `answered`.
     """
@@ -41,10 +41,13 @@ class Answering:
         with torch.no_grad():  # without autocast: for one prompt, casting the weights at each token doubles the time
             if self.task.kind == "prompt":
                 return self._texts(rows)
-            return self._labels(rows) if self.task.labels else [None] * len(rows)
+            known = self.task.outputs and self.task.name in self.run.model.adapters.task_labels
+            return self._outputs(rows) if known else [None] * len(rows)
 
-    def is_right(self, answer: Any, row: Row) -> float:
-        """Return whether an answer is right, 0 or 1; of tags the share that is."""
+    def is_right(self, answer: Any, row: Row) -> float | None:
+        """Return whether an answer is right, 0 or 1; of tags the share that is; of numbers None."""
+        if self.task.kind == "score":
+            return None
         if self.task.kind == "prompt":
             return is_right(self.task, answer, row, self.run.model.objective)
         if self.task.kind == "classify":
@@ -58,16 +61,19 @@ class Answering:
         questions = model.objective.questions(list(rows), self._room)
         return generate_greedily(model.network, model.objective, questions, self._room, device)
 
-    def _labels(self, rows: Sequence[Row]) -> list[Any]:
-        objective = self.run.model.objective
-        if self.task.kind == "classify":
-            unanswered = [{**row, "label": 0} for row in rows]
-        else:
+    def _outputs(self, rows: Sequence[Row]) -> list[Any]:
+        objective, adapters = self.run.model.objective, self.run.model.adapters
+        if self.task.kind == "tag":
             unanswered = [{**row, "tags": [0] * len(row["tokens"])} for row in rows]
+        else:
+            unanswered = [{**row, "score" if self.task.kind == "score" else "label": 0} for row in rows]
         features = objective.encode(unanswered, self.task)
         batch = to_device(objective.collate(objective.take(features, range(len(rows)))), self.run.accelerator.device)
         outputs = objective.forward(self.run.model.network, batch)
-        name_of = {column: label for label, column in self.run.model.adapters.columns.items()}  # of the shared head
+        if self.task.kind == "score":
+            scale = adapters.scales[self.task.name]
+            return [scale.restored(number) for number in outputs.logits.float().flatten().tolist()]
+        name_of = {column: label for label, column in adapters.columns.items()}  # of the shared head
         guesses = [name_of[column] for column in outputs.logits.argmax(-1).tolist()]
         if self.task.kind == "classify":
             return guesses

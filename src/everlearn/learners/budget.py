@@ -292,7 +292,9 @@ def n_epoch_steps(encoded: EncodedMixture, plan: BatchPlan, n_held: int = 0) -> 
 def _of_rows(outputs: Outputs) -> list[tuple[bool, float, str]]:
     """Return of each row that has targets whether they are all the likeliest, their mean loss, and the targets."""
     owners, losses = outputs.owners.tolist(), item_losses(outputs).tolist()
-    if outputs.targets.is_floating_point():
+    if outputs.binary:
+        hits = ((outputs.logits > 0) == (outputs.targets > 0)).all(1).tolist()
+    elif outputs.targets.is_floating_point():
         hits = [False] * len(owners)
     else:
         hits = (outputs.logits.argmax(-1) == outputs.targets).tolist()

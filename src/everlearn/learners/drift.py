@@ -37,9 +37,9 @@ class DriftConfig:
         detector = DriftDetector(build("detector", self.detector, "drift.detector"), seed=seed)
         return DriftResponse(detector, self.actions, self.rate_factor, self.n_steps)
 
-    def error_of(self, right: float, loss: float) -> float:
-        """Return what is watched of an episode, in 0..1."""
-        return error_of_loss(loss) if self.watch == "loss" else 1.0 - float(right)
+    def error_of(self, right: float | None, loss: float) -> float:
+        """Return what is watched of an episode, in 0..1: of one that is neither right nor wrong, the loss."""
+        return error_of_loss(loss) if self.watch == "loss" or right is None else 1.0 - float(right)
 
 
 @dataclass(frozen=True)

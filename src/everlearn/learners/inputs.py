@@ -41,7 +41,7 @@ def input_moments(
         with torch.no_grad(), run.model.evaluating():
             for _, batch in row_batches(run.model.objective, rows, task, batch_size, **shared_out):
                 batch = to_device(batch, device)
-                mask = batch["attention_mask"].bool() if "attention_mask" in batch else None
+                mask = batch["attention_mask"].flatten(0, -2).bool() if "attention_mask" in batch else None
                 run.model.objective.forward(run.model.network, batch)
     finally:
         for handle in handles:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from everlearn.memory.disk import DiskRows
 from everlearn.models.objectives import Batch, Features, Objective, Samples
+from everlearn.models.preferences import PairFeatures
 from everlearn.models.tokens import LabelledFeatures, TokenFeatures
 from everlearn.seeds import generator_for
 from everlearn.types import Examples, Loader, Mixture, Rows, Task
@@ -370,7 +371,7 @@ def _counted(mixture: Mixture, told: Callable[[int, int], None] | None) -> Calla
 
 def _lengths(features: Features) -> np.ndarray | None:
     """Return how many tokens each example has, None where examples aren't tokens."""
-    if isinstance(features, TokenFeatures | LabelledFeatures):
+    if isinstance(features, TokenFeatures | LabelledFeatures | PairFeatures):
         return features.lengths
     if isinstance(features, LazyFeatures):
         return _lengths(features.objective.encode(features.rows, features.task))

@@ -186,7 +186,7 @@ class OnlineLearner:
                     Episode(
                         row=row,
                         before=answers[0],
-                        right_before=0.0 if answers[0] is None else right[0],
+                        right_before=0.0 if answers[0] is None and task.kind != "score" else right[0],
                         loss=loss,
                         learning_rate=rate,
                         after=answers[1],

@@ -33,12 +33,12 @@ def row_losses(run: "Run", task: Task, rows: Rows, batch_size: int) -> torch.Ten
 
 def row_entropies(run: "Run", task: Task, rows: Rows, batch_size: int) -> torch.Tensor:
     """Return the mean predictive entropy of each row over its targets [n], nats."""
-    return _of_items(run, task, rows, batch_size, lambda outputs: entropies(outputs.logits))
+    return _of_items(run, task, rows, batch_size, lambda outputs: entropies(outputs.logits, outputs.family))
 
 
 def row_margins(run: "Run", task: Task, rows: Rows, batch_size: int) -> torch.Tensor:
     """Return for each row by how much the likeliest class is likelier than the next, a mean over its targets [n]."""
-    return _of_items(run, task, rows, batch_size, lambda outputs: margins(outputs.logits))
+    return _of_items(run, task, rows, batch_size, lambda outputs: margins(outputs.logits, outputs.family))
 
 
 def row_embeddings(run: "Run", task: Task, rows: Rows, batch_size: int) -> torch.Tensor:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from everlearn.types import Family
+
 
 def allot(costs: Sequence[Sequence[int]], budget: int) -> list[int]:
     """Return how many of its first rows each group keeps, greedily: the group that has spent least takes its next row.
@@ -42,14 +44,25 @@ def order_of(scores: Tensor, *, highest: bool) -> list[int]:
     return torch.sort(scores, descending=highest, stable=True).indices.tolist()
 
 
-def entropies(logits: Tensor) -> Tensor:
-    """Return -sum_c p_c log p_c of each prediction p = softmax(logits), nats. logits: [items, classes]."""
+def entropies(logits: Tensor, family: Family = "categorical") -> Tensor:
+    """Return -sum_c p_c log p_c of each prediction p = softmax(logits), nats. logits: [items, classes].
+
+    Of several labels (family bernoulli) it is the sum of theirs.
+    """
+    if family == "bernoulli":
+        p = logits.double().sigmoid()
+        return (torch.special.entr(p) + torch.special.entr(1 - p)).sum(-1).to(logits.dtype)
     log_p = F.log_softmax(logits.float(), dim=-1)
     return -(log_p.exp() * log_p).sum(-1)
 
 
-def margins(logits: Tensor) -> Tensor:
-    """Return by how much the likeliest class is likelier than the next, 1 where there is but one: [items]."""
+def margins(logits: Tensor, family: Family = "categorical") -> Tensor:
+    """Return by how much the likeliest class is likelier than the next, 1 where there is but one: [items].
+
+    Of several labels (family bernoulli) it is how far the least sure one is from its toss-up: min_c |2 p_c - 1|.
+    """
+    if family == "bernoulli":
+        return (2 * logits.float().sigmoid() - 1).abs().min(-1).values
     p = F.softmax(logits.float(), dim=-1)
     if p.shape[-1] == 1:
         return p[:, 0]

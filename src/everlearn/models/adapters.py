@@ -20,7 +20,8 @@ from everlearn.registry import find, names
 from everlearn.seeds import seed_for
 from everlearn.shards import full, laid_out, shard
 
-OPERATIONS = ("lora", "full", "labels", "scale", "freeze")  # built in; strategies register theirs as "operation"
+# built in; strategies register theirs as "operation"
+OPERATIONS = ("lora", "full", "labels", "scale", "thresholds", "freeze")
 TIED = "Model (with|has) `tie_word_embeddings=True`"  # peft's warnings, of 24 lines; an export unties what it merges
 
 
@@ -60,6 +61,7 @@ class Adapters:
         task_blocks: {task name: index of its block in the head}, where each task has its own.
         columns: {label name: output column} over all tasks, in order of arrival.
         scales: {task name: how its numbers are put for the network}.
+        thresholds: {task name: from which chance on each of its labels is taken}, where they were chosen.
     """
 
     def __init__(self, network: nn.Module, head: GrowingHead | None = None, head_mode: str = "task", fresh=()):
@@ -72,6 +74,7 @@ class Adapters:
         self.task_blocks: dict[str, int] = {}
         self.columns: dict[str, int] = {}
         self.scales: dict[str, Scale] = {}
+        self.thresholds: dict[str, tuple[float, ...]] = {}
         self._trained: dict[int, nn.Parameter] = {}  # by id: all that ever required gradients
         self._frozen = {id(p): p for p in network.parameters() if not p.requires_grad}  # by the caller; for good
         resting = [module for module in network.modules() if not module.training]
@@ -235,7 +238,7 @@ class Adapters:
     def _operation(self, name: str) -> Callable[..., None]:
         built_in = {
             "lora": self._lora, "full": self._full, "labels": self._labels, "scale": self._scale,
-            "freeze": self._freeze,
+            "thresholds": self._thresholds, "freeze": self._freeze,
         }  # fmt: skip
         if name in built_in:
             return built_in[name]
@@ -249,6 +252,10 @@ class Adapters:
     def _scale(self, *, task: str, mean: float, std: float) -> None:
         """Let a task's number be learned as (number - mean) / std."""
         self.scales[task] = Scale(mean, std)
+
+    def _thresholds(self, *, task: str, values: list[float]) -> None:
+        """Take a task's labels from these chances on, in their order."""
+        self.thresholds[task] = tuple(values)
 
     def _note_trained(self) -> None:
         known = self._trained  # what an operation replaced is let go

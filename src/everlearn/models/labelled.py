@@ -16,6 +16,7 @@ from everlearn.models.tokens import CHUNK, LabelledFeatures, RaggedWriter, id_ty
 from everlearn.streams.rows import in_chunks
 from everlearn.types import IGNORED, Outputs, Row, Rows, Task
 
+BESIDE_INPUTS = ("labels", "tasks", "columns")  # what a batch has beside the network's inputs
 MOST_WORDS = 2**16  # of a row that are tagged, so that a word's place takes two bytes
 
 
@@ -76,13 +77,18 @@ class LabelledObjective:
         return batch
 
     def forward(self, network: nn.Module, batch: Batch, past: Sequence[str] = ()) -> Outputs:
-        inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "tasks")}
+        inputs = {name: tensor for name, tensor in batch.items() if name not in BESIDE_INPUTS}
         head, labels = self.adapters.head, batch["labels"]
         shared = self.adapters.head_mode == "shared"
         head.active = list(range(len(head.blocks))) if shared else sorted(set(batch["tasks"].tolist()))
         logits = network(**inputs).logits
-        past_logits = self._past_logits(logits, past)
-        if not shared:
+        return self._outputs(logits, labels, batch, self._past_logits(logits, past))
+
+    def _outputs(
+        self, logits: torch.Tensor, labels: torch.Tensor, batch: Batch, past_logits: list[torch.Tensor]
+    ) -> Outputs:
+        """Return what is answered at each target. logits: by the active blocks of the head, side by side."""
+        if self.adapters.head_mode == "task":
             logits, labels = self._mask_other_tasks(logits, labels, batch["tasks"])
         if logits.ndim == 2:
             logits, labels, past_logits = logits[:, None], labels[:, :1], [one[:, None] for one in past_logits]
@@ -120,16 +126,23 @@ class LabelledObjective:
     def _stacked(self, targets: list[list[int]]) -> torch.Tensor:
         return padded(targets, IGNORED)
 
+    def _place(self, tasks: torch.Tensor) -> torch.Tensor:
+        """Return which of the active blocks each row's task has."""
+        return torch.tensor([self.adapters.head.active.index(i) for i in tasks.tolist()])
+
+    def _blocks(self) -> tuple[list[int], list[int]]:
+        """Return where the active blocks of the head begin, side by side, and how many columns each has."""
+        sizes = [self.adapters.head.blocks[i].out_features for i in self.adapters.head.active]
+        return [sum(sizes[:i]) for i in range(len(sizes))], sizes
+
     def _mask_other_tasks(
         self, logits: torch.Tensor, labels: torch.Tensor, tasks: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        head = self.adapters.head
-        if len(head.active) == 1:
+        if len(self.adapters.head.active) == 1:
             return logits, labels
-        sizes = [head.blocks[i].out_features for i in head.active]
-        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        starts, sizes = self._blocks()
         spans = [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
-        place = torch.tensor([head.active.index(i) for i in tasks.tolist()], device=logits.device)
+        place = self._place(tasks).to(logits.device)
         mask = column_mask(spans, logits.shape[-1]).to(logits.device)[place]
         mask = mask if logits.ndim == 2 else mask[:, None]
         shift = torch.tensor(starts, device=labels.device)[place][:, None]
@@ -156,6 +169,47 @@ class ClassifyObjective(TextObjective):
         return {"labels": [[known[row["label"]]] for row in rows]}
 
 
+class MultiLabelObjective(TextObjective):
+    """Several labels for a text, or for a pair of texts: each is there or not, by itself.
+
+    A row's loss is the sum over its task's labels of their binary cross-entropies: its log-likelihood. It says nothing
+    of labels that other tasks have, in a head that is shared neither.
+    """
+
+    traits: ClassVar[tuple[str, ...]] = ("several_labels",)
+
+    def _target_type(self, known: list[int]) -> Any:
+        return np.uint8
+
+    def _targets(self, encoded: Any, rows: list[Row], known: list[int]) -> dict[str, list[list[int]]]:
+        found = [set(row["labels"]) for row in rows]
+        return {
+            "labels": [[int(label in own) for label in range(len(known))] for own in found],
+            "columns": [known for _ in rows],
+        }
+
+    def _stacked(self, targets: list[list[int]]) -> torch.Tensor:
+        return padded(targets, IGNORED).float()
+
+    def collate(self, picked: list[dict[str, Any]]) -> Batch:
+        return {**super().collate(picked), "columns": padded([f["columns"] for f in picked], 0)}
+
+    def items_of_rows(self, batch: Batch) -> torch.Tensor:
+        return torch.ones(len(batch["labels"]), dtype=torch.long, device=batch["labels"].device)
+
+    def _outputs(
+        self, logits: torch.Tensor, labels: torch.Tensor, batch: Batch, past_logits: list[torch.Tensor]
+    ) -> Outputs:
+        """Return of each row the logits of its task's labels, in their order, [batch, most labels of a task]."""
+        columns, there = batch["columns"], labels != IGNORED
+        if self.adapters.head_mode == "task":
+            starts = torch.tensor(self._blocks()[0])[self._place(batch["tasks"])]
+            columns = columns + starts.to(columns.device)[:, None]
+        own = hide(logits.gather(1, columns.where(there, 0)), there)
+        owners = torch.arange(len(labels), device=labels.device)
+        return Outputs(own, labels.where(there, 0.0), owners, past_logits, binary=True)
+
+
 class ScoreObjective(TextObjective):
     """A number for a text, or for a pair of texts: least squares, in standard deviations of the task's numbers.
 
@@ -180,8 +234,7 @@ class ScoreObjective(TextObjective):
         self, logits: torch.Tensor, labels: torch.Tensor, tasks: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return of each row the output of its own task."""
-        place = torch.tensor([self.adapters.head.active.index(i) for i in tasks.tolist()], device=logits.device)
-        return logits.gather(1, place[:, None]), labels
+        return logits.gather(1, self._place(tasks).to(logits.device)[:, None]), labels
 
 
 class TagObjective(LabelledObjective):

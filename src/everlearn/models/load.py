@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,27 @@ from everlearn.models.dtypes import CHOICES, DTYPES, fast_dtype, on_gpu, train_i
 from everlearn.models.gguf import converted, gguf_name, gguf_of
 from everlearn.models.given import Given, check_given, tokenizer_of
 from everlearn.models.heads import install_head
-from everlearn.models.labelled import ClassifyObjective, LabelledObjective, ScoreObjective, TagObjective
+from everlearn.models.labelled import (
+    ClassifyObjective,
+    LabelledObjective,
+    MultiLabelObjective,
+    ScoreObjective,
+    TagObjective,
+)
 from everlearn.models.objectives import Objective, TensorObjective
 from everlearn.models.plain import build_plain, is_plain
+from everlearn.models.preferences import PreferenceObjective
 from everlearn.models.prompts import prompts_of
 from everlearn.models.quiet import quiet
 from everlearn.models.soft import SOFT
 from everlearn.models.special import check_together, padding_id
+from everlearn.models.without import base_of
+from everlearn.models.words import WordsObjective
 from everlearn.seeds import seed_for
 from everlearn.types import Task
 
 POCKET = "pocket"
+WORDS = "words"  # in place of a head
 UNLIMITED = 2**15  # tokens in an example where neither the model (Mamba, say) nor the tokenizer has a limit
 ADAPTERS = ("lora", "full", "prompt", "prefix", "lora_prompt")
 AUTO = {
@@ -46,11 +57,13 @@ AUTO = {
     "tag": AutoModelForTokenClassification,
 }
 HEADS: dict[str, type[LabelledObjective]] = {
-    "classify": ClassifyObjective, "score": ScoreObjective, "tag": TagObjective,
+    "classify": ClassifyObjective, "multilabel": MultiLabelObjective, "score": ScoreObjective, "tag": TagObjective,
 }  # fmt: skip
 NETWORK_OF_KIND = {
-    "prompt": "causal", "text": "causal", "classify": "classify", "score": "classify", "tag": "tag", "tensor": "tensor",
-}  # fmt: skip
+    **dict.fromkeys(("prompt", "preference", "text"), "causal"),
+    **dict.fromkeys(("classify", "multilabel", "score"), "classify"),
+    **{kind: kind for kind in ("tag", "tensor")},
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,8 @@ class ModelConfig:
     Args:
         name: `pocket`, `smollm2`, a local folder, a GGUF file, a hub id; `mlp`, or `package.module:function` for a
             plain module.
-        head: for classification: task (a head per task) or shared (one head that grows with new labels).
+        head: for classification: task (a head per task), shared (one head that grows with new labels), or words: none,
+            a language model writes one of the labels.
         dtype: of the loaded weights: auto, the checkpoint's on a GPU and float32 on a CPU; fast, bfloat16 where the CPU
             (AMX or AVX512-BF16) or the GPU computes in it; or one by its name. What is trained is float32: LoRA, heads
             and prompts beside weights of any dtype, and all weights of adapter full.
@@ -125,7 +139,7 @@ class ModelConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_choice("model.head", self.head, ("task", "shared"))
+        check_choice("model.head", self.head, ("task", "shared", WORDS))
         check_choice("model.dtype", self.dtype, CHOICES)
         if self.adapter is not None and self.adapter.name == "full" and self.dtype in ("bfloat16", "float16"):
             way_out = "Write auto, and learner.precision: bf16 to compute in it; or use lora"
@@ -158,8 +172,8 @@ class Model:
     @property
     def traits(self) -> tuple[str, ...]:
         """What a method may be unsuited for: the kind; lora, prompt or full; soft_prompt; new_tokens (trained beside a
-        LoRA); fresh (weights that its files lack are trained beside it); task_head or shared_head; numbers (that it
-        answers with)."""  # fmt: skip
+        LoRA); fresh (weights that its files lack are trained beside it); task_head or shared_head; numbers,
+        several_labels or preferences (that it answers with)."""  # fmt: skip
         heads = () if self.kind == "causal" else (f"{self.adapters.head_mode}_head",)
         soft = () if prompts_of(self.network) is None else ("soft_prompt",)
         tokens = ("new_tokens",) if self.adapters.new_tokens else ()
@@ -173,8 +187,12 @@ class Model:
 
     def takes(self, task: Task) -> bool:
         """Tell whether the network can learn a task of this kind, and answers in its way."""
-        fits = NETWORK_OF_KIND[task.kind] == self.kind
-        return fits and (task.kind not in HEADS or isinstance(self.objective, HEADS[task.kind]))
+        in_words = task.kind == "classify" and isinstance(self.objective, WordsObjective)
+        if NETWORK_OF_KIND[task.kind] != self.kind:
+            return in_words
+        if self.kind == "causal":
+            return isinstance(self.objective, PreferenceObjective) == (task.kind == "preference")
+        return task.kind not in HEADS or isinstance(self.objective, HEADS[task.kind])
 
     def train(self) -> None:
         """Put the network into training mode; what its owner froze in evaluation mode (a BatchNorm, say) stays so."""
@@ -214,7 +232,7 @@ def load_model(
     Raises:
         ModelError: if it can't be found or loaded. ConfigError: if the options don't fit it.
     """
-    kind = network_kind(tasks)
+    kind = network_kind(tasks, config.config.head if isinstance(config, Given) else _head_of(config))
     given = Given(config, None, ModelConfig(name="module")) if isinstance(config, nn.Module) else None
     given = config if isinstance(config, Given) else given
     if given is not None:
@@ -241,7 +259,9 @@ def load_model(
     max_length = _max_length(config, network, tokenizer)
     if kind == "causal":
         adapters = Adapters(network)
-        objective: Objective = _causal(config, network, tokenizer, max_length)
+        made: type[CausalObjective] = WordsObjective if config.head == WORDS else CausalObjective
+        made = PreferenceObjective if tasks[0].kind == "preference" else made
+        objective: Objective = _causal(made, config, network, tokenizer, max_length)
     else:
         if kind == "classify":  # by it, classifiers of the Llama kind find a text's last token
             network.config.get_text_config().pad_token_id = padding_id(tokenizer)
@@ -252,14 +272,23 @@ def load_model(
         objective = HEADS[tasks[0].kind](tokenizer, adapters, max_length)
     own = "full" if is_peft(network) else "lora"  # of a peft model its own adapter: all that it left trainable
     _add_adapter(adapters, config.adapter or AdapterConfig(own), kind, path, seed, new_tokens)
-    return Model(config.name, kind, adapters, objective, tokenizer)
+    model = Model(config.name, kind, adapters, objective, tokenizer)
+    if isinstance(objective, PreferenceObjective):
+        if not {operation for operation, _ in adapters.log} & {"lora", "soft_prompt", "prefix"}:
+            way_out = "Use lora, prompt or prefix: without it the model answers as its base"
+            what = "preferences are learned beside what the base prefers, and no base would be left"
+            raise ConfigError(describe("model.adapter.name", what, adapters.mode, way_out))
+        objective.base = partial(base_of, model)
+    return model
 
 
-def _causal(config: ModelConfig, network: nn.Module, tokenizer: Any, max_length: int) -> CausalObjective:
+def _causal(
+    made: type[CausalObjective], config: ModelConfig, network: nn.Module, tokenizer: Any, max_length: int
+) -> CausalObjective:
     settings = network.generation_config
     ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
     stop_ids = [token for token in ends if token is not None]
-    objective = CausalObjective(tokenizer, max_length, chat=wraps(config.chat, tokenizer), stop_ids=stop_ids)
+    objective = made(tokenizer, max_length, chat=wraps(config.chat, tokenizer), stop_ids=stop_ids)
     if set(objective.stop_ids) - set(stop_ids):  # so that an answer ends there wherever the model is served
         settings.eos_token_id = objective.stop_ids
     return objective
@@ -321,19 +350,29 @@ def _tokenizer(config: ModelConfig, path: str) -> Any:
     return tokenizer
 
 
-def network_kind(tasks: Sequence[Task]) -> str:
+def network_kind(tasks: Sequence[Task], head: str = "task") -> str:
     """Return the kind of network that all the tasks need: causal, classify, tag or tensor.
 
+    Args:
+        head: as `ModelConfig` has it: words are written by a causal one.
     Raises:
-        ConfigError: if they need different ones, or heads that answer in different ways.
+        ConfigError: if they need different ones, or answer in different ways.
     """
-    kinds = {NETWORK_OF_KIND[task.kind]: task.name for task in tasks}
-    answers = {task.kind: task.name for task in tasks if task.kind in HEADS}
+    writing = ("text", "classify") if head == WORDS else ("text",)
+    answers = {"prompt" if task.kind in writing else task.kind: task.name for task in tasks}
+    kinds = {NETWORK_OF_KIND[kind]: name for kind, name in answers.items()}
+    if head == WORDS and set(kinds) != {"causal"}:
+        way_out = "Write task or shared, or give rows of text and label"
+        raise ConfigError(describe("model.head", "label words are for rows with one label", answers, way_out))
     if len(kinds) != 1 or len(answers) > 1:
         way_out = "Put tasks for different kinds of model into different streams"
         got = kinds if len(kinds) > 1 else answers
         raise ConfigError(describe("stream", "its tasks need different kinds of model", got, way_out))
     return next(iter(kinds))
+
+
+def _head_of(config: ModelConfig | nn.Module) -> str:
+    return config.head if isinstance(config, ModelConfig) else "task"
 
 
 def _plain(network: nn.Module, config: ModelConfig, tasks: Sequence[Task], seed: int) -> Model:

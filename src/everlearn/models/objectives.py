@@ -99,7 +99,13 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def item_losses(outputs: Outputs) -> torch.Tensor:
-    """Return the negative log-likelihood of each target [n_items], nats (for regression: half the squared error)."""
+    """Return the negative log-likelihood of each target [n_items], nats (for regression: half the squared error).
+
+    Of several labels it is that of them all: the sum of their binary cross-entropies.
+    """
+    if outputs.binary:
+        losses = F.binary_cross_entropy_with_logits(outputs.logits.float(), outputs.targets.float(), reduction="none")
+        return losses.sum(1)
     if outputs.targets.is_floating_point():
         # reshape, not broadcasting: [n, 1] - [n] would compare every prediction with every target
         errors = outputs.logits.float() - outputs.targets.float().reshape(outputs.logits.shape)
@@ -116,7 +122,7 @@ def mean_loss(outputs: Outputs, weights: torch.Tensor | None = None) -> torch.Te
     """Return the mean of `item_losses`, each times its weight [n_items] where there are weights."""
     if weights is not None:
         return (weights * item_losses(outputs)).mean()
-    if outputs.targets.is_floating_point():
+    if outputs.family != "categorical":
         return item_losses(outputs).mean()
     return F.cross_entropy(outputs.logits.float(), outputs.targets)
 

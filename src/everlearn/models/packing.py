@@ -83,6 +83,8 @@ def _why_not(model: "Model") -> str | None:
     network = model.network
     if model.kind != "causal":
         return f"is for language models that write, and these rows are learned by one of kind {model.kind}"
+    if "preferences" in model.objective.traits:
+        return "takes one text a row, and preferences have two"
     if prompts_of(network) is not None or (is_peft(network) and network.active_peft_config.is_prompt_learning):
         return "soft prompts and prefixes stand before a sequence once, not before each of its rows"
     name = type(language_model(network)).__name__

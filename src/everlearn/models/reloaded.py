@@ -1,6 +1,6 @@
 """An exported folder, loaded back without everlearn: its logits beside those of the model that was measured."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from torch import nn
 from everlearn.errors import ModelError, describe
 from everlearn.models.adapters import language_model, quiet_peft
 from everlearn.models.dtypes import TOLERANCE
+from everlearn.models.labelled import BESIDE_INPUTS
 from everlearn.models.load import AUTO, Model, path_of
 from everlearn.models.objectives import to_device
+from everlearn.models.preferences import answered
 from everlearn.models.quiet import quiet
 from everlearn.seeds import seeded
 from everlearn.types import Task
@@ -47,10 +49,13 @@ class Sample:
         if not len(rows):
             way_out = "Export with a task that has some"
             raise ModelError(describe(f"export: task {task.name!r}", "has no rows to check the logits of", 0, way_out))
-        features = model.objective.encode([rows[i] for i in range(min(N_ROWS, len(rows)))], task)[:N_ROWS]
+        chosen = [rows[i] for i in range(min(N_ROWS, len(rows)))]
+        if task.kind == "preference":  # any text will do
+            chosen, task = [answered(row, "chosen") for row in chosen], replace(task, kind="prompt")
+        features = model.objective.encode(chosen, task)[:N_ROWS]
         batch = model.objective.collate(features)
         self.n_rows = len(features)
-        self.inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "tasks")}
+        self.inputs = {name: tensor for name, tensor in batch.items() if name not in BESIDE_INPUTS}
         if blocks is not None:
             model.adapters.head.active = blocks
         with model.evaluating():

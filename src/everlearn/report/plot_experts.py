@@ -1,6 +1,7 @@
 """Runs with a library of experts: how each expert came to be and what it answers, and a map of the tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,28 +18,44 @@ from everlearn.report.views import RunView
 if TYPE_CHECKING:
     from everlearn.experts.library import Library
 
+TITLE = "How the library grew"
+CAPTION = (
+    "Left: a line for each expert, from the task that it was made for, with all that it answers; a fork hangs from the "
+    "expert that it began as. Right: tasks that lie near each other have like signals; a colour for each expert."
+)
 ROW = 0.26  # inches for an expert
 MOST_NAMED = 24  # prototypes whose tasks are named on the map
 
 
 def draw_experts(views: Sequence[RunView]) -> Figure | None:
-    """Return a row for each run with a library of experts, of its first seed; None where there is no such run.
+    """Return a row for each run with a library of experts, of its first seed; None where there is no such run."""
+    found = {
+        view.name: (of_seeds[0], view.run.folder / "library" / f"seed-{view.seeds[0]}")
+        for view in views
+        if (of_seeds := decisions_of(view)) and of_seeds[0]
+    }
+    return experts_figure(found) if found else None
+
+
+def experts_figure(libraries: Mapping[str, tuple[Lines, Path]]) -> Figure:
+    """Return a row for each of some libraries.
 
     Left, a line for each expert over the tasks, from where it was made; a fork hangs from what it began as. Right, the
     prototypes along the two main axes of the space in which tasks are compared, a colour for each expert.
+
+    Args:
+        libraries: {name: (the decisions, the library's folder)}.
     """
-    found = {view.name: (view, of_seeds[0]) for view in views if (of_seeds := decisions_of(view)) and of_seeds[0]}
-    if not found:
-        return None
-    heights = [1.6 + ROW * max(n_experts(lines), 6) for _, lines in found.values()]
+    heights = [1.6 + ROW * max(n_experts(lines), 6) for lines, _ in libraries.values()]
     figure = new_figure(10.4, sum(heights) + 0.5)
-    grid = figure.subplots(len(found), 2, squeeze=False, height_ratios=heights, width_ratios=[1.25, 1])
-    for (tree, chart), name, (view, lines) in zip(grid, labels(list(found), "run", 40), found.values(), strict=True):
+    grid = figure.subplots(len(libraries), 2, squeeze=False, height_ratios=heights, width_ratios=[1.25, 1])
+    names = labels(list(libraries), "run", 40)
+    for (tree, chart), name, (lines, folder) in zip(grid, names, libraries.values(), strict=True):
         _tree(tree, lines)
         tree.set_title(f"{name}: experts over the tasks", fontsize=10, loc="left", fontfamily=fonts())
-        _map(chart, view)
+        _map(chart, folder)
         chart.set_title("tasks, by their signals", fontsize=10, loc="left")
-    handles = action_marks(lines for _, lines in found.values())
+    handles = action_marks(lines for lines, _ in libraries.values())
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5)
     return figure
 
@@ -71,19 +88,18 @@ def _tree(axes: Axes, lines: Lines) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
 
 
-def _map(axes: Axes, view: RunView) -> None:
+def _map(axes: Axes, folder: Path) -> None:
     from everlearn.experts.library import Library  # brings peft, which other reports do without
 
     axes.set_xticks([])
     axes.set_yticks([])
-    folder = view.run.folder / "library" / f"seed-{view.seeds[0]}"
     if not Library.is_library(folder):
         _say(axes, "The library isn't in the run's folder.")
         return
     try:
         places, experts, tasks = places_of(Library.open(folder))
     except EverlearnError as error:
-        _say(axes, short(str(error).replace(f"{view.run.folder}/", ""), 160))
+        _say(axes, short(str(error).replace(f"{folder.parent}/", ""), 160))
         return
     if len(places) < 3:
         _say(axes, "Too few tasks for a map.")

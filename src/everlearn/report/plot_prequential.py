@@ -10,6 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from everlearn.report.style import COLOURS, GREY, fonts, labels, new_figure, run_style, tidy
 
+WORDS = {"kappa": "Cohen's kappa", "macro_f1": "macro F1", "entity_f1": "entity F1", "mean_error": "mean error"}
+WORDS = {"kappa": "Cohen's kappa", "macro_f1": "macro F1", "entity_f1": "entity F1", "mean_error": "mean error"}
 TOP = 1.03  # of an axis of shares, so that what lies at 1 is seen
 
 
@@ -22,14 +24,15 @@ def draw_stream(seed: Mapping[str, Any]) -> Figure:
     shown = [main] + [name for name in ("kappa", "macro_f1") if name in seed["faded"] and name != main]
     for name, colour, style in zip(shown, COLOURS, ("-", "--", ":"), strict=False):
         scores.plot(x, _faded(seed, name), color=colour, linestyle=style, label=_words(name))
-    if main == "accuracy":
-        scores.plot(x, _faded(seed, "majority"), color=GREY, linestyle="-.", label="the most frequent class")
-    _as_shares(scores, "late rows, faded")
+    if main != "entity_f1":
+        simple, told = ("majority", "the most frequent class") if main == "accuracy" else ("running_mean", "the mean")
+        scores.plot(x, _faded(seed, simple), color=GREY, linestyle="-.", label=told)
+    _scale(scores, main, "late rows, faded")
     _drifts(scores, seed)
     _legend(scores)
     _loss(losses, seed)
     _drifts(losses, seed)
-    losses.set_xlabel("rows")
+    losses.set_xlabel("rows", loc="right")
     return figure
 
 
@@ -44,7 +47,7 @@ def draw_streams(seeds: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Fi
         score.plot(x, _faded(seed, seed["score"]["name"]), **style)
         loss.plot(x, [point["loss"] for point in seed["curve"]], **style)
         rate.plot(x, [point["learning_rate"] for point in seed["curve"]], **style)
-    _as_shares(score, f"{_words(seeds[0]['score']['name'])} of late rows")
+    _scale(score, seeds[0]["score"]["name"], f"{_words(seeds[0]['score']['name'])} of late rows")
     loss.set_ylabel("loss of late rows (nats)")
     loss.set_ylim(bottom=0)
     tidy(loss)
@@ -91,12 +94,13 @@ def _faded(seed: Mapping[str, Any], name: str) -> list[float]:
 
 
 def _words(name: str) -> str:
-    return {"kappa": "Cohen's kappa", "macro_f1": "macro F1", "entity_f1": "entity F1"}.get(name, name)
+    return WORDS.get(name, name)
 
 
-def _as_shares(axes: Axes, label: str) -> None:
-    low = axes.get_ylim()[0]
-    axes.set_ylim(min(0.0, low), TOP)
+def _scale(axes: Axes, main: str, label: str) -> None:
+    """Let the axis go from 0 (kappa may lie below) to 1, or of errors on to the largest."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(0.0, low), high if main == "mean_error" else TOP)
     axes.set_ylabel(label)
     tidy(axes)
 

@@ -14,6 +14,11 @@ from everlearn.report.text import number
 from everlearn.report.views import RunView
 
 Lines = Sequence[Mapping[str, Any]]  # decisions, oldest first, as a library's log and a run's facts tell them
+TITLE = "What was done about each task"
+CAPTION = (
+    "The chance that the best expert would do, as told before, by task; from the line, the bar, on it is reused. A "
+    "cross: reusing it was, or would have been, worse than a new expert."
+)
 LOOKS = {
     "create": (GREY, "s"), "fork": (COLOURS[5], "^"), "compose": (COLOURS[3], "D"), "adapt": (COLOURS[0], "v"),
     "reuse": (COLOURS[2], "o"),

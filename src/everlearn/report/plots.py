@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from everlearn.report import plot_experts, plot_router
 from everlearn.report.plot_abilities import draw_abilities
 from everlearn.report.plot_capacity import draw_capacity, draw_task_scores
 from everlearn.report.plot_cost import draw_cost
@@ -75,9 +76,8 @@ _PICTURES: tuple[tuple[str, str, str, Callable[[Sequence[RunView]], Figure | Non
     ),
     (
         "decisions",
-        "What was done about each task",
-        "The chance that the best expert would do, as told before, by task; from the line, the bar, on it is reused. A "
-        "cross: reusing it was, or would have been, worse than a new expert. The first seed.",
+        plot_router.TITLE,
+        f"{plot_router.CAPTION} The first seed.",
         draw_decisions,
     ),
     (
@@ -89,10 +89,8 @@ _PICTURES: tuple[tuple[str, str, str, Callable[[Sequence[RunView]], Figure | Non
     ),
     (
         "experts",
-        "How the library grew",
-        "Left: a line for each expert, from the task that it was made for, with all that it answers; a fork hangs from "
-        "the expert that it began as. Right: tasks that lie near each other have like signals; a colour for each "
-        "expert. The first seed.",
+        plot_experts.TITLE,
+        f"{plot_experts.CAPTION} The first seed.",
         draw_experts,
     ),
     (

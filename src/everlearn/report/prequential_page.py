@@ -21,7 +21,8 @@ from everlearn.state import make_folder
 
 TITLES = {
     "accuracy": "accuracy", "entity_f1": "entity F1", "kappa": "Cohen's kappa", "macro_f1": "macro F1",
-    "majority": "most frequent class",
+    "majority": "most frequent class", "mean_error": "mean error", "root_mean_squared_error": "root mean squared error",
+    "running_mean": "mean of rows before",
 }  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def stream_grid(views: list[StreamView]) -> Grid:
         seed = view.results["seeds"][0]
         kept = sum(seed["strategy_bytes"].values())
         cells = (
-            str(len(seed["labels"])),
+            str(len(seed["labels"])) if seed["labels"] else "–",
             str(len(seed["drifts"])),
             str(seed["n_waiting"] + seed["n_given_up"]),
             number(seed["n"] / seed["seconds"]) if seed["seconds"] else "–",

@@ -37,7 +37,7 @@ def is_prequential(folder: Path) -> bool:
     Raises:
         StateError: if its log is missing or damaged.
     """
-    return _header(read_lines(folder / EVALUATIONS), folder)["recipe"]["source"].get("kind") in SCORES
+    return _header(read_lines(folder / EVALUATIONS), folder)["recipe"].get("source", {}).get("kind") in SCORES
 
 
 def read_prequential_run(folder: Path) -> PrequentialRun:
@@ -65,13 +65,14 @@ def read_prequential_run(folder: Path) -> PrequentialRun:
 def prequential_results(run: PrequentialRun) -> dict[str, Any]:
     """Return the content of `results.json`.
 
-    `score` is that of all rows, each taken before it was learned: `accuracy` of labels, `entity_f1` of tags; a mean
-    over seeds with its interval, with one seed over the rows, which are taken as independent. `whole` and `faded` hold
-    all scores at the end, means over seeds.
+    `score` is that of all rows, each taken before it was learned: `accuracy` of labels, `entity_f1` of tags, of numbers
+    `mean_error`; a mean over seeds with its interval, with one seed over the rows, which are taken as independent.
+    `whole` and `faded` hold all scores at the end, means over seeds.
     """
     seeds = [_seed_entry(run, seed) for seed in run.scorings]
     intervals = [Interval(*(_or_nan(seed["score"][end]) for end in ("value", "low", "high"))) for seed in seeds]
-    score = seeds_interval(intervals, SHARE) if seeds else None
+    bounds = SHARE if run.recipe["source"]["kind"] != "score" else (0.0, math.inf)
+    score = seeds_interval(intervals, bounds) if seeds else None
     return plain(
         {
             "schema": ONLINE_SCHEMA,

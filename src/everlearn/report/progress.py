@@ -147,9 +147,10 @@ class OnlineBar(Listener):
                 self._bar.remove_task(self._task)
             self._task = self._bar.add_task("", total=n_episodes, recent="")
         self._recent.append(episode)
-        right = sum(one.right_before for one in self._recent) / len(self._recent)
+        rights = [one.right_before for one in self._recent if one.right_before is not None]
+        right = f"right {sum(rights) / len(rights):.2f}  " if rights else ""
         loss = sum(one.loss for one in self._recent) / len(self._recent)
-        self._bar.update(self._task, completed=done, recent=f"right {right:.2f}  loss {loss:.3f}")
+        self._bar.update(self._task, completed=done, recent=f"{right}loss {loss:.3f}")
 
     def prequential(self, done: int, metric: str, whole: float, faded: float) -> None:
         told = f"after {done} rows: {metric.replace('_', ' ')} {whole:.3f}, of late {faded:.3f}"

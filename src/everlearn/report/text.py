@@ -17,6 +17,7 @@ UNITS = {  # scores that are no share of right answers, and how a note calls the
     "token_log_likelihood": "mean log-likelihood of a token (nats)",
     "negative_mae": "minus the mean absolute error",
     "negative_mse": "minus the mean squared error",
+    "reward_margin": "mean reward margin",
     "pearson": "Pearson's correlation",
     "spearman": "Spearman's correlation",
 }

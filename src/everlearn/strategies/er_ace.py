@@ -87,7 +87,7 @@ class ERACE(Strategy):
     seen_: torch.Tensor = learned(lambda: torch.zeros(0, dtype=torch.long))  # classes of the tasks before
 
     unsuited: ClassVar[dict[str, str]] = {
-        "numbers": "it leaves classes out of the softmax, and numbers have none",
+        **dict.fromkeys(("numbers", "several_labels"), "it leaves classes out of a softmax, and there is none"),
         "online": "it must know a task's answers beforehand",
         "preferences": NEEDS_TARGETS,
         "rollouts": NEEDS_TARGETS,

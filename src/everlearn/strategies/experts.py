@@ -1,7 +1,8 @@
 """A library of experts: for each task one that is there answers, or learns on, or a new one is made."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +14,6 @@ from everlearn.errors import ConfigError, check_number, describe
 from everlearn.experts import Learned, Library, Slots
 from everlearn.experts.composing import compose
 from everlearn.experts.decisions import (
-    UNTRAINED,
     decision_sentence,
     is_untrained,
     nearest_of,
@@ -23,12 +23,14 @@ from everlearn.experts.decisions import (
 )
 from everlearn.experts.heads import has_head, head_of, lend_head
 from everlearn.experts.judging import as_good, can_hold_out, held_out
+from everlearn.experts.lora import Lora
 from everlearn.experts.opening import open_to_go_on, open_to_learn, passing_place, place_of
 from everlearn.experts.router import Candidate, Decision, RouterConfig
 from everlearn.experts.routing import keep_router, known_of, router_of, signals_of
 from everlearn.experts.rows import nearest_tasks
 from everlearn.experts.signals import SignalConfig, Signals
 from everlearn.experts.signals.passes import chosen
+from everlearn.experts.tidying import TidyConfig, carry_out, findings
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.seeds import seed_for
@@ -64,6 +66,8 @@ class Experts(Strategy):
         compose: how many experts are summed, at most, with router: {compose: true}.
         max_loaded: experts that the model holds at most.
         descriptions: {task: what it is, in words}; by default what the task itself says, or its name.
+        tidy: of `everlearn.experts.tidying.TidyConfig`, such as {every: 10}: experts that came to be alike become one,
+            where that answers as well on the validation rows of all their tasks. By default never.
         oracle: {task: its skill}, for router: {similarity: oracle}: the right expert is that of the first task with the
             same skill, or of the task that has this name. A task that isn't named needs a new one.
 
@@ -85,6 +89,7 @@ class Experts(Strategy):
     compose: int = 2
     max_loaded: int = 8
     descriptions: dict[str, str] = field(default_factory=dict)
+    tidy: dict[str, Any] = field(default_factory=dict)
     oracle: dict[str, str] = field(default_factory=dict)
 
     library_: dict = learned(dict)  # what the library is: a snapshot
@@ -126,16 +131,18 @@ class Experts(Strategy):
         for name in ("descriptions", "oracle"):
             _check_texts(f"experts.{name}", vars(self)[name])
         self._router_config = from_mapping(RouterConfig, self.router, "experts.router")
+        self._tidy_config = from_mapping(TidyConfig, self.tidy, "experts.tidy")
         self._signal_config = from_mapping(SignalConfig, self.signals, "experts.signals")
         self._slots: Slots | None = None
         self._measures: Signals | None = None
         self._library: Library | None = None  # to change; None: it is only looked at
-        self._trying: int | None = None  # an expert that answers in place of the task's own
+        self._trying: AbstractContextManager | None = None  # lets another than the task's own expert answer
 
     def adapt_model(self, run: "Run", task: Task) -> None:
         if run.processes.size > 1:
             way_out = "Start it without torchrun"
             raise ConfigError(describe("strategy 'experts'", "learns in one process", run.processes.size, way_out))
+        self._check_tidy(run)
         library = self._to_change(run, begins=True)
         with library.changing():
             self._take_over(run)
@@ -190,12 +197,14 @@ class Experts(Strategy):
             states = {other.name: other.state() for other in self._others(run)}
             self.beside_[str(number)] = {name: state for name, state in states.items() if state}
         self.decision_ |= came_of
-        self.library_, self.prototype_ = library.snapshot(), None
         run.inform(f"{task.name}: {outcome_sentence(decision, number, was_right)}")
+        if self._tidy_config.every and (run.position + 1) % self._tidy_config.every == 0:
+            self._tidy(run, library)
+        self.library_, self.prototype_ = library.snapshot(), None
 
     def before_eval(self, run: "Run", task: Task) -> None:
         if self._trying is not None:
-            run.until_scored.enter_context(self._slots.answering(self._trying))
+            run.until_scored.enter_context(self._trying)
         elif self.library_ and task.name != run.current:
             slots = self._to_look_at(run)
             if task.name in self.composed_:
@@ -292,32 +301,19 @@ class Experts(Strategy):
         router, uses = router_of(library, self._router_config, run.seed), {e.number: e.uses for e in library.experts}
         of_its_skill = (name for name in self.experts_ if self.oracle.get(name, name) == self.oracle.get(task.name))
         alike = next(of_its_skill, None)
-        right = self.experts_.get(alike)
-        decision = router.decide(vector, known_of(library, len(vector)), uses, true_expert=right)
+
+        def able(expert: int, learned: str) -> bool:
+            return has_head(library, expert, learned, run.model.adapters, task)
+
+        right = None if alike is None or not able(self.experts_[alike], alike) else self.experts_[alike]
+        decision = router.decide(vector, known_of(library, len(vector)), uses, true_expert=right, able=able)
         if decision.action == "reuse" and not decision.candidates:  # it was told
             nearest = Candidate(right, alike, 1.0, None, None, uses[right], {})
             decision = replace(decision, candidates=(nearest,))
         if decision.trial and not (task.validation or can_hold_out(task.train)):
             reason = f"{decision.reason} There are too few rows to try it on."
             decision = replace(decision, trial=False, reason=reason)
-        if decision.action in UNTRAINED:
-            return self._answerable(run, task, decision, library)
         return decision
-
-    def _answerable(self, run: "Run", task: Task, decision: Decision, library: Library) -> Decision:
-        """Return a decision that leaves a task untrained, for an expert that has a head for its labels; else a fork."""
-        able = [one for one in decision.candidates if has_head(library, one, run.model.adapters, task)]
-        first = decision.candidates[0]
-        if first in able:
-            return decision
-        reason = f"{decision.reason} But its labels are others, and a head for them has to be trained."
-        if decision.action == "reuse" and able and able[0].score >= decision.tau:
-            reason = (
-                f"{decision.reason} But its labels are others; expert {able[0].expert} has these, by {able[0].task!r}."
-            )
-            candidates = (able[0], *(one for one in decision.candidates if one is not able[0]))
-            return replace(decision, expert=able[0].expert, candidates=candidates, reason=reason)
-        return replace(decision, action="fork", expert=first.expert, trial=False, reason=reason)
 
     def _compose(self, run: "Run", task: Task, decision: Decision, library: Library) -> Decision:
         """Fit how much each candidate counts on the task's examples; what turns out to be one expert, or none, is."""
@@ -361,17 +357,56 @@ class Experts(Strategy):
             return None, None
         judged, near = replace(task, validation=rows), nearest_of(decision)
         score = run.score(judged, "validation")
-        if near is None or not has_head(library, near, run.model.adapters, task):
+        if near is None or not has_head(library, near.expert, near.task, run.model.adapters, task):
             return score, None
-        own, self._trying = head_of(run.model.adapters, task.name), near.expert
+        own = head_of(run.model.adapters, task.name)
         try:
             lend_head(library, decision, run.model.adapters, task)
-            reused = run.score(judged, "validation")
+            reused = self._scored(run, judged, self._slots.answering(near.expert))
         finally:
-            self._trying = None
             if own is not None:
                 own.copy_to(run.model.adapters, task.name)
         return score, as_good(reused.outcomes, score.outcomes, self.margin)
+
+    def _scored(self, run: "Run", task: Task, by: AbstractContextManager) -> Score:
+        """Return how validation rows are answered by another than the task's own expert."""
+        self._trying = by
+        try:
+            return run.score(task, "validation")
+        finally:
+            self._trying = None
+
+    def _tidy(self, run: "Run", library: Library) -> None:
+        """Let one expert answer for two that came to be alike, where validation rows of all their tasks allow it."""
+        tasks: dict[int, list[Task]] = {}
+        for name, number in self.experts_.items():
+            tasks.setdefault(number, []).append(run.tasks[name])
+        bound = {number for numbers, _ in self.composed_.values() for number in numbers}
+        whole = {n: of for n, of in tasks.items() if n not in bound and all(task.validation for task in of)}
+
+        def ask(task: Task, by: Lora | int) -> Sequence[float]:
+            answering = self._slots.answering(by) if isinstance(by, int) else self._slots.holding(by)
+            return self._scored(run, task, answering).outcomes
+
+        for finding in list(findings(library, whole, ask, self._tidy_config)):
+            if finding.good:
+                names = [task.name for number in finding.pair.experts for task in whole[number]]
+                heads = {name: head for name in names if (head := head_of(run.model.adapters, name))}
+                self.experts_ |= dict.fromkeys(names, carry_out(library, finding, heads))
+            run.inform(finding.sentence())
+
+    def _check_tidy(self, run: "Run") -> None:
+        """Raise ConfigError where experts can't be tidied while this run learns."""
+        if not self._tidy_config.every:
+            return
+        where, way_out = "experts.tidy: every", "Leave it out"
+        keeping = [other.name for other in self._others(run) if other.state()]
+        if keeping:
+            raise ConfigError(describe(where, "a method beside it keeps a state for each expert", keeping, way_out))
+        if run.library is not None:
+            what = "asks validation rows of earlier tasks, which a library that outlives its runs has none of"
+            way_out = f"{way_out}; everlearn experts tidy LIBRARY --rows FOLDER asks rows that you give"
+            raise ConfigError(describe(where, what, self._tidy_config.every, way_out))
 
     def _keep(self, run: "Run", task: Task, decision: Decision, score: Score | None) -> int:
         """Put what was trained into the library and return its number."""

@@ -15,7 +15,7 @@ from everlearn.registry import find, names, register
 from everlearn.seeds import generator_for, seed_for
 from everlearn.strategy import ADDS_LAYERS, NEEDS_TARGETS, Strategy, learned, why_apart
 from everlearn.streams.sampling import draw_rows
-from everlearn.types import Examples, Group, Mixture, Step, Task
+from everlearn.types import Examples, Family, Group, Mixture, Step, Task
 from everlearn.way import Run
 
 _OWN = "it keeps which weights are whose, and growing changes the shape of them all"
@@ -25,16 +25,19 @@ _DIRECTIONS = "it holds directions in which earlier tasks' rows were seen, and t
 _NO_UNITS = "it adds hidden units to an MLP, or rank to a LoRA; the layers of a transformer keep their width"
 
 
-def share_left(mean_loss: float, targets: torch.Tensor) -> float:
+def share_left(mean_loss: float, targets: torch.Tensor, family: Family) -> float:
     """Return the loss as a share of that of the best answer that doesn't look at the inputs.
 
-    That is the entropy of the targets, nats, or half their variance where they are real numbers; if it is 0, so is the
-    share.
+    That is the entropy of the targets, nats, or half their variance where they are real numbers, of several labels the
+    sum of their entropies; if it is 0, so is the share.
 
     Args:
         targets: [n_items], int64, or real numbers [n_items, ...].
     """
-    if targets.is_floating_point():
+    if family == "bernoulli":
+        p = targets.double().mean(0)
+        blind = -(torch.special.xlogy(p, p) + torch.special.xlogy(1 - p, 1 - p)).sum()
+    elif family == "normal":
         numbers = targets.double().reshape(len(targets), -1)
         blind = 0.5 * (numbers - numbers.mean(0)).square().sum(1).mean()
     else:
@@ -167,7 +170,7 @@ class Grow(Strategy):
             found.append((item_losses(outputs).double().cpu(), outputs.targets.cpu()))
         everyone = [batch for process in run.processes.gather(found) for batch in process]
         losses, targets = (torch.cat(parts) for parts in zip(*everyone, strict=True))
-        return share_left(losses.mean().item(), targets)
+        return share_left(losses.mean().item(), targets, outputs.family)
 
     def _grow(self, run: Run) -> None:
         n_new = self.new_rank if run.model.adapters.mode == "lora" else self.new_neurons

@@ -31,8 +31,8 @@ class LwF(Strategy):
 
     Args:
         strength: weight of the distillation beside the task's loss.
-        temperature: T; higher compares the less likely answers too. Numbers are compared as they are: half the squared
-            distance.
+        temperature: T; higher compares the less likely answers too. Numbers are compared as they are, by half their
+            squared distance; several labels each by itself.
         cache_top_k: ask the teacher once, before the task, and keep its log-probabilities at T of so many classes, with
             those of all others as one outcome more; no teacher is kept. A head with no more classes is kept whole.
             Null: ask it at every step, on rows that other methods mix in as well.

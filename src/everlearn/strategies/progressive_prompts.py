@@ -165,6 +165,7 @@ class ProgressivePrompts(Strategy):
     unsuited: ClassVar[dict[str, str]] = {
         "trainer": ADDS_LAYERS,
         "prompt": NO_LAYERS,
+        "preferences": "its prompts are chosen by a row's question, or begin as its words, and pairs have two texts",
         "packing": "its prompts stand before a sequence once, not before each of its rows",
         "soft_prompt": "there is room for one set of prompts; leave out model.adapter's",
         "tensor": "soft prompts stand among the tokens of a language model",

@@ -89,6 +89,7 @@ class SDFT(Strategy):
         "classify": _UNSUITED,
         "tag": _UNSUITED,
         "tensor": _UNSUITED,
+        "preferences": "it makes rows with one answer, and preferences are of two",
         "trainer": MAKES_ROWS,
         "rollouts": NEEDS_TARGETS,
     }

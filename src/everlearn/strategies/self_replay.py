@@ -64,6 +64,7 @@ class SelfReplay(Strategy):
         "classify": _UNSUITED,
         "tag": _UNSUITED,
         "tensor": _UNSUITED,
+        "preferences": "it makes rows with one answer, and preferences are of two",
         "trainer": MAKES_ROWS,
     }
     neutral: ClassVar[dict] = {"ratio": 0.0}

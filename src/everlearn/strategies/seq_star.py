@@ -111,6 +111,8 @@ def _columns(adapters: Adapters, task: Task) -> list[int]:
     elif task.kind == "tensor":
         targets = task.targets(task.train)
         classes = set() if targets.is_floating_point() else set(targets.tolist())
+    elif task.kind == "multilabel":
+        classes = {label for row in task.train for label in row["labels"]}
     elif task.kind == "tag":
         classes = {tag for row in task.train for tag in row["tags"]} - {IGNORED}
     else:

@@ -19,14 +19,16 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "messages": ("messages",),
     "conversation": ("prompt", "completion"),
     "prompt": ("prompt", "completion"),
+    "preference": ("prompt", "chosen", "rejected"),
     "tag": ("tokens", "tags"),
     "classify": ("text", "label"),
+    "multilabel": ("text", "labels"),
     "score": ("text", "score"),
     "text": ("text",),
 }
 COLUMNS = (
-    "prompt", "completion", "messages", "tools", "choices",
-    "text", "text_pair", "label", "label_name", "score", "tokens", "tags",
+    "prompt", "completion", "chosen", "rejected", "messages", "tools", "choices",
+    "text", "text_pair", "label", "label_name", "labels", "score", "tokens", "tags",
 )  # fmt: skip
 _CHAT_SHAPES = ("messages", "conversation")
 # how the user says which of a row's two forms counts
@@ -117,11 +119,16 @@ def loose_digest_of(row: Row) -> bytes:
 
 
 def answer_of(row: Row) -> Any:
-    """Return a row's answer: a text, a label, a number, tags, or None for running text."""
+    """Return a row's answer: a text, a label, labels in order, a number, tags, which text is chosen and
+    which rejected, or None for running text."""
     if row.get("messages") is not None:
         return text_of(row["messages"][-1]["content"]).strip()
     if "completion" in row:
         return row["completion"].strip()
+    if "chosen" in row:
+        return [row["chosen"].strip(), row["rejected"].strip()]
+    if "labels" in row:
+        return sorted(row["labels"])
     return next((row[name] for name in ("label", "score", "tags") if name in row), None)
 
 
@@ -135,6 +142,8 @@ def text_of(content: str | list[dict[str, Any]] | None) -> str:
 def _asked(row: Row) -> list[str]:
     if row.get("messages") is not None:
         return [part for message in row["messages"][:-1] for part in (message["role"], text_of(message.get("content")))]
+    if isinstance(row.get("prompt"), list | tuple):
+        return [part for message in row["prompt"] for part in (message["role"], text_of(message.get("content")))]
     if "prompt" in row:
         return [row["prompt"]]
     if "tokens" in row:
@@ -161,6 +170,33 @@ def _prompt(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
         raise BadRow(f"has both prompt and messages: {CHOOSE}")
     completion = _text(row["completion"], "completion")
     return {"prompt": _text(row["prompt"], "prompt"), "completion": completion, **_choices(row, rules, completion)}
+
+
+def _preference(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    prompt = row["prompt"]
+    if isinstance(prompt, list | tuple):
+        prompt = _without_nulls(list(prompt)) if rules.padded else list(prompt)
+        if not prompt:
+            raise BadRow("prompt is empty")
+        for position, message in enumerate(prompt):
+            _check_message(message, f"prompt[{position}]")
+        _check_text(prompt, "a message")
+    else:
+        prompt = _text(prompt, "prompt")
+    chosen, rejected = (_preferred(row[name], name) for name in ("chosen", "rejected"))
+    if chosen.strip() == rejected.strip():
+        raise BadRow("chosen and rejected are the same text")
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def _preferred(value: object, name: str) -> str:
+    """Return an answer's text: it may come as the assistant's message."""
+    if isinstance(value, list | tuple):
+        if len(value) != 1:
+            raise BadRow(f"{name} has {len(value)} messages, not the assistant's answer alone")
+        _check_message(value[0], f"{name}[0]")
+        value = text_of(value[0]["content"])
+    return _text(value, name)
 
 
 def _messages(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
@@ -258,6 +294,16 @@ def _pair(row: dict[str, Any]) -> dict[str, Any]:
     return {"text": _text(row["text"], "text"), "text_pair": None if absent else _text(second, "text_pair")}
 
 
+def _multilabel(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    pair = _pair(row)
+    labels = [_label(label, f"labels[{i}]", rules) for i, label in enumerate(_several(row["labels"], "labels", rules))]
+    for i, label in enumerate(labels):
+        if rules.book.marks_none(label):
+            raise BadRow(f"labels[{i}] is {label}, the mark of a row without a label: leave it out")
+    numbers = [rules.book.number(label, untyped=rules.untyped) for label in labels]
+    return {**pair, "labels": list(dict.fromkeys(numbers))}
+
+
 def _score(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
     return {**_pair(row), "score": _real(row["score"], "score", rules)}
 
@@ -319,6 +365,14 @@ def _number(value: object, name: str) -> float:
 
 
 def _list(value: object, name: str, rules: Rules) -> list[Any]:
+    found = _several(value, name, rules)
+    if not found:
+        raise BadRow(f"{name} is empty")
+    return found
+
+
+def _several(value: object, name: str, rules: Rules) -> list[Any]:
+    """Return a list, maybe an empty one."""
     _present(value, name)
     if rules.untyped and isinstance(value, str):
         try:
@@ -327,8 +381,6 @@ def _list(value: object, name: str, rules: Rules) -> list[Any]:
             raise BadRow(f"{name} is no JSON list") from error
     if not isinstance(value, list | tuple):
         raise BadRow(f"{name} is {type(value).__name__}, not a list")
-    if not value:
-        raise BadRow(f"{name} is empty")
     return list(value)
 
 
@@ -348,8 +400,10 @@ _CHECKS: dict[str, Callable[[dict[str, Any], Rules], dict[str, Any]]] = {
     "messages": _messages,
     "conversation": _conversation,
     "prompt": _prompt,
+    "preference": _preference,
     "tag": _tag,
     "classify": _classify,
+    "multilabel": _multilabel,
     "score": _score,
     "text": _plain,
 }

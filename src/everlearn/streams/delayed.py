@@ -12,14 +12,20 @@ from everlearn.streams.checking import NOTES, Rules, check_row
 from everlearn.streams.labels import BadRow, LabelBook
 from everlearn.types import Kind, Row
 
-ANSWERS: dict[str, str] = {"prompt": "completion", "classify": "label", "tag": "tags"}  # kind -> column
-ASKS: dict[str, str] = {"prompt": "prompt", "classify": "text", "tag": "tokens"}
+ANSWERS: dict[str, str] = {
+    "prompt": "completion",
+    "classify": "label",
+    "score": "score",
+    "tag": "tags",
+}  # kind -> column
+ASKS: dict[str, str] = {"prompt": "prompt", "classify": "text", "score": "text", "tag": "tokens"}
 
 
 def kind_of_row(row: Mapping[str, Any]) -> Kind | None:
-    """Return what kind of row this is, by what it asks or answers; None where that can't be told."""
-    told = {**{column: kind for kind, column in ASKS.items()}, **{column: kind for kind, column in ANSWERS.items()}}
-    return next((kind for column, kind in told.items() if row.get(column) is not None), None)
+    """Return what kind of row this is, by what it answers or asks; None where that can't be told. A text that waits for
+    its answer counts as one to classify."""  # fmt: skip
+    told = [(column, kind) for columns in (ANSWERS, ASKS) for kind, column in columns.items()]
+    return next((kind for column, kind in told if row.get(column) is not None), None)
 
 
 def is_question(row: Row) -> bool:
@@ -33,7 +39,7 @@ class Joining:
     Labels that aren't declared are numbered as they come, so that numbers given stay.
 
     Args:
-        kind: of the rows: prompt, classify or tag.
+        kind: of the rows: prompt, classify, score or tag.
         labels: declared names, or none.
         max_waiting: questions that wait, at most; the oldest is given up for a new one.
 
@@ -44,8 +50,10 @@ class Joining:
 
     def __init__(self, kind: str, labels: Sequence[str] = (), max_waiting: int = 10_000) -> None:
         check_number("source.max_waiting", max_waiting, low=1)
-        if labels and kind == "prompt":
-            raise ConfigError(describe("source.labels", "prompts have none", list(labels), "Leave them out"))
+        if labels and kind in ("prompt", "score"):
+            raise ConfigError(
+                describe("source.labels", f"rows of kind {kind} have none", list(labels), "Leave them out")
+            )
         self.kind, self.answer, self.max_waiting = kind, ANSWERS[kind], max_waiting
         self.rules = Rules(kind, LabelBook(labels), notes=tuple(NOTES))
         self.waiting: dict[str, list[Any]] = {}
@@ -97,7 +105,12 @@ class Joining:
         if name in self.waiting:
             raise BadRow(f"a question with the id {name!r} waits already")
         tokens = row[ASKS[self.kind]]
-        fill = {"prompt": "?", "classify": 0, "tag": [0] * len(tokens) if isinstance(tokens, list) else []}[self.kind]
+        fill = {
+            "prompt": "?",
+            "classify": 0,
+            "score": 0.0,
+            "tag": [0] * len(tokens) if isinstance(tokens, list) else [],
+        }[self.kind]
         any_answer = Rules(self.kind, LabelBook(), notes=tuple(NOTES))
         checked = {**check_row({**row, self.answer: fill}, any_answer), "id": name}
         question = {column: value for column, value in checked.items() if column != self.answer}

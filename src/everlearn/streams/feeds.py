@@ -29,11 +29,11 @@ KINDS = (AUTO, *ANSWERS)
 @dataclass(frozen=True, kw_only=True)
 class LiveSource:
     """Rows from outside, a JSON object a line (or message), whose other keys are left out: `prompt` and `completion`,
-    `text` (and `text_pair`) and `label`, or `tokens` and `tags`. A row's answer may come later, see
+    `text` (and `text_pair`) and `label` or `score`, or `tokens` and `tags`. A row's answer may come later, see
     `everlearn.streams.delayed`. Prompts may have `choices`, all rows `type`, `difficulty`, `content` and `explanation`.
 
     Args:
-        kind: of the rows: prompt, classify, tag; auto: as the first row is, prompt where problems are held out.
+        kind: of the rows: prompt, classify, score, tag; auto: as the first row is, prompt where problems are held out.
         labels: names of the classes, or tags; without them the model's outputs grow as they appear.
         held_out_path: a JSONL file of problems never learned from; prompts need it, rows with labels have none.
         ahead: rows that are read and not yet learned, at most.
@@ -126,7 +126,7 @@ class RowsSource(LiveSource):
     """
 
     path: str
-    follow: bool = False
+    follow: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

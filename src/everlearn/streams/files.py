@@ -1,7 +1,7 @@
 """Tasks from JSON Lines, CSV and Parquet files, or from rows in memory.
 
-The rows of a task follow the ecosystem's columns: `prompt` and `completion`, or `messages`; `text` (and `text_pair`)
-and `label`; `tokens` and `tags`; `text` alone.
+The rows of a task follow the ecosystem's columns: `prompt` and `completion`, or `messages`; `prompt`, `chosen` and
+`rejected`; `text` (and `text_pair`) and `label`, `labels` or `score`; `tokens` and `tags`; `text` alone.
 
 >>> rows = [{"text": "It broke.", "label": "bad"}, {"text": "Works well.", "label": "good"}]
 >>> task = load_task("reviews", rows, [{"text": "It works.", "label": "good"}])
@@ -38,6 +38,8 @@ def load_task(
     choices: Sequence[str] = (),
     verifier: str | None = None,
     max_new_tokens: int | None = None,
+    threshold: str | None = None,
+    beta: float = 0.1,
     description: str | None = None,
     extra_columns: Sequence[str] = (),
     eval_fraction: float = 0.2,
@@ -54,8 +56,8 @@ def load_task(
     Args:
         name: the task's name.
         train, evaluation, validation: path of a file, or rows in memory.
-        columns, kind, labels, metrics, choices, verifier, max_new_tokens, description, extra_columns, eval_fraction,
-            validation_fraction, on_bad_row, allow_overlap: see `TaskOptions`.
+        columns, kind, labels, metrics, choices, verifier, max_new_tokens, threshold, beta, description,
+            extra_columns, eval_fraction, validation_fraction, on_bad_row, allow_overlap: see `TaskOptions`.
 
     Returns:
         The task; its rows are `datasets.Dataset`s in memory, with the columns of its kind, labels as indices; those of
@@ -76,6 +78,8 @@ def load_task(
         choices=list(choices),
         verifier=verifier,
         max_new_tokens=max_new_tokens,
+        threshold=threshold,
+        beta=beta,
         description=description,
         extra_columns=list(extra_columns),
         eval_fraction=eval_fraction,

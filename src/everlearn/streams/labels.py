@@ -164,6 +164,8 @@ def with_labels(task: Task, known: Sequence[str]) -> Task:
     def renumbered(rows: Rows) -> list[Row]:
         if task.kind == "classify":
             return [{**row, "label": number[row["label"]]} for row in rows]
+        if task.kind == "multilabel":
+            return [{**row, "labels": [number[label] for label in row["labels"]]} for row in rows]
         return [{**row, "tags": [number[tag] for tag in row["tags"]]} for row in rows]
 
     validation = renumbered(task.validation) if task.validation is not None else None

@@ -15,7 +15,9 @@ from everlearn.streams.reading import Data, Source, open_source
 from everlearn.streams.values import notes_on
 from everlearn.types import Task
 
-FILE_KINDS = ("prompt", "classify", "score", "tag", "text")
+FILE_KINDS = ("prompt", "preference", "classify", "multilabel", "score", "tag", "text")
+WITH_LABELS = ("classify", "multilabel", "tag")
+THRESHOLDS = ("one", "each")
 _PEEKED = 20  # rows whose columns tell the kind
 _DEFAULT_VALIDATION = 0.1  # share of a single file's rows
 
@@ -26,11 +28,11 @@ class TaskOptions:
 
     Args:
         columns: our column name -> the file's, such as `{prompt: question, completion: answer}`.
-        kind: prompt, classify, score, tag or text; found by the columns if not given.
+        kind: prompt, preference, classify, multilabel, score, tag or text; found by the columns if not given.
         labels: names of the classes or tags in order; whole numbers in the rows are indices into them. If not given,
             they are those that the data declares, else those that occur: whole numbers by value, names sorted.
         choices: the possible answers of a `prompt` task, for each row that has no column `choices`.
-        metrics, verifier, max_new_tokens: as in `Task`.
+        metrics, verifier, max_new_tokens, threshold, beta: as in `Task`.
         description: what the task is, in words; by default its name says it. Strategy experts compares tasks by it.
         extra_columns: columns to keep beside those of the kind, say for a verifier; null where a row has none. Values
             that JSON lacks become text (dates: ISO 8601) or null (NaN), and a note says so.
@@ -52,6 +54,8 @@ class TaskOptions:
     metrics: list[str] = field(default_factory=list)
     verifier: str | None = None
     max_new_tokens: int | None = None
+    threshold: str | None = None
+    beta: float = 0.1
     description: str | None = None
     extra_columns: list[str] = field(default_factory=list)
     eval_fraction: float = 0.2
@@ -62,15 +66,11 @@ class TaskOptions:
 
     def __post_init__(self) -> None:
         self._check_types()
-        if self.kind is not None and self.kind not in FILE_KINDS:
-            self._refuse("kind", f"{nearest(self.kind, FILE_KINDS)}Known: {', '.join(FILE_KINDS)}")
-        for ours in self.columns:
-            if ours not in COLUMNS:
-                self._refuse("columns", f"{nearest(ours, COLUMNS)}Our columns: {', '.join(COLUMNS)}")
-        if self.on_bad_row not in ("error", "skip"):
-            self._refuse("on_bad_row", "Allowed: error, skip")
+        self._check_names()
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             self._refuse("max_new_tokens", "Allowed: 1 or more")
+        if not 0 < self.beta < float("inf"):
+            self._refuse("beta", "Allowed: above 0")
         if len(set(self.labels)) < len(self.labels):
             self._refuse("labels", "Name each label once")
         if not 0 < self.eval_fraction < 1:
@@ -79,6 +79,16 @@ class TaskOptions:
             self._refuse("validation_fraction", "Allowed: 0 or more and below 1")
         if self.eval_fraction + (self.validation_fraction or 0) >= 1:
             self._refuse("validation_fraction", "With eval_fraction it must leave rows to train on, so below 1 in sum")
+
+    def _check_names(self) -> None:
+        if self.kind is not None and self.kind not in FILE_KINDS:
+            self._refuse("kind", f"{nearest(self.kind, FILE_KINDS)}Known: {', '.join(FILE_KINDS)}")
+        for ours in self.columns:
+            if ours not in COLUMNS:
+                self._refuse("columns", f"{nearest(ours, COLUMNS)}Our columns: {', '.join(COLUMNS)}")
+        for name, allowed in (("on_bad_row", ("error", "skip")), ("threshold", (None, *THRESHOLDS))):
+            if vars(self)[name] not in allowed:
+                self._refuse(name, f"Allowed: {', '.join(one or 'null' for one in allowed)}")
 
     def _check_types(self) -> None:
         for name in ("labels", "choices", "metrics", "extra_columns"):
@@ -89,7 +99,7 @@ class TaskOptions:
             self._refuse("description", "Say in a few words what the task is, or leave it out")
         if not isinstance(self.columns, Mapping):
             self._refuse("columns", "Write our column: the file's, such as prompt: question")
-        for name in ("max_new_tokens", "eval_fraction", "validation_fraction"):
+        for name in ("max_new_tokens", "beta", "eval_fraction", "validation_fraction"):
             value = vars(self)[name]
             if isinstance(value, bool) or not isinstance(value, int | float | None):
                 self._refuse(name, "Write a number")
@@ -125,6 +135,10 @@ def build_task(name: str, train: Data, evaluation: Data | None, validation: Data
     labels, new_numbers = book.order(where)
     split = _split(where, parts, options)
     rows = {role: to_rows(parts[origin], new_numbers, indices) for role, (origin, indices) in split.items()}
+    if options.threshold is not None and (shape != "multilabel" or "validation" not in rows):
+        way_out = "Give rows with several labels and a validation_fraction, or leave it out"
+        what = "threshold is chosen on validation rows of texts with several labels"
+        raise ConfigError(describe(where, what, f"{kind_of(shape)} rows: {', '.join(rows)}", way_out))
     kind = kind_of(shape)
     metrics, of_metrics = fitting_metrics(
         where, kind, labels, tuple(options.metrics), rows["evaluation"], declared=bool(book.declared)
@@ -135,10 +149,12 @@ def build_task(name: str, train: Data, evaluation: Data | None, validation: Data
         train=rows["train"],
         evaluation=rows["evaluation"],
         validation=rows.get("validation"),
-        labels=labels if shape in ("classify", "tag") else (),
+        labels=labels if shape in WITH_LABELS else (),
         metrics=metrics,
         verifier=options.verifier,
         max_new_tokens=options.max_new_tokens,
+        threshold=options.threshold,
+        beta=options.beta,
         description=options.description or "",
         notes=(
             *notes.held_out(where, parts, split),
@@ -201,7 +217,7 @@ def _chosen_shape(where: str, source: Source, options: TaskOptions) -> str:
 
 
 def _declared_labels(where: str, shape: str, sources: dict[str, Source], options: TaskOptions) -> tuple[str, ...]:
-    if shape not in ("classify", "tag"):
+    if shape not in WITH_LABELS:
         if options.labels:
             way_out = "Leave labels out, or use choices for the answers of prompts"
             raise StreamError(
@@ -227,7 +243,7 @@ def _split(where: str, parts: dict[str, Part], options: TaskOptions) -> dict[str
     eval_share = 0.0 if "evaluation" in parts else options.eval_fraction
     validation_share = options.validation_fraction
     if validation_share is None:
-        both = eval_share and options.wants_validation
+        both = eval_share and (options.wants_validation or options.threshold is not None)
         validation_share = min(_DEFAULT_VALIDATION, (1 - eval_share) / 2) if both else 0.0
     if "validation" in parts:
         validation_share = 0.0

@@ -10,7 +10,7 @@ from everlearn.types import IGNORED, Kind, Rows
 Split = Mapping[str, tuple[str, Sequence[int] | None]]  # role -> the part that its rows come from, and which (all)
 
 _SHOWN = 4
-_CONTENTS = {"prompt": "prompts", "classify": "texts", "score": "texts", "tag": "sentences"}
+_CONTENTS = {"prompt": "prompts", "tag": "sentences"}
 
 
 def held_out(where: str, parts: Mapping[str, Part], split: Split) -> Iterator[str]:
@@ -45,7 +45,7 @@ def near_duplicates(where: str, parts: Mapping[str, Part]) -> Iterator[str]:
 
 def two_answers(where: str, parts: Mapping[str, Part], split: Split, kind: Kind) -> Iterator[str]:
     """Yield how many contents have two answers or more: in training, in evaluation, and between the two."""
-    if kind == "text":
+    if kind in ("text", "preference"):  # pairs of one prompt are several judgements
         return
     firsts: dict[str, dict[bytes, int]] = {}
     for role in ("train", "evaluation"):
@@ -59,7 +59,8 @@ def two_answers(where: str, parts: Mapping[str, Part], split: Split, kind: Kind)
         if pairs:
             one, other = next(iter(pairs.values()))
             shown = f"{part.place(one)} and {part.place(other)}"
-            yield f"{where}: {_CONTENTS[kind]} of {role} with two answers or more: {len(pairs)}, the first at {shown}."
+            asked = _CONTENTS.get(kind, "texts")
+            yield f"{where}: {asked} of {role} with two answers or more: {len(pairs)}, the first at {shown}."
         firsts[role] = first
     (train, _), (measured, _) = (_rows_of(parts, split, role) for role in ("train", "evaluation"))
     shared = firsts["train"].keys() & firsts["evaluation"].keys()
@@ -67,13 +68,13 @@ def two_answers(where: str, parts: Mapping[str, Part], split: Split, kind: Kind)
     both = [(item, row) for item, row in both if measured.answers[item] != train.answers[row]]
     if both:
         shown = f"{measured.place(both[0][0])} and {train.place(both[0][1])}"
-        what = f"{_CONTENTS[kind]} of evaluation with another answer in train"
+        what = f"{_CONTENTS.get(kind, 'texts')} of evaluation with another answer in train"
         yield f"{where}: {what}: {len(both)}, the first at {shown}."
 
 
 def unlearnable_labels(where: str, labels: Sequence[str], kind: Kind, rows: Mapping[str, Rows]) -> Iterator[str]:
     """Yield the labels of evaluation and validation rows that no training row has: such items can't be right."""
-    if kind not in ("classify", "tag"):
+    if not labels:
         return
     learned = set(_labels_of(kind, rows["train"]))
     for role in ("evaluation", "validation"):
@@ -94,4 +95,5 @@ def _rows_of(parts: Mapping[str, Part], split: Split, role: str) -> tuple[Part, 
 def _labels_of(kind: Kind, rows: Rows) -> Iterator[int]:
     if kind == "classify":
         return iter(column_of(rows, "label"))
-    return (tag for tags in column_of(rows, "tags") for tag in tags if tag != IGNORED)
+    lists = column_of(rows, "labels" if kind == "multilabel" else "tags")
+    return (label for labels in lists for label in labels if label != IGNORED)

@@ -23,7 +23,7 @@ from everlearn.types import IGNORED, Row
 
 _CHUNK = 10_000  # rows held as Python objects at a time; Arrow holds the rest at about the size of their text
 _SHOWN = 5
-CHAT_COLUMNS = ("messages", "tools")
+CHAT_COLUMNS = ("messages", "tools", "prompt")  # which may be objects
 
 
 @dataclass
@@ -200,12 +200,13 @@ def _renumber(chunk: pa.Table, new_numbers: np.ndarray) -> pa.Table:
     if "label" in chunk.column_names:
         values = pa.array(new_numbers[chunk.column("label").to_numpy()])
         chunk = chunk.set_column(chunk.column_names.index("label"), "label", values)
-    if "tags" in chunk.column_names:
-        tags = chunk.column("tags").combine_chunks()
-        numbers = tags.flatten().to_numpy()
-        values = pa.array(np.where(numbers == IGNORED, IGNORED, new_numbers[np.maximum(numbers, 0)]))
-        renumbered = pa.ListArray.from_arrays(tags.offsets, values)
-        chunk = chunk.set_column(chunk.column_names.index("tags"), "tags", renumbered)
+    for name in ("labels", "tags"):
+        if name in chunk.column_names:
+            lists = chunk.column(name).combine_chunks()
+            numbers = lists.flatten().cast(pa.int64()).to_numpy()
+            values = pa.array(np.where(numbers == IGNORED, IGNORED, new_numbers[np.maximum(numbers, 0)]), pa.int64())
+            renumbered = pa.ListArray.from_arrays(lists.offsets, values)
+            chunk = chunk.set_column(chunk.column_names.index(name), name, renumbered)
     return chunk
 
 

@@ -211,8 +211,8 @@ def _parquet_labels(path: Path, where: str) -> tuple[str, ...]:
 
 
 def _declared(features: datasets.Features) -> tuple[str, ...]:
-    """Return the label names of a `ClassLabel` column `label`, or of a list of them in `tags`."""
-    for column in ("label", "tags"):
+    """Return the label names of a `ClassLabel` column `label`, or of a list of them in `labels` or `tags`."""
+    for column in ("label", "labels", "tags"):
         feature = features.get(column)
         if isinstance(feature, datasets.List):
             feature = feature.feature

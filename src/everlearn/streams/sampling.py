@@ -12,10 +12,12 @@ from everlearn.types import Rows, Task, TensorRows
 
 
 def groups_of(task: Task, rows: Rows) -> list[Hashable] | None:
-    """Return the class of each row, or None where rows have no class."""
+    """Return the class of each row, of several labels their set; None where rows have no class."""
     if task.kind == "tensor":
         targets = task.targets(rows)
         return None if targets.is_floating_point() or targets.ndim > 1 else targets.tolist()
+    if task.kind == "multilabel":
+        return [tuple(sorted(labels)) for labels in column_of(rows, "labels")]
     if task.kind != "classify":
         return None
     return column_of(rows, "label")

@@ -44,6 +44,30 @@ def test_the_nearest_expert_comes_first_by_its_nearest_prototype(known):
     assert similarities[0, 3] == pytest.approx(best.similarity)
 
 
+def test_only_what_can_answer_is_a_candidate_and_by_what_it_can(known):
+    crowd = Prototypes(look(known.vectors[2], 0).repeat(300, 1), [*range(10, 310)], ["crowd"] * 300)
+    many = Prototypes(
+        torch.cat([known.vectors, crowd.vectors]), known.experts + crowd.experts, known.tasks + crowd.tasks
+    )
+    able = {(9, "task 6"), (7, "task 3")}
+    for similarity in ("cosine", "random"):
+        options = {"threshold": -1.0, "similarity": similarity}
+        decision = router(**options).decide(known.vectors[4], many, {}, able=lambda *one: one in able)
+        assert {(one.expert, one.task) for one in decision.candidates} == able
+        assert (decision.action, decision.expert) == ("reuse", decision.candidates[0].expert)
+
+
+def test_what_no_expert_can_answer_begins_from_the_nearest_at_most(known):
+    def decide(**options: object) -> Decision:
+        return router(**options).decide(known.vectors[0], known, {}, able=lambda expert, task: False)
+
+    forked = decide(threshold=0.5, compose=True)
+    assert (forked.action, forked.expert, forked.trial) == ("fork", 2, False)
+    assert forked.reason.endswith("at or above the bar of 0.50, but no expert has a head for its labels.")
+    assert decide(threshold=1.1).action == "create"
+    assert decide(threshold=1.1, fork_above=0.5, compose=True).action == "fork"
+
+
 def test_without_experts_one_is_created():
     nobody = Prototypes(torch.zeros(0, N), [], [])
     for options in ({}, {"threshold": 0.5}, {"similarity": "always_shared"}, {"similarity": "oracle"}):
@@ -119,18 +143,18 @@ def test_it_learns_what_similarity_reuse_takes(known):
 
 def test_tau_moves_with_outcomes_of_reuse_alone(known):
     one = router(risk=0.1, step=0.2)
-    assert one.tau == 0.9
+    assert one.tau == 0.8
     reuse = one.decide(known.vectors[0], known, {})
     create = one.decide(skills(1, seed=9)[0], known, {})
     assert (reuse.action, create.action) == ("reuse", "create")
     one.learned(create, False)
     one.learned(reuse, None)
-    assert one.tau == 0.9
+    assert one.tau == 0.8
     assert len(one.outcomes) == 1
     one.learned(reuse, False)
-    assert one.tau == pytest.approx(0.9 + 0.2 * 0.9)
+    assert one.tau == pytest.approx(0.8 + 0.2 * 0.9)
     one.learned(reuse, True)
-    assert one.tau == pytest.approx(0.9 + 0.2 * 0.9 - 0.2 * 0.1)
+    assert one.tau == pytest.approx(0.8 + 0.2 * 0.9 - 0.2 * 0.1)
     assert one.n_decisions == 4
 
 

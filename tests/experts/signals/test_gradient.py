@@ -10,8 +10,8 @@ from everlearn.experts.signals import passes as passes_module
 from everlearn.experts.signals.gradient import GradientSketch, row_sketches
 from everlearn.experts.signals.layers import default_layers
 from everlearn.experts.signals.passes import passes
-from everlearn.learners.teacher import base_of
 from everlearn.models.load import AdapterConfig, Model, ModelConfig, load_model
+from everlearn.models.without import base_of
 from support.experts import shake
 from support.tasks import classify_task, prompt_task, tag_task, text_task
 

@@ -7,8 +7,8 @@ import pytest
 from everlearn.errors import ConfigError
 from everlearn.experts.signals import Signals
 from everlearn.experts.signals.passes import chosen, passes
-from everlearn.learners.teacher import base_of
 from everlearn.models.load import ModelConfig, load_model
+from everlearn.models.without import base_of
 from everlearn.types import Task
 from support.experts import context_of
 from support.tasks import classify_task, prompt_task, tag_task

@@ -13,7 +13,7 @@ from everlearn.listener import Listener
 from everlearn.runs import resume, run
 from everlearn.state import checkpoints, load_state
 from everlearn.types import Episode
-from support.labelled import delayed, labelled_recipe, labelled_row, tagged_row, write_rows
+from support.labelled import delayed, labelled_recipe, labelled_row, scored_row, tagged_row, write_rows
 from support.runs import Stopped, assert_same
 
 LABELLED = [labelled_row(number) for number in range(16)]
@@ -87,16 +87,20 @@ def test_the_same_rows_are_learned_better_the_second_time(bert, tmp_path):
         ("label", {"drift": {"detector": {"name": "page_hinkley", "threshold": 0.4, "min_values": 3},
                              "actions": ["boundary", "raise_rate"]}}),
         ("tags", {"learner": {"learning_rate": 0.01, "batch_size": 2}}),
+        ("score", {}),
+        ("score", {"learner": {"learning_rate": 0.01, "batch_size": 8}}),
     ],
 )  # fmt: skip
 def test_stopped_anywhere_it_ends_like_one_that_never_was(bert, tmp_path, kind, changes):
-    rows = LABELLED if kind == "label" else [tagged_row(number) for number in range(16)]
+    made_rows = {"label": labelled_row, "tags": tagged_row, "score": scored_row}
+    rows = [made_rows[kind](number) for number in range(16 if kind != "score" else 26)]
     path = write_rows(tmp_path / "rows.jsonl", delayed(rows, kind, 3))
     strategies = [{"name": "replay", "capacity": 6}, {"name": "ewc", "n_examples": 4}]
-    made = labelled_recipe(bert, {"name": "rows", "path": str(path)}, strategies=strategies, **changes)
+    source = {"name": "rows", "path": str(path), "kind": {"label": "classify", "tags": "tag"}.get(kind, kind)}
+    made = labelled_recipe(bert, source, strategies=strategies, **changes)
     wanted, out = tmp_path / "whole", tmp_path / "stopped"
     results = run(made, wanted)
-    assert results["n"] == 13
+    assert results["n"] == len(rows) - 3
     assert results["seeds"][0]["n_waiting"] == 3
     for n in (5, 1, 4, 3):
         with pytest.raises(Stopped):
@@ -130,6 +134,23 @@ def test_tags_are_scored_by_entities(bert, tmp_path):
     assert results["seeds"][0]["labels"] == ["B-place", "O", "B-person"]
 
 
+def test_numbers_are_learned_in_the_scale_of_the_first_rows(bert, tmp_path):
+    rows = [{"text": row["text"], "score": 50.0 + 20 * (row["label"] == "red")} for row in LABELLED]
+    source = {"name": "rows", "path": str(write_rows(tmp_path / "rows.jsonl", rows * 6))}
+    model = {"name": str(bert), "adapter": {"name": "full"}}
+    results = run(labelled_recipe(bert, source, model=model), tmp_path / "run")
+    assert (results["rows"], results["score"]["name"]) == ("score", "mean_error")
+    episodes = lines(tmp_path / "run" / "episodes.jsonl")
+    assert (episodes[0]["before"], episodes[0]["correct"], episodes[0]["answer"]) == (None, None, rows[0]["score"])
+    errors = [abs(line["before"] - line["answer"]) for line in episodes[1:]]
+    assert results["whole"]["mean_error"] == pytest.approx(sum(errors) / 95)
+    assert sum(errors[-32:]) / 32 < 0.6 * results["whole"]["running_mean"]
+    state = load_state(checkpoints(tmp_path / "run" / "checkpoints")[-1])[1]
+    (first, second) = (arguments for name, arguments in state["structure"] if name == "scale" and arguments["mean"])
+    assert (first["mean"], first["std"]) == (70.0, 70.0)
+    assert second["mean"] == pytest.approx(sum(row["score"] for row in (rows * 2)[:20]) / 20)
+
+
 def test_declared_labels_have_room_from_the_start(bert, source, tmp_path):
     made = labelled_recipe(bert, {**source, "labels": ["blue", "green", "red"]}, episodes=4)
     run(made, tmp_path / "run")
@@ -159,6 +180,20 @@ def test_a_batch_that_waits_for_its_rows_is_kept_when_it_is_paused(bert, tmp_pat
     context = load_state(checkpoints(tmp_path / "run" / "checkpoints")[-1])[1]["context"]
     assert (context["n_done"], len(context["gathered"])) == (4, 2)
     write_rows(tmp_path / "rows.jsonl", LABELLED[6:10])
+    resume(tmp_path / "run")
+    assert lines(tmp_path / "run" / "episodes.jsonl") == lines(tmp_path / "whole" / "episodes.jsonl")
+
+
+def test_a_bad_row_in_a_batch_costs_nothing_that_came_before_it(bert, tmp_path):
+    def made(path):
+        return labelled_recipe(bert, {"name": "rows", "path": str(path)}, learner={"batch_size": 4})
+
+    run(made(write_rows(tmp_path / "whole.jsonl", LABELLED)), tmp_path / "whole")
+    path = write_rows(tmp_path / "rows.jsonl", [*LABELLED[:7], {"text": 7}, *LABELLED[8:]])
+    with pytest.raises(StreamError, match="line 8: bad row"):
+        run(made(path), tmp_path / "run")
+    path.unlink()
+    write_rows(tmp_path / "rows.jsonl", LABELLED)
     resume(tmp_path / "run")
     assert lines(tmp_path / "run" / "episodes.jsonl") == lines(tmp_path / "whole" / "episodes.jsonl")
 

@@ -17,7 +17,6 @@ from transformers import (
 
 from everlearn.errors import ModelError
 from everlearn.learners.loader import row_batches
-from everlearn.learners.teacher import adapter_off
 from everlearn.memory.latent.layers import (
     answers_from,
     blocks_of,
@@ -28,6 +27,7 @@ from everlearn.memory.latent.layers import (
 )
 from everlearn.memory.latent.reading import latents_of
 from everlearn.models.load import AdapterConfig, load_model
+from everlearn.models.without import adapter_off
 from support.experts import shake
 from support.models import HEADS, SIZES, byte_tokenizer
 from support.runs import make_bench

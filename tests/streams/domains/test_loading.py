@@ -1,4 +1,8 @@
+import pytest
+
+from everlearn.errors import StreamError
 from everlearn.streams.domains.cl15 import Cl15
+from everlearn.streams.domains.dsc import Dsc
 from everlearn.streams.domains.formality import Formality
 from everlearn.streams.domains.glue import Glue
 from everlearn.streams.domains.news_social_academic import NewsSocialAcademic
@@ -78,3 +82,22 @@ def test_tags_of_the_hub_are_numbers_with_names_of_their_own(to_hub):
         to_hub(f"eriktks/conll2003/conll2003/{role}/0000.parquet", columns, {"ner_tags": names})
     task = NewsSocialAcademic(order=["news"]).build().tasks[0]
     assert [task.labels[tag] for tag in task.train[0]["tags"]] == ["B-person", "O", "O"]
+
+
+def test_a_row_that_lacks_what_is_made_of_it_is_a_bad_row(tmp_path, write):
+    rows = [{"id": i, "sentence": f"row {i}", "polarity": ("-1", "1")[i % 2]} for i in range(4)]
+    del rows[2]["sentence"]
+    write("Baby/train.json", rows)
+    write("Baby/test.json", [{"id": 9, "sentence": "row 9", "polarity": "1"}])
+    with pytest.warns(UserWarning, match="skipped 1 of 5 rows: train row 3: column 'text' is missing"):
+        assert len(Dsc(folder=str(tmp_path), order=["Baby"]).build().tasks[0].train) == 3
+
+
+def test_a_line_that_cannot_be_read_is_told_with_its_place(tmp_path):
+    (tmp_path / "news").mkdir()
+    for name in ("train", "test"):
+        (tmp_path / "news" / f"{name}.jsonl").write_text(
+            '{"tokens": ["a"], "tags": ["O"]}\n{broken\n', encoding="utf-8"
+        )
+    with pytest.raises(StreamError, match="line 2 can't be read"):
+        NewsSocialAcademic(folder=str(tmp_path), order=["news"]).build()

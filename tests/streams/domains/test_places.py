@@ -16,12 +16,12 @@ from everlearn.streams.domains.trace import Trace
 
 def test_trace_as_its_benchmark_has_it(tmp_path, write):
     for role in ("train", "eval", "test"):
-        if role != "eval":
-            write(f"FOMC/{role}.json", [{"prompt": f"{role} {i}", "answer": "ABC"[i % 3]} for i in range(3)])
+        write(f"FOMC/{role}.json", [{"prompt": f"{role} {i}", "answer": "ABC"[i % 3]} for i in range(3)])
     task = Trace(folder=str(tmp_path), order=["FOMC"]).build().tasks[0]
     assert (task.kind, task.metrics) == ("prompt", ("exact_match",))
     assert dict(task.train[1]) == {"prompt": "train 1", "completion": "B"}
     assert [row["prompt"] for row in task.evaluation] == ["test 0", "test 1", "test 2"]
+    assert [row["prompt"] for row in task.validation] == ["eval 0", "eval 1", "eval 2"]
 
 
 def test_cl15_as_its_benchmark_has_it(tmp_path, write):

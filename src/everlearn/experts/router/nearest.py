@@ -1,5 +1,6 @@
 """A library's prototypes, ready to be compared with: the experts that are nearest to a task."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ from everlearn.experts.profiles import Prototypes
 from everlearn.experts.router.metric import Embedding, Mlp
 from everlearn.experts.router.search import FOUND, Index
 from everlearn.seeds import generator_for
+
+Able = Callable[[int, str], bool]  # of an expert and a task that it learned: whether it can answer as it does that one
 
 
 @dataclass(frozen=True)
@@ -47,32 +50,47 @@ class Known:
         return lowest.scatter_reduce(1, columns, scores, "amax")
 
     @torch.no_grad()
-    def nearest(self, vector: torch.Tensor, k: int) -> list[Near]:
+    def nearest(self, vector: torch.Tensor, k: int, able: Able | None = None) -> list[Near]:
         """Return up to k experts near to a signal [dimension], nearest first; of equally near ones the lower number.
 
         They are those of the 32 nearest prototypes, nearest by cosine where the metric is an `mlp`.
+
+        Args:
+            able: which prototypes count; None: all. Where fewer than k experts of the 32 do, more are looked at.
         """
         joined = self.embedding.space.joined(vector)
-        rows, scores, others = self._shortlist(self.embedding.metric.embed(joined))
-        found: dict[int, int] = {}
-        for place in np.lexsort((self._owners[rows], -scores)).tolist():
-            found.setdefault(int(self._owners[rows[place]]), place)
-            if len(found) == k:
+        query, n, found = self.embedding.metric.embed(joined), FOUND, {}
+        while True:
+            rows, scores, others = self._shortlist(query, n)
+            found = self._first_of(rows, scores, k, able)
+            if able is None or len(found) == k or n >= len(self._owners):
                 break
+            n *= 8
         places = list(found.values())
         others = self._joined(rows[places]) if others is None else others[places]
         nearest = zip(found, rows[places], scores[places].tolist(), self._contexts(joined, others), strict=True)
         return [Near(expert, self.prototypes.tasks[row], score, alike) for expert, row, score, alike in nearest]
 
-    def _shortlist(self, query: torch.Tensor) -> tuple[np.ndarray, np.ndarray, torch.Tensor | None]:
-        """Return rows among which the nearest are, their similarities in float32, and what they are in the space, where
-        that was needed."""  # fmt: skip
+    def _first_of(self, rows: np.ndarray, scores: np.ndarray, k: int, able: Able | None) -> dict[int, int]:
+        """Return {expert: place of its nearest row that counts} of up to k experts, nearest first."""
+        found: dict[int, int] = {}
+        for place in np.lexsort((self._owners[rows], -scores)).tolist():
+            expert = int(self._owners[rows[place]])
+            if expert not in found and (able is None or able(expert, self.prototypes.tasks[rows[place]])):
+                found[expert] = place
+                if len(found) == k:
+                    break
+        return found
+
+    def _shortlist(self, query: torch.Tensor, n: int) -> tuple[np.ndarray, np.ndarray, torch.Tensor | None]:
+        """Return n rows among which the nearest are, their similarities in float32, and what they are in the space,
+        where that was needed."""  # fmt: skip
         if self._rows is None:
-            rows = self._index.search(query.numpy())
+            rows = self._index.search(query.numpy(), min(n, len(self._owners)))
             joined = self._joined(rows)
             return rows, self._scores(query, self.embedding.metric.embed(joined)), joined
         scores = self._rows.numpy() @ query.numpy()
-        rows = np.argpartition(-scores, FOUND)[:FOUND] if len(scores) > FOUND else np.arange(len(scores))
+        rows = np.argpartition(-scores, n)[:n] if len(scores) > n else np.arange(len(scores))
         return rows, self._scores(query, self._rows[torch.from_numpy(rows)]), None
 
     def _scores(self, query: torch.Tensor, rows: torch.Tensor) -> np.ndarray:
@@ -105,12 +123,15 @@ class Drawn(Known):
         """Return numbers in [0, 1), [n, experts]."""
         return torch.stack([self._drawn(vector) for vector in vectors])
 
-    def nearest(self, vector: torch.Tensor, k: int) -> list[Near]:
-        """Return k experts drawn at random, the highest number first."""
-        drawn = self._drawn(vector)
-        rows = [int(np.flatnonzero(self._columns == column)[0]) for column in range(len(self.experts))]
-        best = drawn.argsort(descending=True, stable=True)[:k].tolist()
-        return [Near(int(self.experts[i]), self.prototypes.tasks[rows[i]], float(drawn[i]), 0.0) for i in best]
+    def nearest(self, vector: torch.Tensor, k: int, able: Able | None = None) -> list[Near]:
+        """Return k experts drawn at random, of those with a prototype that counts, the highest number first."""
+        drawn, tasks = self._drawn(vector), {}
+        for expert, task in zip(self.prototypes.experts, self.prototypes.tasks, strict=True):
+            if able is None or able(expert, task):
+                tasks.setdefault(expert, task)
+        order = drawn.argsort(descending=True, stable=True).tolist()
+        best = [i for i in order if int(self.experts[i]) in tasks][:k]
+        return [Near(int(self.experts[i]), tasks[int(self.experts[i])], float(drawn[i]), 0.0) for i in best]
 
     def _drawn(self, vector: torch.Tensor) -> torch.Tensor:
         generator = generator_for("random similarity", self._seed, *vector.tolist())

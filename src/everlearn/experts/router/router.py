@@ -15,7 +15,7 @@ from everlearn.experts.router.config import FORCED, LEARNED, RouterConfig
 from everlearn.experts.router.decision import Candidate, Decision
 from everlearn.experts.router.exploring import k_centres, posterior, trial_chance, upper_bound
 from everlearn.experts.router.metric import METRICS, Embedding, Fit, Metric, fit
-from everlearn.experts.router.nearest import Drawn, Known, Near
+from everlearn.experts.router.nearest import Able, Drawn, Known, Near
 from everlearn.experts.router.outcomes import Outcomes
 from everlearn.experts.router.search import RECALL, Index, available, fingerprint
 from everlearn.experts.router.threshold import WINDOW, cap, moved
@@ -51,7 +51,8 @@ class Router:
     def __init__(self, config: RouterConfig, blocks: Mapping[str, int], seed: int = 0, cache: Path | None = None):
         _check_blocks(blocks)
         self.config, self.blocks, self.seed, self.cache = config, dict(blocks), seed, cache
-        self.tau = 1 - config.risk  # so that with p as it should be no more than `risk` is false at first
+        # false are 1 - p of the reuses: with p spread evenly above the bar, half of what the bar leaves
+        self.tau = 1 - 2 * config.risk
         self.n_decisions = 0
         self.outcomes = Outcomes()
         self._calibration, self._n_fitted = calibrated(self.outcomes.features, self.outcomes.right), 0
@@ -73,13 +74,17 @@ class Router:
         return min(self.tau, self._cap)
 
     def decide(
-        self, vector: torch.Tensor, prototypes: Prototypes, uses: Mapping[int, int], *, true_expert: int | None = None
-    ) -> Decision:
+        self, vector: torch.Tensor, prototypes: Prototypes, uses: Mapping[int, int], *,
+        true_expert: int | None = None, able: Able | None = None,
+    ) -> Decision:  # fmt: skip
         """Return what to do with a task.
 
         Args:
             vector: its signal, [dimension]. prototypes: of the experts in use; the same object as before costs less.
             uses: {expert: how often it was chosen}. true_expert: for the oracle; None: there is none.
+            able: of an expert and a task that it learned, whether it can answer as it does that one (a classifier needs
+                a head for the same labels); None: all can. Only those that can are candidates. Where there is none, the
+                nearest can still be trained on, or a copy of it.
 
         Raises:
             ConfigError: if the dimension is another than the router's.
@@ -88,9 +93,12 @@ class Router:
         if self.config.similarity in FORCED:
             return _forced(self.config.similarity, prototypes.experts, true_expert)
         at, known = self.bar, self._prepared(prototypes)
-        candidates = self._candidates(vector, known, uses, at)
+        candidates = self._candidates(vector, known, uses, at, able)
+        as_it_is = bool(candidates)
+        if not as_it_is and able is not None:
+            candidates = self._candidates(vector, known, uses, at, None)
         few = self.config.threshold is None and len(known.experts) < self.config.bootstrap
-        action, reason = self._action(candidates, at, few=few)
+        action, reason = self._action(candidates, at, few=few, as_it_is=as_it_is)
         chance = self._trial_chance(few=few)
         trial = action == "reuse" and self._draw() < chance
         expert = candidates[0].expert if action in ("reuse", "adapt", "fork") else None
@@ -236,10 +244,12 @@ class Router:
             return {name: float(name == "text") for name in self.blocks}
         return {name: self.config.weights.get(name, 1.0) for name in self.blocks}
 
-    def _candidates(self, vector: torch.Tensor, known: Known, uses: Mapping[int, int], at: float) -> list[Candidate]:
+    def _candidates(
+        self, vector: torch.Tensor, known: Known, uses: Mapping[int, int], at: float, able: Able | None
+    ) -> list[Candidate]:
         """Return the nearest experts; of those whose p reaches the bar, and then of the others, the highest bound
         first."""  # fmt: skip
-        found = known.nearest(vector, self.config.top_k + 1)  # one more for the margin
+        found = known.nearest(vector, self.config.top_k + 1, able)  # one more for the margin
         highest = [near.similarity for near in found[:2]] + [0.0, 0.0]
         n_uses = [uses.get(near.expert, 0) for near in found]
         features = np.array([
@@ -264,8 +274,12 @@ class Router:
         p = posterior(float(p), n_right, n)
         return p, upper_bound(p, n, len(self.outcomes), self.config.explore)
 
-    def _action(self, candidates: Sequence[Candidate], at: float, *, few: bool) -> tuple[str, str]:
-        """Return the action, and why in a sentence."""
+    def _action(self, candidates: Sequence[Candidate], at: float, *, few: bool, as_it_is: bool) -> tuple[str, str]:
+        """Return the action, and why in a sentence.
+
+        Args:
+            as_it_is: whether the candidates can answer without training.
+        """
         if not candidates:
             return "create", "There is no expert yet."
         name = "p" if self.config.threshold is None else "similarity"
@@ -275,14 +289,16 @@ class Router:
         scores = [candidate.score for candidate in candidates]
         best, score = candidates[0], scores[0]
         told = f"Expert {best.expert} is nearest by {best.task!r}, {name} {score:.2f}"
-        if score >= at:
+        if score >= at and as_it_is:
             return "reuse", f"{told}, at or above the bar of {at:.2f}."
+        if score >= at:
+            return "fork", f"{told}, at or above the bar of {at:.2f}, but no expert has a head for its labels."
         below = f"{told}, below the bar of {at:.2f}"
         if few:
             return "create", f"{below}; while experts are few they are made apart."
         if self.config.adapt_above is not None and score >= self.config.adapt_above:
             return "adapt", f"{below} but near enough to train it on."
-        if self.config.compose and sum(one >= fork_above for one in scores) > 1:
+        if self.config.compose and as_it_is and sum(one >= fork_above for one in scores) > 1:
             return "compose", f"{below}; several are near, and their sum may do."
         if score >= fork_above:
             return "fork", f"{below} but near enough to begin from."

@@ -12,8 +12,8 @@ from everlearn.errors import ConfigError, describe, nearest
 from everlearn.experts.base import linear_layers
 from everlearn.experts.signals.gradient import GradientSketch, row_sketches
 from everlearn.experts.signals.passes import chosen, passes
-from everlearn.learners.teacher import base_of
 from everlearn.models.load import Model
+from everlearn.models.without import base_of
 from everlearn.types import Task
 
 SIDES = (32, 32)  # of the survey's sketches, which are of all layers at once

@@ -12,8 +12,8 @@ from everlearn.experts.signals.gradient import GradientSketch, row_sketches
 from everlearn.experts.signals.layers import checked_layers, default_layers
 from everlearn.experts.signals.passes import chosen, passes
 from everlearn.experts.signals.text import TextSignal, input_text
-from everlearn.learners.teacher import base_of
 from everlearn.models.load import Model
+from everlearn.models.without import base_of
 from everlearn.types import Rows, Task
 
 if TYPE_CHECKING:

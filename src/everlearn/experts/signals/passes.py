@@ -118,9 +118,13 @@ def _predicting_classes(model: Model, task: Task, rows: Rows, max_tokens: int) -
 
 
 def _classes_of(task: Task, rows: Rows) -> list[int]:
-    """Return the class of each text: its label; of a number the quarter of the rows' numbers that it lies in."""
+    """Return the class of each text: its label, or its set of them; of a number the quarter that it lies in."""
     if task.kind == "classify":
         return [row["label"] for row in rows]
+    if task.kind == "multilabel":
+        sets = [tuple(sorted(row["labels"])) for row in rows]
+        numbered = {one: number for number, one in enumerate(sorted(set(sets)))}
+        return [numbered[one] for one in sets]
     numbers = np.array([row["score"] for row in rows])
     return np.searchsorted(np.quantile(numbers, (0.25, 0.5, 0.75)), numbers).tolist()
 

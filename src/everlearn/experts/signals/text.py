@@ -7,10 +7,10 @@ from torch.nn import functional as F
 
 from everlearn.errors import ConfigError, describe
 from everlearn.experts.signals.passes import hidden_states, mean_states
-from everlearn.learners.teacher import base_of
 from everlearn.models.load import Model, ModelConfig, load_model
 from everlearn.models.objectives import padded, to_device
 from everlearn.models.special import padding_id
+from everlearn.models.without import base_of
 from everlearn.types import Row, Task
 
 

@@ -1,5 +1,6 @@
-"""Rows with labels or tags that are learned as they come, each scored before it is learned."""
+"""Rows with labels, tags or numbers that are learned as they come, each scored before it is learned."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -8,10 +9,13 @@ from everlearn.errors import ConfigError, describe
 from everlearn.evaluation.prequential import SCORES, Prequential
 from everlearn.kinds.online.recipe import OnlineRecipe
 from everlearn.kinds.online.session import STREAM, Logs, Session
+from everlearn.models.adapters import Scale
 from everlearn.streams.feeds import LiveSource, RowsFeed
 from everlearn.streams.labels import tag_names
 from everlearn.types import Episode, Row, Task
 from everlearn.way import Run
+
+N_FIRST = 20  # rows by which the scale of numbers is set
 
 
 def stream_task(source: LiveSource) -> Task:
@@ -31,7 +35,7 @@ class LabelledSession(Session):
     """The labelled rows of one run.
 
     A label that the model's outputs lack ends the task, so that every strategy consolidates before the head grows; its
-    row is answered before that.
+    row is answered before that. So is the first row of a stream of numbers, which the first scale is taken from.
     """
 
     feed: RowsFeed
@@ -41,6 +45,8 @@ class LabelledSession(Session):
         self.known = run.tasks[STREAM]
         self.scores: Prequential = SCORES[source.kind](recipe.evaluation.fading)
         self.n_labels = len(source.labels)  # that the outputs have room for
+        self.first: list[float] = []  # numbers of the first rows, which set the scale
+        self.is_scaled = False
         self.n_drifts = 0
         self.seconds = self.learning_rate = 0.0  # of all episodes; of the last
         self.loss: float | None = None  # faded mean
@@ -52,15 +58,19 @@ class LabelledSession(Session):
         return found
 
     def is_boundary(self, last: Row, row: Row) -> bool:
-        return super().is_boundary(last, row) or self._n_needed(row) > self.n_labels
+        scale_is_due = len(self.first) == N_FIRST and not self.is_scaled
+        return super().is_boundary(last, row) or self._n_needed(row) > self.n_labels or scale_is_due
 
     def task(self, name: str) -> Task:
         if self.pending is not None:
             self.n_labels = max(self.n_labels, self._n_needed(self.pending))
         labels = self.feed.joining.labels[: self.n_labels]
+        made = replace(self.known, name=name, labels=labels, train=self.arriving)
+        if made.kind == "score":
+            self._set_scale(made)
         for other, task in self.run.tasks.items():  # one head: what a number stands for is the same in all
             self.run.tasks[other] = replace(task, labels=labels)
-        return replace(self.known, name=name, labels=labels, train=self.arriving)
+        return made
 
     def line(self, episode: Episode) -> dict[str, Any]:
         row, labels = episode.row, self.feed.joining.labels
@@ -71,8 +81,9 @@ class LabelledSession(Session):
         self.seconds, self.learning_rate = self.seconds + episode.seconds, episode.learning_rate
         fading = self.recipe.evaluation.fading
         self.loss = episode.loss if self.loss is None else fading * self.loss + (1 - fading) * episode.loss
-        right = labels[row["label"]] if self.known.kind == "classify" else tag_names(row["tags"], labels)
-        answers = {"answer": right, "before": episode.before, "after": episode.after}
+        if self.known.kind == "score" and len(self.first) < N_FIRST:
+            self.first.append(row["score"])
+        answers = {"answer": self._right(row), "before": episode.before, "after": episode.after}
         return {
             "seed": self.run.seed,
             "episode": self.n_done,
@@ -93,7 +104,8 @@ class LabelledSession(Session):
             return
         found, joining = self.scores.scores(), self.feed.joining
         interval = self.scores.interval(self.n_done)
-        main = {"name": self.scores.main, "value": interval.value, "low": interval.low, "high": interval.high}
+        ends = {end: None if math.isnan(at) else at for end, at in (("low", interval.low), ("high", interval.high))}
+        main = {"name": self.scores.main, "value": interval.value, **ends}
         line = {
             "type": "prequential",
             "seed": self.run.seed,
@@ -119,6 +131,8 @@ class LabelledSession(Session):
         return {
             "scores": self.scores.state(),
             "n_labels": self.n_labels,
+            "first": list(self.first),
+            "is_scaled": self.is_scaled,
             "n_drifts": self.n_drifts,
             "learned_s": self.seconds,
             "mean_loss": self.loss,
@@ -128,8 +142,29 @@ class LabelledSession(Session):
     def load_more(self, saved: Mapping[str, Any]) -> None:
         self.scores.load_state(saved["scores"])
         self.n_labels, self.n_drifts = saved["n_labels"], saved["n_drifts"]
+        self.first, self.is_scaled = saved["first"], saved["is_scaled"]
         self.seconds, self.loss, self.learning_rate = saved["learned_s"], saved["mean_loss"], saved["last_rate"]
 
     def _n_needed(self, row: Row) -> int:
-        """Return how many labels the outputs must have for a row."""
+        """Return how many labels the outputs must have for a row, or numbers."""
+        if self.known.kind == "score":
+            return 1
         return 1 + (row["label"] if self.known.kind == "classify" else max(row["tags"]))
+
+    def _right(self, row: Row) -> Any:
+        """Return a row's right answer as it is written down."""
+        labels = self.feed.joining.labels
+        if self.known.kind == "tag":
+            return tag_names(row["tags"], labels)
+        return row["score"] if self.known.kind == "score" else labels[row["label"]]
+
+    def _set_scale(self, task: Task) -> None:
+        """Set the mean and deviation by which the network sees numbers: those of the first rows, once they came; until
+        then the first number, and its size or 1."""  # fmt: skip
+        numbers = self.first or ([] if self.pending is None else [self.pending["score"]])
+        scale = Scale(numbers[0], max(1.0, abs(numbers[0]))) if numbers else None
+        if len(numbers) == N_FIRST:
+            scale, self.is_scaled = Scale.of(numbers), True
+        if scale is not None and self.run.model.adapters.scales.get(task.name) != scale:
+            self.run.add_labels(task)
+            self.run.model.adapters.do("scale", task=task.name, mean=scale.mean, std=scale.std)

@@ -73,7 +73,8 @@ class Session:
         """Return what the model, as it is now, answers to a row."""
         name = self._task_name(row)
         task = self.run.tasks[name] if name in self.run.tasks else self.task(name)
-        self.run.add_labels(task)
+        if task.labels:
+            self.run.add_labels(task)
         return Answering(self.run, task).again([row])[0]
 
     def is_boundary(self, last: Row, row: Row) -> bool:
@@ -116,6 +117,7 @@ class Session:
             if training is None:
                 self.arriving.rows, self.reaction = [], replace(self.reaction, end_segment=False)
             self.run.tasks[name] = self.task(name)
+            self._keep()
             self._learn(self.run.tasks[name], training["learner"] if training else None)
             training = None
             self.run.position += 1
@@ -226,7 +228,7 @@ class Session:
             "n_done": self.n_done,
             "scored_at": self.scored_at,
             "rows": self.arriving.rows,
-            "gathered": self.arriving.gathered,
+            "gathered": list(self.arriving.gathered),
             "pending": self.pending,
             "feed": self.feed.state(),
             "drift": None if self.response is None else [self.response.state(), asdict(self.reaction)],

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
-from everlearn.learners.teacher import adapter_off
 from everlearn.memory.latent.layers import Latents, hidden_states, joined
 from everlearn.models.load import Model
 from everlearn.models.objectives import Batch, to_device
+from everlearn.models.without import adapter_off
 from everlearn.streams.sampling import select_rows
 from everlearn.types import IGNORED, Task
 

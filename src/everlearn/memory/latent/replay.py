@@ -73,7 +73,7 @@ class LatentReplay(Strategy):
         "full": _MOVES,
         "tensor": "it replays what goes into one of a language model's blocks, and a plain module has none",
         "prompt": "there is no LoRA that it could hold",
-        "numbers": "it learns to generate from rows of each class, and numbers are none",
+        **dict.fromkeys(("numbers", "several_labels"), "it learns to generate rows of one class each"),
         "soft_prompt": _PROMPTS,
         "online": "it learns to generate from whole tasks, and problems come one by one",
         "trainer": MAKES_ROWS,

@@ -70,13 +70,21 @@ def _made(
             raise StreamError(describe(where, what, row, "Mend the row or take it out"))
         if any(str(row.get(column)) != value for column, value in entry.where.items()):
             continue
-        ours = {name: place.format_map(row) if "{" in place else row[place] for name, place in columns.items()}
-        if "label" in columns:
-            ours["label"] = entry.values.get(str(ours["label"]), ours["label"])
-        if entry.types:
-            ours["tags"] = [_typed(tag, names, entry.types) for tag in (row | ours)["tags"]]
-        made.append(row | ours)
+        try:
+            made.append(row | _ours(row, entry, columns, names))
+        except KeyError:  # the check of rows tells what it lacks
+            made.append(row)
     return made
+
+
+def _ours(row: Row, entry: Entry, columns: Mapping[str, str], names: Sequence[str]) -> dict[str, Any]:
+    """Return what a row has in our columns: templates filled, labels and entity types by their names here."""
+    ours = {name: place.format_map(row) if "{" in place else row[place] for name, place in columns.items()}
+    if "label" in columns:
+        ours["label"] = entry.values.get(str(ours["label"]), ours["label"])
+    if entry.types:
+        ours["tags"] = [_typed(tag, names, entry.types) for tag in (row | ours)["tags"]]
+    return ours
 
 
 def _typed(tag: str | int, names: Sequence[str], types: Mapping[str, str]) -> str | int:

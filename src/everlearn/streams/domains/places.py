@@ -45,13 +45,15 @@ def find_data(name: str, entry: Entry, folder: Path | None) -> dict[str, Data]:
 
 
 def _files_in(name: str, place: Path) -> dict[str, Data]:
-    """Return the files of a folder by role; empty where it has no train file."""
+    """Return the files of a folder by role; none where it has no train file. Beside a test file, eval is validation."""
     if not place.is_dir():
         return {}
+    paths = sorted(path for path in place.iterdir() if path.suffix.lower() in _SUFFIXES)
+    roles = ROLES | ({"eval": "validation"} if any(path.stem.lower() == "test" for path in paths) else {})
     found: dict[str, Path] = {}
-    for path in sorted(place.iterdir()):
-        role = ROLES.get(path.stem.lower())
-        if role is None or path.suffix.lower() not in _SUFFIXES:
+    for path in paths:
+        role = roles.get(path.stem.lower())
+        if role is None:
             continue
         if role in found:
             files = [str(found[role]), str(path)]

@@ -24,7 +24,7 @@ TRACE = {
     "FOMC": _task("FOMC, statements of the Federal Reserve"),
     "MeetingBank": _task("MeetingBank, summaries of city council meetings", "ROUGE-L"),
     "Py150": _task("Py150 of CodeXGLUE, the next line of Python", "edit similarity"),
-    "ScienceQA": _task("ScienceQA, questions with answer and explanation"),
+    "ScienceQA": _task("ScienceQA, questions with answer and explanation", "the answer's letter alone"),
     "NumGLUE-cm": _task("NumGLUE, commonsense arithmetic"),
     "NumGLUE-ds": _task("NumGLUE, domain-specific arithmetic"),
     "20Minuten": _task("20Minuten, simplified German news", "SARI"),
@@ -41,7 +41,8 @@ class Trace(DomainStream):
 
     Licence: its repository's is MIT; those of the sets were not read.
     Source: X. Wang et al., TRACE, arXiv 2310.06762; github.com/BeyonderXX/TRACE, whose scripts give the order.
-    Departs: summaries, code and simplified texts are measured by likelihood, not by ROUGE-L, edit similarity and SARI.
+    Departs: summaries, code, explained answers and simplified texts are measured by likelihood, not by ROUGE-L, edit
+    similarity, the answer's letter and SARI.
     """
 
     entries: ClassVar[Mapping[str, Entry]] = TRACE
