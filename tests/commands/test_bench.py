@@ -6,15 +6,21 @@ from pathlib import Path
 import pytest
 import yaml
 
+from everlearn.bench import course
 from everlearn.bench import probe as probing
 from everlearn.bench.grid import read_grid
 from everlearn.bench.start import START
 from everlearn.cli import main
-from support.grids import write_grid
+from support.grids import in_this_process, write_grid
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "bench.md").read_text(encoding="utf-8")
 SMALL = ("stream.n_train=4", "stream.n_validation=0", "stream.n_eval=4", "learner.epochs=1")
+
+
+@pytest.fixture(autouse=True)
+def inline(monkeypatch):
+    monkeypatch.setattr(course, "processes", in_this_process)
 
 
 def test_the_pages_commands_run_as_they_stand(tmp_path, monkeypatch, capsys):
