@@ -208,6 +208,25 @@ def test_uncertainty_is_the_entropy_of_what_is_predicted(bert, llama):
     assert uncertainty(run, task, [{"prompt": "7+1=", "completion": "another"}]) == uncertainty(run, task, ["7+1="])
 
 
+def test_uncertainty_of_several_labels_and_of_label_words(bert, llama):
+    rows = [
+        {"text": " ".join(["is"] * n + ["good", "bad"][: n % 3]), "labels": ["a", "b"][: n % 3]} for n in range(1, 9)
+    ]
+    trainer = ContinualTrainer(str(bert), learner=LEARNER)
+    trainer.train_task("marks", rows[:6], rows[6:])
+    run, task = trainer.run, trainer.run.tasks["marks"]
+    logits = run.model.network.eval()(**run.model.tokenizer(["is good"], return_tensors="pt")).logits[0]
+    expected = torch.distributions.Bernoulli(logits=logits).entropy().sum()
+    torch.testing.assert_close(uncertainty(run, task, ["is good"])[0], expected, rtol=1e-4, atol=1e-5)
+    writer = ContinualTrainer({"name": str(llama), "head": "words"}, learner={**LEARNER, "epochs": 1})
+    short = [{"text": f"{n} {'ab'[n % 2]}", "label": "ab"[n % 2]} for n in range(8)]
+    writer.train_task("letters", short[:6], short[6:])
+    found = uncertainty(writer.run, writer.run.tasks["letters"], ["1 a", "2 b"])
+    assert found.shape == (2,)
+    assert (found > 0).all()
+    assert (found <= 0.6932).all()
+
+
 def test_uncertainty_of_a_module():
     x = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
     trainer = ContinualTrainer(nn.Linear(3, 2), learner={"epochs": 1})
@@ -216,5 +235,5 @@ def test_uncertainty_of_a_module():
     torch.testing.assert_close(found, entropy_of(trainer.run.model.network(x).detach()))
     numbers = ContinualTrainer(nn.Linear(3, 1), learner={"epochs": 1})
     numbers.train_task("b", train_loader=DataLoader(TensorDataset(x, x[:, :1]), 4))
-    with pytest.raises(StreamError, match=r"uncertainty: an answer that is a number has no entropy. Got 'b'"):
+    with pytest.raises(StreamError, match=r"uncertainty: what numbers answer has no entropy. Got 'b'"):
         uncertainty(numbers.run, numbers.run.tasks["b"], x)

@@ -292,6 +292,24 @@ def test_tidying_is_refused_where_a_library_outlives_the_run(bench, tmp_path):
         learn_at(run, bench.tasks[0], 0)
 
 
+def test_several_experts_answer_token_by_token(bench):
+    options = {"router": {"compose": True, "threshold": 2.0, "fork_above": 1.5}, "compose_by": "arrow"}
+    run = start(bench, **options)
+    for position, task in enumerate(bench.tasks):
+        learn_at(run, task, position)
+    (strategy,) = run.strategies
+    strategy._router_config = replace(strategy._router_config, fork_above=-1.0)
+    both = replace(bench.tasks[0], name="both")
+    assert learn_at(run, both, 2).n_steps == 0
+    assert strategy.composed_ == {"both": [[0, 1], None]}
+    again = start(bench, **options)
+    again.load_state(run.state())
+    assert torch.equal(answers(again, both), answers(run, both))
+    assert not torch.equal(answers(run, both), answers(run, bench.tasks[0]))
+    with pytest.raises(ConfigError, match="answer it token by token, which is no single adapter"):
+        strategy.lay_in(run, both)
+
+
 def test_a_trial_needs_rows_to_compare_on(bench):
     run = start(bench, router={"risk": 0.25})
     for position, name in enumerate(("say_0", "again")):
@@ -375,6 +393,7 @@ def test_a_damaged_expert_is_named_and_the_others_answer(bench):
         ({"signals": {"k_examples": 0}}, "k_examples: is out of range. Got 0"),
         ({"descriptions": {"a": " "}}, r"experts\.descriptions: gives a task no text. Got {'a': ' '}"),
         ({"oracle": {"a": 3}}, r"experts\.oracle: gives a task no text. Got {'a': 3}"),
+        ({"compose_by": "bow"}, r"experts\.compose_by"),
         ({"compose": 1}, r"experts\.compose: is out of range. Got 1"),
     ],
 )

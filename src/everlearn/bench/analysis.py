@@ -5,13 +5,14 @@ import html
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from string import Template
 
 import numpy as np
 from rich.console import RenderableType
+from rich.markup import escape
 
 from everlearn.bench.pictures import draw_curves, draw_pareto, draw_ranks
 from everlearn.bench.ranks import Ranks, holm, rank
@@ -77,8 +78,8 @@ def analyse(out: Path) -> list[RenderableType]:
                            ("comparisons", _comparison_rows(comparisons))):  # fmt: skip
             (folder / f"{name}.csv").write_text(_csv(rows), encoding="utf-8")
         _write_reports(entries, folder / "reports")
-    shown = [to_rich(table) for table in tables if table.rows]
-    return [*shown, f"\nAnalysis: {target / 'analysis.html'}"]
+    told = [(to_rich(replace(table, note="")), f"{escape(table.note)}\n") for table in tables if table.rows]
+    return [*(line for both in told for line in both), f"\nAnalysis: {target / 'analysis.html'}"]
 
 
 def read_entries(out: Path) -> tuple[list[Entry], int, dict[str, str]]:

@@ -62,6 +62,8 @@ def work(job: Job) -> Outcome:
     """Do a job; whatever goes wrong is told, not raised: the next one is another's."""
     os.chdir(job.here)
     torch.set_num_threads(job.threads)
+    if job.deadline is not None and time.time() >= job.deadline:
+        return Outcome(job.name, PAUSED)
     started, state, error = time.monotonic(), DONE, ""
     Path(job.log).parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):

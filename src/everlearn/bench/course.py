@@ -1,18 +1,21 @@
 """The course of an experiment: read, check, search, run what isn't done, sum up; and what it would take."""
 
+import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from everlearn.bench.cells import DONE, FAILED, Job, Outcome
-from everlearn.bench.engines import on_ray, on_this_machine
+from everlearn.bench.cells import DONE, FAILED, Job
+from everlearn.bench.engines import Engine, processes, ray_cluster
 from everlearn.bench.grid import Cell, Grid, read_grid, with_settings
 from everlearn.bench.scores import score_of
-from everlearn.bench.search import best, trial_content
-from everlearn.errors import ConfigError, describe, shown
+from everlearn.bench.search import best, trial_content, trial_settings
+from everlearn.errors import ConfigError, describe
 from everlearn.files import locked
 from everlearn.runs import is_finished
 from everlearn.state import make_folder, read_json, write_json
@@ -39,6 +42,7 @@ class Bench:
     Attributes:
         out: the folder. cells: what is to be done, hyperparameters chosen as far as they are.
         failures: cell's name -> its error, of those that failed the last time they were tried.
+        cells_waiting: those whose hyperparameters are not chosen yet. engine: that does the jobs, while it is open.
     """
 
     out: Path
@@ -48,6 +52,8 @@ class Bench:
     threads: int
     failures: dict[str, str]
     deadline: float | None
+    cells_waiting: list[Cell] = field(default_factory=list)
+    engine: Engine | None = None
 
     def folder(self, cell: Cell) -> Path:
         """Return a cell's run folder."""
@@ -55,7 +61,7 @@ class Bench:
 
     def left(self) -> list[Cell]:
         """Return the cells that aren't done."""
-        return [cell for cell in self.cells if not is_finished(self.folder(cell))]
+        return [*(cell for cell in self.cells if not is_finished(self.folder(cell))), *self.cells_waiting]
 
 
 Tell = Callable[[str], None]
@@ -81,12 +87,19 @@ def bench(path: Path, out: Path, options: Options | None = None, tell: Tell = pr
     make_folder(out)
     with locked(out / LOCK, "experiment"):
         found = _open(grid, cells, out, options)
-        _check_groups(found, tell)
-        _search(found, tell)
-        left = found.left()
-        tell(f"{len(found.cells)} cells, {len(found.cells) - len(left)} done, {len(left)} to run")
-        _run(found, {cell.name: (cell.content, found.folder(cell)) for cell in left}, tell, found.failures)
+        with _engine(found) as found.engine:
+            _go(found, tell)
     return found
+
+
+def _go(found: Bench, tell: Tell) -> None:
+    """Check, search, and run what isn't done."""
+    _check_groups(found, tell)
+    _search(found, tell)
+    left, n_cells = found.left(), len(found.cells) + len(found.cells_waiting)
+    tell(f"{n_cells} cells, {n_cells - len(left)} done, {len(left)} to run")
+    ready = [cell for cell in left if cell not in found.cells_waiting]
+    _run(found, {cell.name: (cell.content, found.folder(cell)) for cell in ready}, tell, found.failures)
 
 
 def _open(grid: Grid, cells: list[Cell], out: Path, options: Options) -> Bench:
@@ -99,7 +112,7 @@ def _open(grid: Grid, cells: list[Cell], out: Path, options: Options) -> Bench:
         raise ConfigError(describe("--out", "the folder is not empty", str(out), "Name a new folder"))
     wanted = {cell.name: dict(cell.content) for cell in cells}
     for name, content in wanted.items():
-        before = begun["cells"].get(name, content)
+        before = begun["cells"].get(name, content) if (out / CELLS / name).exists() else content
         if before != content:
             keys = [key for key in {*before, *content} if before.get(key) != content.get(key)]
             what = f"the folder holds cell {name} with another {keys[0]}"
@@ -134,40 +147,39 @@ def _check_groups(found: Bench, tell: Tell) -> None:
 
 
 def _search(found: Bench, tell: Tell) -> None:
-    """Choose hyperparameters for each place of the grid, and put them into its cells."""
-    if found.grid.search is None:
+    """Choose hyperparameters for each place of the grid, and put them into its cells; those of a place whose trials
+    aren't done wait."""  # fmt: skip
+    search = found.grid.search
+    if search is None:
         return
-    search, trials, places = found.grid.search, {}, {}
-    for cell in found.cells:
-        if cell.place in places:
-            continue
-        candidates = search.candidates(cell.labels.get("method", ""))
-        places[cell.place] = candidates
-        for number, candidate in enumerate(candidates if len(candidates) > 1 else ()):
+    places = {cell.place: cell for cell in found.cells}
+    candidates = {place: search.candidates(cell.labels.get("method", "")) for place, cell in places.items()}
+    trials: dict[str, dict[str, Any]] = {}
+    names: dict[str, list[list[str]]] = {}
+    for place, cell in places.items():
+        names[place] = []
+        for candidate in candidates[place] if len(candidates[place]) > 1 else ():
+            own = {}
             for seed in search.seeds:
-                content = with_settings(trial_content(cell.content, search.tasks, seed), {})
-                name = f"{cell.place}/candidate-{number}/seed-{seed}"
-                trials[name] = (with_settings(content, candidate), found.out / TRIALS / name)
-    left = {name: trial for name, trial in trials.items() if not is_finished(trial[1])}
+                content = with_settings(trial_content(cell.content, search.tasks, seed), trial_settings(candidate))
+                own[f"{place}/{_digest(content)}/seed-{seed}"] = content
+            names[place].append(list(own))
+            trials |= own
+    folders = {name: found.out / TRIALS / name for name in trials}
+    left = {name: (trials[name], folder) for name, folder in folders.items() if not is_finished(folder)}
     if left:
         tell(f"search: {len(left)} trials to run on the first {search.tasks} tasks, measured on validation rows")
     failures: dict[str, str] = {}
     _run(found, left, tell, failures)
-    unfinished = {name for name, (_, folder) in trials.items() if not is_finished(folder)} - failures.keys()
-    chosen = {}
-    for place, candidates in places.items():
-        if any(name.startswith(f"{place}/candidate-") for name in unfinished):
-            continue  # the time ran out; its cells wait
-        scores = [_mean([found.out / TRIALS / place / f"candidate-{n}" / f"seed-{s}" for s in search.seeds])
-                  for n in range(len(candidates))] if len(candidates) > 1 else [0.0]  # fmt: skip
-        number = best(scores)
-        chosen[place] = {"chosen": candidates[number], "scores": scores, "candidates": candidates}
-        if len(candidates) > 1:
-            told = ", ".join(f"{path} = {shown(value)}" for path, value in candidates[number].items())
-            tell(f"search: {place}: {told} (validation {scores[number]:.3f})")
-    if chosen:
-        make_folder(found.out / TRIALS)
-        write_json(found.out / TRIALS / "chosen.json", chosen)
+    waiting = {name for name, folder in folders.items() if not is_finished(folder)} - failures.keys()
+    chosen = {
+        place: _choose(place, candidates[place], [[folders[name] for name in own] for own in names[place]], tell)
+        for place in places
+        if not any(name in waiting for own in names[place] for name in own)
+    }
+    make_folder(found.out / TRIALS)
+    write_json(found.out / TRIALS / "chosen.json", chosen)
+    found.cells_waiting = [cell for cell in found.cells if cell.place not in chosen]
     found.cells = [
         replace(cell, content=with_settings(cell.content, chosen[cell.place]["chosen"]))
         for cell in found.cells
@@ -175,11 +187,32 @@ def _search(found: Bench, tell: Tell) -> None:
     ]
 
 
+def _digest(content: Mapping[str, Any]) -> str:
+    """Return a name for a trial's recipe, its seed aside, so that another space finds the trials that it shares."""
+    stream = {key: value for key, value in content["stream"].items() if key != "seed"}
+    told = json.dumps({**content, "stream": stream, "seeds": []}, sort_keys=True, default=str)
+    return sha256(told.encode()).hexdigest()[:12]
+
+
+def _choose(
+    place: str, candidates: Sequence[Mapping[str, Any]], folders: Sequence[Sequence[Path]], tell: Tell
+) -> dict[str, Any]:
+    """Return the candidate whose trials, in `folders`, scored highest on validation rows, and the scores of all."""
+    if len(candidates) == 1:
+        return {"chosen": candidates[0], "scores": None, "candidates": candidates}
+    scores = [_mean(own) for own in folders]
+    number = best(scores)
+    told = ", ".join(f"{path} = {value!r}" for path, value in candidates[number].items())
+    tell(f"search: {place}: {told} (validation {scores[number]:.3f})")
+    return {"chosen": candidates[number], "scores": scores, "candidates": candidates}
+
+
 def _mean(folders: Sequence[Path]) -> float | None:
     """Return the mean score of a candidate's trials; None where one failed."""
     if not all(is_finished(folder) for folder in folders):
         return None
-    return sum(score_of(folder) for folder in folders) / len(folders)
+    values = [score_of(folder) for folder in folders]
+    return None if None in values else sum(values) / len(values)
 
 
 def _run(
@@ -198,7 +231,7 @@ def _run(
         jobs = [job for job in jobs if time.time() < found.deadline]
     if not jobs:
         return
-    for n_done, outcome in enumerate(_outcomes(found, jobs), start=1):
+    for n_done, outcome in enumerate(found.engine(jobs), start=1):
         head = f"[{n_done}/{len(jobs)}] {outcome.name}: {outcome.state}"
         if outcome.state == FAILED:
             failures[outcome.name] = outcome.error
@@ -206,14 +239,14 @@ def _run(
         else:
             failures.pop(outcome.name, None)
             folder = runs[outcome.name][1]
-            score = f", {score_of(folder):.3f}" if outcome.state == DONE and folder is not None else ""
-            tell(f"{head}{score} ({outcome.seconds:.0f} s)")
+            score = score_of(folder) if outcome.state == DONE and folder is not None else None
+            tell(f"{head}{'' if score is None else f', {score:.3f}'} ({outcome.seconds:.0f} s)")
         if failures is found.failures:
             write_json(found.out / FAILURES, failures)
 
 
-def _outcomes(found: Bench, jobs: Sequence[Job]) -> Iterator[Outcome]:
+def _engine(found: Bench) -> AbstractContextManager[Engine]:
     options = found.options
     if options.engine == "ray":
-        return on_ray(jobs, found.threads, options.ray_address, options.jobs * found.threads)
-    return on_this_machine(jobs, options.jobs, found.threads)
+        return ray_cluster(found.threads, options.ray_address, options.jobs * found.threads)
+    return processes(options.jobs, found.threads)

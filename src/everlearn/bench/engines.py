@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -32,37 +32,27 @@ class _Worker:
     job: Job | None = None
 
 
-def on_this_machine(jobs: Sequence[Job], n_workers: int, threads: int) -> Iterator[Outcome]:
-    """Do the jobs in so many processes, and yield what comes of each as it comes; a process that dies is replaced.
+Engine = Callable[[Sequence[Job]], Iterator[Outcome]]  # yields what comes of each job, as it comes
 
-    Interrupted, or closed, it asks those at work to pause, and gives them a while.
+
+@contextmanager
+def processes(n_workers: int, threads: int) -> Iterator[Engine]:
+    """Give an engine of so many processes of this machine; one that dies is replaced, and its job has failed.
+
+    At the end those at work are asked to pause, and given a while.
     """
-    waiting, workers = list(reversed(jobs)), []
+    workers: list[_Worker] = []
     try:
-        while waiting or any(worker.job for worker in workers):
-            while waiting and len(workers) < n_workers:
-                workers.append(_start(threads))
-            for worker in workers:
-                if worker.job is None and waiting:
-                    worker.job = waiting.pop()
-                    worker.link.send(worker.job)
-            ready = connection.wait([w.link for w in workers] + [w.process.sentinel for w in workers])
-            for worker in list(workers):
-                if worker.link in ready or worker.process.sentinel in ready:
-                    outcome = _hear(worker)
-                    if not worker.process.is_alive() or outcome is None:
-                        workers.remove(worker)
-                    if outcome is not None:
-                        worker.job = None
-                        yield outcome
+        yield lambda jobs: _share_out(jobs, workers, n_workers, threads)
     finally:
         _stop(workers)
 
 
-def on_ray(jobs: Sequence[Job], threads: int, address: str | None, n_cpus: int | None = None) -> Iterator[Outcome]:
-    """Do the jobs on the machines of a Ray cluster; a job whose worker died goes on from its checkpoint elsewhere.
+@contextmanager
+def ray_cluster(threads: int, address: str | None, n_cpus: int) -> Iterator[Engine]:
+    """Give an engine of a Ray cluster's machines; a job whose worker died goes on from its checkpoint, on any of them.
 
-    The cluster's machines must see the folder that results go to, under the same path.
+    The machines must see the folder that results go to, under the same path.
 
     Args:
         address: of the cluster, such as host:6379; None: one that is started here, for this alone.
@@ -72,22 +62,44 @@ def on_ray(jobs: Sequence[Job], threads: int, address: str | None, n_cpus: int |
         ConfigError: if Ray isn't installed or there is no cluster.
     """
     ray = _connect(address, n_cpus)
-    try:
-        remote = ray.remote(num_cpus=threads, max_retries=3)(work)
+    remote = ray.remote(num_cpus=threads, max_retries=3)(work)
+
+    def share_out(jobs: Sequence[Job]) -> Iterator[Outcome]:
         waiting = {remote.remote(job): job for job in jobs}
         while waiting:
             (ready,), _ = ray.wait(list(waiting), num_returns=1)
             job = waiting.pop(ready)
             try:
                 yield ray.get(ready)
-            except ray.exceptions.RayError as error:
-                told = str(error).strip().splitlines()[0]
-                yield Outcome(job.name, FAILED, f"{type(error).__name__}: {told[:300]}")
+            except ray.exceptions.RayError as error:  # its worker died once too often, or its machine is gone
+                yield Outcome(job.name, FAILED, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+    try:
+        yield share_out
     finally:
         ray.shutdown()
 
 
-def _connect(address: str | None, n_cpus: int | None) -> Any:
+def _share_out(jobs: Sequence[Job], workers: list[_Worker], n_workers: int, threads: int) -> Iterator[Outcome]:
+    waiting = list(reversed(jobs))
+    while waiting or any(worker.job for worker in workers):
+        while len(workers) < min(n_workers, len(waiting) + sum(worker.job is not None for worker in workers)):
+            workers.append(_start(threads))
+        for worker in workers:
+            if worker.job is None and waiting:
+                worker.job = waiting.pop()
+                worker.link.send(worker.job)
+        ready = connection.wait([w.link for w in workers] + [w.process.sentinel for w in workers])
+        for worker in [w for w in workers if w.link in ready or w.process.sentinel in ready]:
+            outcome, ended = _hear(worker)
+            if ended:
+                workers.remove(worker)
+            if outcome is not None:
+                worker.job = None
+                yield outcome
+
+
+def _connect(address: str | None, n_cpus: int) -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray is about to do, it does already
     try:
@@ -146,19 +158,20 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _hear(worker: _Worker) -> Outcome | None:
-    """Return what a worker tells, or that it died at its job; None where it died without one."""
+def _hear(worker: _Worker) -> tuple[Outcome | None, bool]:
+    """Return what came of a worker's job, if it had one, and whether the worker is gone."""
     try:
         if worker.link.poll():
-            return worker.link.recv()
+            return worker.link.recv(), False
     except (EOFError, ConnectionResetError):
         pass
     worker.process.join(PAUSE_S)
+    worker.link.close()
     if worker.job is None:
-        return None
-    number = -(worker.process.exitcode or 0)
-    error = KILLED.format(number) if number > 0 else f"its process ended with exit code {worker.process.exitcode}"
-    return Outcome(worker.job.name, FAILED, error)
+        return None, True
+    code = worker.process.exitcode or 0
+    error = KILLED.format(-code) if code < 0 else f"its process ended with exit code {code}"
+    return Outcome(worker.job.name, FAILED, error), True
 
 
 def _stop(workers: Sequence[_Worker]) -> None:

@@ -69,18 +69,20 @@ class Grid:
                 way_out = f"Choose a name other than {', '.join(AXES)}, seed"
                 raise ConfigError(describe(f"variants.{axis}", "is an axis of its own", axis, way_out))
             _check_listed(f"variants.{axis}", labels)
-        for name, by_method in (("seeds_for", self.seeds_for), ("set_for", self.set_for)):
-            for method, values in by_method.items():
-                check_choice(f"{name}.{method}", method, self.axes().get("method", ()))
-                _check_listed(f"{name}.{method}", values)
+        self._check_methods()
         for axis in self.compare or ():
             check_choice("compare", axis, self.axes())
-        for size in self.sizes or ():
-            check_number("sizes", size, low=1)
-        if self.threads is not None:
-            check_number("threads", self.threads, low=1)
-        for method in self.search.methods if self.search else ():
-            check_choice(f"search.methods.{method}", method, self.axes().get("method", ()))
+        for number in (*(self.sizes or ()), *([] if self.threads is None else [self.threads])):
+            check_number("sizes, threads", number, low=1)
+
+    def _check_methods(self) -> None:
+        """Check what is given by method: that there are such methods."""
+        known = self.axes().get("method", ())
+        searched = self.search.methods if self.search else {}
+        for name, by_method in (("seeds_for", self.seeds_for), ("set_for", self.set_for), ("search.methods", searched)):
+            for method, values in by_method.items():
+                check_choice(f"{name}.{method}", method, known)
+                _check_listed(f"{name}.{method}", values)
 
     def axes(self) -> dict[str, dict[str, Any]]:
         """Return {axis: {label: value}} of what the grid lists."""

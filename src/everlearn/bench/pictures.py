@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from everlearn.bench.ranks import Ranks
@@ -67,7 +68,7 @@ def draw_ranks(ranks: Ranks) -> Figure:
 def draw_pareto(groups: Mapping[str, Sequence[Entry]], cost: str, label: str) -> Figure | None:
     """Return score against a cost, a panel for each group, with the front of those that none beats in both.
 
-    cost: the name of an entry's field. None where it is known of fewer than two entries, or the same of all.
+    cost: the name of an entry's field. None where it is known of fewer than two entries, or nearly the same of all.
     """
     known = {
         group: [e for e in own if math.isfinite(vars(e)[cost]) and math.isfinite(e.score.value)]
@@ -75,7 +76,7 @@ def draw_pareto(groups: Mapping[str, Sequence[Entry]], cost: str, label: str) ->
     }
     known = {group: own for group, own in known.items() if len(own) > 1}
     values = [vars(entry)[cost] for own in known.values() for entry in own]
-    if not known or max(values) == min(values):
+    if not known or max(values) <= 1.1 * min(values):
         return None
     figure, panels = _panels(known, 5.6, 4.3)
     for axes, own in zip(panels, known.values(), strict=False):
@@ -98,6 +99,8 @@ def draw_pareto(groups: Mapping[str, Sequence[Entry]], cost: str, label: str) ->
     for axes, own in zip(panels, known.values(), strict=False):
         points = [Point(i, vars(e)[cost] / UNITS[cost], e.score.value, 0.0) for i, e in enumerate(own)]
         label_points(figure, axes, points, dict(enumerate(labels([e.variant for e in own], "method", 28))))
+        for text in axes.texts:
+            text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     return figure
 
 
@@ -115,7 +118,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
 def draw_curves(groups: Mapping[str, Sequence[Entry]]) -> Figure | None:
     """Return the mean score of what was learned so far after each step, a panel for each group; bands span the seeds.
 
-    What has a single step, as joint training, is a dashed level. None where nothing has two steps.
+    Joint training, and what has a single step, is a dashed level: where it ends. None where nothing has two steps.
     """
     known = {group: [entry for entry in own if entry.curve][:MOST_LINES] for group, own in groups.items()}
     known = {group: own for group, own in known.items() if any(len(c) > 1 for e in own for c in e.curve)}
@@ -133,8 +136,10 @@ def draw_curves(groups: Mapping[str, Sequence[Entry]]) -> Figure | None:
             axes.set_ylim(0, 1.02)
         tidy(axes)
     handles = []
-    for place in range(len(names)):
-        handles.append(Line2D([], [], markersize=5, linewidth=1.6, **run_style(place)))
+    joint = {e.variant for own in known.values() for e in own if e.view is not None and e.view.is_joint}
+    for place, name in enumerate(names):
+        level = {"linestyle": (0, (6, 3)), "marker": ""} if name in joint else {}
+        handles.append(Line2D([], [], markersize=5, linewidth=1.6, **{**run_style(place), **level}))
     across = max(1, min(len(names), int(figure.get_figwidth() // 1.7)))
     figure.legend(
         handles, labels(names, "method", 28), loc="outside upper center", ncols=across, frameon=False, fontsize=9,
@@ -146,8 +151,8 @@ def draw_curves(groups: Mapping[str, Sequence[Entry]]) -> Figure | None:
 def _draw_curve(axes: Axes, entry: Entry, style: Mapping[str, object]) -> None:
     n_steps = min(len(curve) for curve in entry.curve)
     seeds = np.array([curve[:n_steps] for curve in entry.curve], float)
-    if n_steps == 1:
-        axes.axhline(float(np.nanmean(seeds)), color=style["color"], linestyle=(0, (6, 3)), linewidth=1.4)
+    if n_steps == 1 or (entry.view is not None and entry.view.is_joint):
+        axes.axhline(float(seeds[:, -1].mean()), color=style["color"], linestyle=(0, (6, 3)), linewidth=1.4)
         return
     steps = np.arange(1, n_steps + 1)
     axes.plot(steps, seeds.mean(0), **style, markersize=4, linewidth=1.6)

@@ -106,7 +106,7 @@ def _of_tasks(group: str, variant: str, folders: Mapping[int, Path]) -> Entry:
         [entry["metrics"]["average_accuracy"] for entry in view.results["seeds"]],
         _interval(summary["backward_transfer"]), [_final_outcomes(matrix) for matrix in view.matrices],
         [_seen(matrix) for matrix in view.matrices], cost["train_s"], cost["peak_memory_bytes"],
-        sum(kept_bytes(view).values()), view,
+        _worth_telling(sum(kept_bytes(view).values())), view,
     )  # fmt: skip
 
 
@@ -126,8 +126,13 @@ def _of_online(group: str, variant: str, folders: Mapping[int, Path]) -> Entry:
         [{"held out": np.array(end, float)} for end in ends],
         [[point["mean"] for point in one["curve"]] for one in results],
         float(np.mean([one["episode_s"] + one["task_s"] for one in seeds])),
-        kept_bytes=float(np.mean([sum(one["strategy_bytes"].values()) for one in seeds])),
+        kept_bytes=_worth_telling(float(np.mean([sum(one["strategy_bytes"].values()) for one in seeds]))),
     )  # fmt: skip
+
+
+def _worth_telling(n_bytes: float) -> float:
+    """Return 0 for what is below 1 KiB: names and counters that every method keeps."""
+    return n_bytes if n_bytes >= 1024 else 0.0
 
 
 def _interval(entry: Mapping[str, Any] | None) -> Interval:

@@ -106,6 +106,14 @@ def trial_content(content: Mapping[str, Any], n_tasks: int, seed: int) -> dict[s
     return {**deepcopy(dict(content)), "stream": {**stream, "seed": seed}, "seeds": [seed]}
 
 
+def trial_settings(candidate: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a candidate's values by their paths in a trial's recipe, whose stream stands within another."""
+    return {
+        f"stream.of.{path.removeprefix('stream.')}" if path.startswith("stream.") else path: value
+        for path, value in candidate.items()
+    }
+
+
 def best(scores: Sequence[float | None]) -> int:
     """Return the place of the highest score, the first of equals; None is a trial that failed.
 

@@ -35,21 +35,14 @@ def bench(
     from everlearn.bench.start import write_start
 
     check_one_process("bench")
-    check_choice("--engine", engine, ("processes", "ray"))
-    if hours is not None:
-        check_number("--hours", hours, above=0)
     if init is not None:
         write_start(init)
-        console.print(f"Written: {init}. Run it: everlearn bench {init} --out runs/bench", highlight=False)
+        _tell(f"Written: {init}. Run it: everlearn bench {init} --out {out}")
         return
     if analyse is not None:
         _show(write_analysis(analyse))
         return
-    if grid is None:
-        way_out = "everlearn bench GRID.yaml --out FOLDER; everlearn bench --init grid.yaml writes one to begin with"
-        raise ConfigError(describe("bench", "no grid is named", grid, way_out))
-    if ray_address is not None and engine != "ray":
-        raise ConfigError(describe("--ray-address", "is of --engine ray", ray_address, "Write --engine ray as well"))
+    _check(grid, hours, engine, ray_address)
     options = Options(jobs, hours, engine, ray_address, tuple(settings or ()))
     if dry_run:
         _show(list_cells(grid, options, _tell))
@@ -57,13 +50,24 @@ def bench(
     found = bench(grid, out, options, _tell)
     if len(found.left()) < len(found.cells):
         _show(write_analysis(out))
-    left, failed = found.left(), found.failures
+    left = found.left()
     if left:
-        console.print(f"{len(left)} cells are not done; go on with the same command.", highlight=False)
-    for name, error in failed.items():
-        console.print(f"failed: {name}: {error}", markup=False, highlight=False)
-    if failed:
+        _tell(f"{len(left)} cells are not done; go on with the same command.")
+    for name, error in found.failures.items():
+        _tell(f"failed: {name}: {error}")
+    if found.failures:
         raise typer.Exit(1)
+
+
+def _check(grid: Path | None, hours: float | None, engine: str, ray_address: str | None) -> None:
+    if grid is None:
+        way_out = "everlearn bench GRID.yaml --out FOLDER; everlearn bench --init grid.yaml writes one to begin with"
+        raise ConfigError(describe("bench", "no grid is named", grid, way_out))
+    check_choice("--engine", engine, ("processes", "ray"))
+    if hours is not None:
+        check_number("--hours", hours, above=0)
+    if ray_address is not None and engine != "ray":
+        raise ConfigError(describe("--ray-address", "is of --engine ray", ray_address, "Write --engine ray as well"))
 
 
 def _tell(text: str) -> None:

@@ -67,8 +67,7 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
             return _outputs(run, task, rows)
         asked = [asked_row(task, number, row) for number, row in enumerate(rows)]
         if task.kind == "classify" and run.model.kind == "causal":
-            share = Share(run.accelerator, run.eval_batch_size)
-            chances = label_log_likelihoods(run.model, task, asked, share) if asked else []
+            chances = _label_chances(run, task, asked)
             return [task.labels[max(range(len(own)), key=own.__getitem__)] for own in chances]
         if run.model.kind == "causal":
             return _texts(run, task, asked, max_new_tokens)
@@ -91,23 +90,25 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
 def uncertainty(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None) -> torch.Tensor:
     """Return how uncertain the model is of its answer to each row [n]: the entropy of what it predicts, nats.
 
-    classify: of the labels that the task's head knows, 0 to ln(number of labels). tag: a mean over the words. prompt: a
-    mean over the tokens of the answer that the model itself gives. text: over the text's own tokens. tensor: of the
-    classes.
+    classify: of the task's labels, 0 to ln(number of labels). multilabel: the sum over its labels. tag: a mean over the
+    words. prompt: over the tokens of the answer that the model itself gives. text: over the text's own tokens. tensor:
+    of the classes.
 
     Args:
         rows, max_new_tokens: as for `predict`.
 
     Raises:
-        StreamError: as `predict`; or if answers are real numbers, which have no entropy.
+        StreamError: as `predict`; or if answers are real numbers or preferences, which have no entropy.
 
     Cost: a forward pass; of prompts after the answers are written.
     """
     _check_rows(rows)
     known = task.evaluation if len(task.evaluation) else task.train
-    if task.kind == "score" or (task.kind == "tensor" and task.targets(known).is_floating_point()):
-        way_out = "Measure it on a task with classes"
-        raise StreamError(describe("uncertainty", "an answer that is a number has no entropy", task.name, way_out))
+    of_numbers = task.kind == "tensor" and task.targets(known).is_floating_point()
+    if of_numbers or task.kind in ("score", "preference"):
+        way_out = "Measure it on a task with classes or prompts"
+        what = f"what {'numbers' if task.kind != 'preference' else 'preferences'} answer has no entropy"
+        raise StreamError(describe("uncertainty", what, task.name, way_out))
     if task.kind == "tensor":
         return entropies(predict(run, task, rows))
     written = predict(run, task, rows, max_new_tokens) if task.kind == "prompt" else rows
@@ -115,7 +116,15 @@ def uncertainty(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = 
     if task.kind == "prompt":
         asked = [_answered(row, answer) for row, answer in zip(asked, written, strict=True)]
     with run.ready_for(task):
+        if task.kind == "classify" and run.model.kind == "causal":
+            return entropies(torch.tensor(_label_chances(run, task, asked)).view(len(asked), -1))
         return row_entropies(run, task, asked, run.eval_batch_size)
+
+
+def _label_chances(run: "Run", task: Task, rows: list[Row]) -> Sequence[Sequence[float]]:
+    """Return the log-likelihood of each label word, for each row, as a language model has them."""
+    share = Share(run.accelerator, run.eval_batch_size)
+    return label_log_likelihoods(run.model, task, rows, share) if rows else []
 
 
 def _check_rows(rows: Any) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from everlearn.config import from_mapping
-from everlearn.errors import ConfigError, check_number, describe
+from everlearn.errors import ConfigError, check_choice, check_number, describe
 from everlearn.experts import Learned, Library, Slots
-from everlearn.experts.composing import compose
+from everlearn.experts.composing import arrow_helps, compose
 from everlearn.experts.decisions import (
     decision_sentence,
     is_untrained,
@@ -63,7 +63,9 @@ class Experts(Strategy):
         router: of `everlearn.experts.router.RouterConfig`, such as {threshold: 0.6}.
         signals: of `everlearn.experts.signals.SignalConfig`, such as {k_examples: 8}.
         margin: by how much a new expert may be better and reusing one still be right, in the task's metric.
-        compose: how many experts are summed, at most, with router: {compose: true}.
+        compose: how many experts answer together, at most, with router: {compose: true}.
+        compose_by: weights: their sum, weighted once for the task, fitted on `k_examples` rows. arrow: each token, in
+            each layer, goes to those that it suits best, and no row is asked but to see that it beats the base.
         max_loaded: experts that the model holds at most.
         descriptions: {task: what it is, in words}; by default what the task itself says, or its name.
         tidy: of `everlearn.experts.tidying.TidyConfig`, such as {every: 10}: experts that came to be alike become one,
@@ -87,6 +89,7 @@ class Experts(Strategy):
     signals: dict[str, Any] = field(default_factory=dict)
     margin: float = 0.02
     compose: int = 2
+    compose_by: str = "weights"
     max_loaded: int = 8
     descriptions: dict[str, str] = field(default_factory=dict)
     tidy: dict[str, Any] = field(default_factory=dict)
@@ -94,7 +97,7 @@ class Experts(Strategy):
 
     library_: dict = learned(dict)  # what the library is: a snapshot
     experts_: dict = learned(dict)  # task -> the expert that answers it
-    composed_: dict = learned(dict)  # task -> [experts, weights] where several do
+    composed_: dict = learned(dict)  # task -> [experts, weights] where several do; no weights: by arrow
     beside_: dict = learned(dict)  # number of an expert -> {strategy: its state}
     decision_: dict = learned(dict)  # on the present task, or the last one
     prototype_: torch.Tensor | None = learned(lambda: None)  # of the present task
@@ -127,6 +130,7 @@ class Experts(Strategy):
         check_number("experts.share_first", self.share_first, low=0)
         check_number("experts.margin", self.margin, low=0, high=1)
         check_number("experts.compose", self.compose, low=2)
+        check_choice("experts.compose_by", self.compose_by, ("weights", "arrow"))
         check_number("experts.max_loaded", self.max_loaded, low=1)
         for name in ("descriptions", "oracle"):
             _check_texts(f"experts.{name}", vars(self)[name])
@@ -209,13 +213,22 @@ class Experts(Strategy):
             slots = self._to_look_at(run)
             if task.name in self.composed_:
                 numbers, weights = self.composed_[task.name]
-                run.until_scored.enter_context(slots.composed(*numbers))(weights)
+                if weights is None:
+                    run.until_scored.enter_context(slots.arrow(*numbers))
+                else:
+                    run.until_scored.enter_context(slots.composed(*numbers))(weights)
             else:
                 run.until_scored.enter_context(slots.answering(self.experts_.get(task.name)))
 
     def lay_in(self, run: "Run", task: Task) -> None:
         if task.name in self.composed_:
-            numbers = ", ".join(map(str, self.composed_[task.name][0]))
+            experts, weights = self.composed_[task.name]
+            numbers = ", ".join(map(str, experts))
+            if weights is None:
+                what = "experts answer it token by token, which is no single adapter"
+                raise ConfigError(
+                    describe(f"task {task.name!r}", what, numbers, "Compose by weights, or learn it anew")
+                )
             way_out = f"everlearn experts merge LIBRARY {numbers.replace(',', '')} --kind cat makes one of them"
             raise ConfigError(describe(f"task {task.name!r}", "several experts answer it", numbers, way_out))
         if self.library_ and task.name in self.experts_:
@@ -321,6 +334,12 @@ class Experts(Strategy):
         nearest = sorted(best, key=best.get, reverse=True)[: self.compose]
         rows = chosen(task, task.train, self._signal_config.k_examples, self._signal_config.seed)
         lend_head(library, decision, run.model.adapters, task)
+        if self.compose_by == "arrow":
+            if not arrow_helps(run, self._slots, task, rows, nearest):
+                reason = "The nearest, token by token, answer no better than the base."
+                return replace(decision, action="create", expert=None, reason=reason)
+            self.composed_[task.name] = [nearest, None]
+            return replace(decision, expert=None)
         found = compose(run, self._slots, task, rows, {number: best[number] for number in nearest})
         if not found:
             reason = "No sum of the nearest answers better than the base."
