@@ -70,7 +70,7 @@ class ContinualTrainer:
             loaded, trained in place: a plain `nn.Module` (all weights), a model of transformers (as by its name: LoRA)
             or a peft model (its own adapter). What is frozen in it stays so, and costs no strategy anything; so do
             submodules in evaluation mode (a frozen BatchNorm), where the module itself is in training mode.
-        strategies: names, mappings with a name and options, or strategy objects.
+        strategies: names, mappings with a name and options, or strategy objects; a list of them, or one alone.
         learner: options of the supervised learner, such as {"epochs": 5, "batch_size": 16}. Without epochs a task is
             learned for as many as its rows need.
         config: the same in the usual spelling: {"optimizer": {"type": "adam", "lr": 0.001},
@@ -99,7 +99,7 @@ class ContinualTrainer:
     def __init__(
         self,
         model: str | Path | nn.Module | ModelConfig | Mapping[str, Any] = "pocket",
-        strategies: Sequence[str | Mapping[str, Any] | Strategy] = (),
+        strategies: str | Mapping[str, Any] | Strategy | Sequence[str | Mapping[str, Any] | Strategy] = (),
         learner: Mapping[str, Any] | None = None,
         *,
         config: Mapping[str, Any] | None = None,
@@ -117,7 +117,8 @@ class ContinualTrainer:
     ):
         options = {"epochs": AUTO, **learner_options(config or {}), **(learner or {})}
         self._learner: SupervisedLearner = build_learner(options)
-        self._strategies = build_strategies([*strategies, *strategies_of(config or {})])
+        named = [strategies] if isinstance(strategies, str | Mapping | Strategy) else strategies
+        self._strategies = build_strategies([*named, *strategies_of(config or {})])
         self._source = model_source(model, tokenizer, model_options)
         self._model: Model | None = None
         self._sizes: TensorRows | None = None  # of the rows that a plain module was built for

@@ -69,3 +69,10 @@ def test_it_takes_a_model_and_files(run, bert, tmp_path):
         printed = run(name, *arguments)
         assert "│ colours │ accuracy │" in printed
         assert "│ pets    │ accuracy │" in printed
+
+
+@pytest.mark.parametrize("name", ["text_classification_continual", "packnet_example", "ner_domains"])
+def test_files_need_a_model(name, run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(name, "--data", str(tmp_path))
+    assert "--data needs --model" in capsys.readouterr().err
