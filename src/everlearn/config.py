@@ -245,6 +245,11 @@ def build_learner(options: Mapping[str, Any]) -> Any:
     return build("learner", {"name": "sft", **options}, "learner")
 
 
+def listed(strategies: Any) -> list[Any]:
+    """Return strategies as a list; one (its name, its mapping, the strategy itself) may stand alone."""
+    return [strategies] if isinstance(strategies, str | Mapping | Strategy) else list(strategies)
+
+
 def build_strategies(
     entries: Sequence[str | Mapping[str, Any] | Strategy], where: str = "strategies"
 ) -> list[Strategy]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from everlearn.config import build, build_learner, build_strategies, from_mapping
+from everlearn.config import build, build_learner, build_strategies, from_mapping, listed
 from everlearn.errors import ConfigError, EverlearnError, StreamError, check_choice, describe, nearest
 from everlearn.evaluation.gain import answer_likelihood
 from everlearn.evaluation.predict import asked_row, predict
@@ -117,8 +117,7 @@ class ContinualTrainer:
     ):
         options = {"epochs": AUTO, **learner_options(config or {}), **(learner or {})}
         self._learner: SupervisedLearner = build_learner(options)
-        named = [strategies] if isinstance(strategies, str | Mapping | Strategy) else strategies
-        self._strategies = build_strategies([*named, *strategies_of(config or {})])
+        self._strategies = build_strategies([*listed(strategies), *strategies_of(config or {})])
         self._source = model_source(model, tokenizer, model_options)
         self._model: Model | None = None
         self._sizes: TensorRows | None = None  # of the rows that a plain module was built for

@@ -24,7 +24,8 @@ FOURTH = (rows(("a", "good"), 12), rows(("a", "good"), 6, 40))
 
 def test_new_home_has_the_untouched_model(llama: Path, tmp_path: Path) -> None:
     config = ModelConfig(str(llama), AdapterConfig(rank=2))
-    home = Home.create(tmp_path / "home", config, learner={"epochs": 1}, strategies=["replay"])
+    home = Home.create(tmp_path / "home", config, learner={"epochs": 1}, strategies="replay")
+    assert home.settings.strategies == ["replay"]
     assert Home.is_home(tmp_path / "home")
     assert not Home.is_home(tmp_path)
     opened = Home.open(tmp_path / "home")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from everlearn.config import CheckpointConfig, EvaluationConfig, from_mapping
+from everlearn.config import CheckpointConfig, EvaluationConfig, from_mapping, listed
 from everlearn.errors import ConfigError, Paused, StateError, describe, nearest
 from everlearn.home.abilities import files_of
 from everlearn.home.base import check_unchanged, settle
@@ -80,7 +80,7 @@ class Home:
         model: str | ModelConfig | Mapping[str, Any] = "pocket",
         *,
         learner: Mapping[str, Any] | None = None,
-        strategies: Sequence[str | Mapping[str, Any]] = ("replay", "ewc"),
+        strategies: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = ("replay", "ewc"),
         settings: Settings | None = None,
         listener: Listener | None = None,
     ) -> "Home":
@@ -88,7 +88,7 @@ class Home:
 
         Args:
             model: `pocket`, `smollm2`, a folder, a GGUF file, a hub id, a ModelConfig or its mapping.
-            learner, strategies: the defaults for learning.
+            learner, strategies: the defaults for learning; one strategy may stand without a list.
             settings: all of that and more, instead of the three.
 
         Raises:
@@ -103,7 +103,7 @@ class Home:
             config = {"name": model} if isinstance(model, str) else model
             config = config if isinstance(config, ModelConfig) else from_mapping(ModelConfig, config, "model")
             settings = Settings(
-                config, {"name": "sft", "epochs": AUTO, **(learner or {})}, list(strategies),
+                config, {"name": "sft", "epochs": AUTO, **(learner or {})}, listed(strategies),
                 evaluation=EvaluationConfig(abilities=list(DEFAULT_ABILITIES)),
             )  # fmt: skip
         config, fingerprint = settle(with_dtype(settings.model, settings.device))
@@ -153,7 +153,7 @@ class Home:
         *,
         validation: Data | None = None,
         options: Mapping[str, Any] | None = None,
-        strategies: Sequence[str | Mapping[str, Any]] | None = None,
+        strategies: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None = None,
         learner: Mapping[str, Any] | None = None,
         seed: int | None = None,
         gate: Gate | None = None,
@@ -181,7 +181,7 @@ class Home:
         settings = replace(
             self.settings,
             learner={**self.settings.learner, **(learner or {})},
-            strategies=self.settings.strategies if strategies is None else list(strategies),
+            strategies=self.settings.strategies if strategies is None else listed(strategies),
             checkpoint=checkpoint or self.settings.checkpoint,
         )
         with self._store.changing():
