@@ -16,8 +16,8 @@ from everlearn.streams.folders import find_tasks
 
 METHODS = {
     "plain training": [],
+    "LwF": ["lwf"],
     "replay of a tenth of the rows": [{"name": "replay", "fraction": 0.1}],
-    "replay and EWC": [{"name": "replay", "fraction": 0.1}, {"name": "ewc", "strength": 100}],
 }
 
 

@@ -58,6 +58,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300, help="of a domain made here; a third is evaluated on")
     parser.add_argument("--epochs", type=int, default=8)
     arguments = parser.parse_args()
+    if arguments.data and not arguments.model:
+        parser.error("--data needs --model: the tiny encoder knows the words of the rows made here alone")
 
     if arguments.data:
         files = {task.name: task.files for task in find_tasks([arguments.data])}

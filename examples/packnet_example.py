@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=400, help="of a task made here; 4 in 10 are evaluated on")
     parser.add_argument("--epochs", type=int, default=12)
     arguments = parser.parse_args()
+    if arguments.data and not arguments.model:
+        parser.error("--data needs --model: the tiny encoder knows the words of the rows made here alone")
 
     if arguments.data:
         files = {task.name: task.files for task in find_tasks([arguments.data])}

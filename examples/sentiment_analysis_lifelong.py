@@ -11,9 +11,9 @@ import random
 import tempfile
 from pathlib import Path
 
-from everlearn.lifelong import ExperienceReplay, LifelongConfig, LifelongModel, LifelongTrainer
 from made import tiny_encoder
 
+from everlearn.lifelong import ExperienceReplay, LifelongConfig, LifelongModel, LifelongTrainer
 from everlearn.streams.folders import find_tasks
 
 PRODUCTS = {  # what is praised in each, and what is blamed
@@ -41,7 +41,7 @@ ENDS = (
 
 
 def reviews(product: str, n: int) -> list[dict[str, str]]:
-    """Return `n` different reviews with their labels; the last word of some is of the other kind."""
+    """Return `n` different reviews of a product with their labels."""
     draw, rows = random.Random(product), {}
     while len(rows) < n:
         label = draw.choice(("positive", "negative"))
@@ -61,6 +61,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300, help="of a product made here; a third is evaluated on")
     parser.add_argument("--epochs", type=int, default=8)
     arguments = parser.parse_args()
+    if arguments.data and not arguments.model:
+        parser.error("--data needs --model: the tiny encoder knows the words of the rows made here alone")
 
     if arguments.data:
         tasks = {task.name: task.files for task in find_tasks([arguments.data])}
@@ -81,7 +83,9 @@ def main() -> None:
                 trainer.learn_task_with_replay(name, task, replay)
                 replay.store_examples(task, name)
             print(f"\ntechnique {technique}, {memory_size} reviews kept\n{trainer.evaluate_all_tasks()}")
-        print(f"\nsurest of: {trainer.model.predict_uncertainty(['this kettle is hot and quick'])}")
+        review = "this kettle is hot and quick"
+        (uncertainty,) = trainer.model.predict_uncertainty([review]).tolist()
+        print(f"\n{review}: {trainer.model.predict([review])[0]}, uncertainty {uncertainty:.2f} nats")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.data and not arguments.model:
+        parser.error("--data needs --model: the tiny encoder knows the words of the rows made here alone")
 
     if arguments.data:
         files = {task.name: task.files for task in find_tasks([arguments.data])}

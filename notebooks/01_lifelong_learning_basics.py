@@ -46,8 +46,8 @@ for task in rows:
 # after task t.
 
 # %%
-folder = tempfile.mkdtemp()
-model = tiny_encoder([row["text"] for task in rows.values() for row in task], folder)
+folder = tempfile.TemporaryDirectory()
+model = tiny_encoder([row["text"] for task in rows.values() for row in task], folder.name)
 learner = {"epochs": epochs, "learning_rate": 0.001}
 
 
@@ -140,8 +140,8 @@ print(trainer.predict(["thunder and lightning again"], task="weather"))
 # What was loaded goes on as what was saved would have, bit for bit.
 
 # %%
-trainer.save(Path(folder) / "trainer")
-later = ContinualTrainer.load(Path(folder) / "trainer")
-assert later.predict(["thunder and lightning again"], task="weather") == trainer.predict(
-    ["thunder and lightning again"], task="weather"
-)
+trainer.save(Path(folder.name) / "trainer")
+later = ContinualTrainer.load(Path(folder.name) / "trainer")
+question = ["thunder and lightning again"]
+assert later.predict(question, task="weather") == trainer.predict(question, task="weather")
+folder.cleanup()

@@ -3,6 +3,7 @@
 The text (jupytext, percent format) is what is edited; the .ipynb is made from it. Needs the extra `notebooks`.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def executed(text: Path) -> nbformat.NotebookNode:
     notebook = jupytext.read(text)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # drawn at random otherwise
-    NotebookClient(notebook, record_timing=False, resources={"metadata": {"path": text.parent}}).execute()
+    options = {"record_timing": False, "coalesce_streams": True, "resources": {"metadata": {"path": text.parent}}}
+    without_widgets = {"PYTHONWARNINGS": "ignore:IProgress not found"}  # tqdm's, who asks for them in a notebook
+    NotebookClient(notebook, **options).execute(env=os.environ | without_widgets)
     return notebook
 
 

@@ -106,6 +106,16 @@ def test_wrong_options_are_named(config, message):
         ContinualTrainer(model=nn.Linear(2, 2), config=config)
 
 
+@pytest.mark.parametrize("alone", ["replay", {"name": "replay", "capacity": 7}])
+def test_one_strategy_may_stand_without_a_list(alone):
+    train_loader, val_loader = loaders(0)
+    trainer = ContinualTrainer(nn.Linear(8, 6), alone, {"epochs": 5, "learning_rate": 0.01})
+    trainer.train_task(train_loader=train_loader, val_loader=val_loader)
+    (replay,) = trainer.run.strategies
+    assert replay.name == "replay"
+    assert replay.capacity == (None if alone == "replay" else 7)
+
+
 def test_nothing_to_train_on_and_wrong_batches():
     trainer = ContinualTrainer(model=nn.Linear(8, 2))
     with pytest.raises(StreamError, match="nothing to train on"):

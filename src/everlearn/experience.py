@@ -210,6 +210,8 @@ def _as_given(task: Task, row: Row) -> Row:
     row = {**row, "task": task.name}
     if task.kind == "classify":
         return {**row, "label": task.labels[row["label"]]}
+    if task.kind == "multilabel":
+        return {**row, "labels": [task.labels[label] for label in row["labels"]]}
     if task.kind == "tag":
         return {**row, "tags": [tag if tag == IGNORED else task.labels[tag] for tag in row["tags"]]}
     return row

@@ -56,7 +56,9 @@ class MetaLearner(Learner):
         self._lifelong = model if isinstance(model, LifelongModel) else None
         if self._lifelong is not None:
             source = self._lifelong.trainer.source
-            model = source.network if isinstance(source, Given) else replace(source, head="shared")
+            model = source.network if isinstance(source, Given) else source
+            if isinstance(model, ModelConfig) and model.head == "task":
+                model = replace(model, head="shared")
             options = {"seed": self._lifelong.config.seed, "device": self._lifelong.config.device, **options}
         super().__init__(model, inner_lr, outer_lr, adaptation_steps, **options)
 

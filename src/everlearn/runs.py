@@ -267,7 +267,7 @@ class Supervised(RunKind):
     def open(self, accelerator: Accelerator) -> Provenance:
         self.recorder = Recorder(self.out / LOG, active=accelerator.is_main_process)
         tasks, self.schedules = open_schedules(self.recipe)
-        self.abilities = Abilities.read(self.recipe.evaluation.abilities, tasks)
+        self.abilities = Abilities.read(self.recipe.evaluation.abilities, tasks, self.recipe.model.head)
         self.made_of = Provenance.of(tasks, self.recipe.model)
         return self.made_of
 

@@ -2,6 +2,7 @@
 
 import time
 import weakref
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
@@ -15,8 +16,10 @@ from torch.utils.data import DataLoader
 from everlearn.config import build, build_learner, build_strategies, from_mapping
 from everlearn.errors import ConfigError, EverlearnError, StreamError, check_choice, describe, nearest
 from everlearn.evaluation.gain import answer_likelihood
-from everlearn.evaluation.predict import predict
+from everlearn.evaluation.predict import asked_row, predict
 from everlearn.evaluation.score import metric_names
+from everlearn.evaluation.surest import surest_tasks
+from everlearn.experts.rows import predict_rows
 from everlearn.learners.budget import AUTO
 from everlearn.learners.devices import start_accelerator, start_trackers
 from everlearn.learners.sft import SupervisedLearner
@@ -29,6 +32,7 @@ from everlearn.record import environment
 from everlearn.report.records import Run as Log
 from everlearn.spelling import learner_options, strategies_of
 from everlearn.state import make_folder
+from everlearn.strategies.experts import Experts
 from everlearn.strategy import Strategy, overriding
 from everlearn.streams.apart import Apart
 from everlearn.streams.labels import with_labels
@@ -66,7 +70,7 @@ class ContinualTrainer:
             loaded, trained in place: a plain `nn.Module` (all weights), a model of transformers (as by its name: LoRA)
             or a peft model (its own adapter). What is frozen in it stays so, and costs no strategy anything; so do
             submodules in evaluation mode (a frozen BatchNorm), where the module itself is in training mode.
-        strategies: names, mappings with a name and options, or strategy objects.
+        strategies: names, mappings with a name and options, or strategy objects; a list of them, or one alone.
         learner: options of the supervised learner, such as {"epochs": 5, "batch_size": 16}. Without epochs a task is
             learned for as many as its rows need.
         config: the same in the usual spelling: {"optimizer": {"type": "adam", "lr": 0.001},
@@ -95,7 +99,7 @@ class ContinualTrainer:
     def __init__(
         self,
         model: str | Path | nn.Module | ModelConfig | Mapping[str, Any] = "pocket",
-        strategies: Sequence[str | Mapping[str, Any] | Strategy] = (),
+        strategies: str | Mapping[str, Any] | Strategy | Sequence[str | Mapping[str, Any] | Strategy] = (),
         learner: Mapping[str, Any] | None = None,
         *,
         config: Mapping[str, Any] | None = None,
@@ -113,7 +117,8 @@ class ContinualTrainer:
     ):
         options = {"epochs": AUTO, **learner_options(config or {}), **(learner or {})}
         self._learner: SupervisedLearner = build_learner(options)
-        self._strategies = build_strategies([*strategies, *strategies_of(config or {})])
+        named = [strategies] if isinstance(strategies, str | Mapping | Strategy) else strategies
+        self._strategies = build_strategies([*named, *strategies_of(config or {})])
         self._source = model_source(model, tokenizer, model_options)
         self._model: Model | None = None
         self._sizes: TensorRows | None = None  # of the rows that a plain module was built for
@@ -309,18 +314,39 @@ class ContinualTrainer:
         Args:
             rows: without answers, as the task has them; see `everlearn.evaluation.predict`.
             task: as which task they are answered; by default the last one learned, where tasks don't differ in their
-                head, mask or adapter.
+                head, mask or adapter. Where they do, each row is answered as `tasks_of` says, which is told.
             max_new_tokens: of a text, at most.
 
         Raises:
             ConfigError: if the task is unknown, or must be named. StreamError: if a row lacks what the task asks with.
         """
         answering = self.answering(task)
-        if len(answering) > 1:
-            way_out = f"Name it: {', '.join(one.name for one in answering)}"
+        if len(answering) == 1:
+            return predict(self._taught, answering[0], rows, max_new_tokens)
+        chosen = self.tasks_of(rows)
+        shown = ", ".join(f"{name} {n}" for name, n in Counter(chosen).items())
+        self._taught.inform(f"No task was named; rows are answered as by the {self._chooser}: {shown}.")
+        return predict_rows(self._taught, lambda *_: chosen, rows)
+
+    def tasks_of(self, rows: Sequence[Any]) -> list[str]:
+        """Return as which of the tasks learned each row is answered where none is named.
+
+        With strategy experts its router chooses, by what a row asks; else the task whose head is surest of its answer.
+
+        Raises:
+            ConfigError: if it can't be told: of a plain module's rows, of numbers, of texts under masks of their own.
+            StreamError: if a row lacks what a task asks with.
+        """
+        run, tasks = self._taught, self.answering()
+        for strategy in run.strategies:
+            if isinstance(strategy, Experts):
+                asked = [asked_row(tasks[0], number, row) for number, row in enumerate(rows)]
+                return strategy.nearest_tasks(run, asked)
+        if not self._own_heads():
+            way_out = f"Name it: {', '.join(one.name for one in tasks)}"
             what = "each task answers with a head, mask or adapter of its own"
             raise ConfigError(describe("predict", what, None, way_out))
-        return predict(self._taught, answering[0], rows, max_new_tokens)
+        return surest_tasks(run, tasks, rows)
 
     def answering(self, task: str | None = None) -> list[Task]:
         """Return the tasks as which a row may be answered: the one of this name; else all, or one where all are alike.
@@ -464,9 +490,18 @@ class ContinualTrainer:
 
     def _answers_differ(self) -> bool:
         """Tell whether it makes a difference as which task a row is answered."""
-        run = self.run
-        own_heads = run.model.kind in ("classify", "tag") and run.model.adapters.head_mode == "task"
-        return own_heads or bool(overriding(run.strategies, "before_eval"))
+        return self._own_heads() or bool(overriding(self.run.strategies, "before_eval"))
+
+    def _own_heads(self) -> bool:
+        """Tell whether each task has its own head, or its own label words."""
+        model = self.run.model
+        in_words = model.kind == "causal" and bool(model.adapters.task_labels)
+        return in_words or (model.kind in ("classify", "tag") and model.adapters.head_mode == "task")
+
+    @property
+    def _chooser(self) -> str:
+        experts = any(isinstance(strategy, Experts) for strategy in self.run.strategies)
+        return "router of their experts" if experts else "head that is surest"
 
     def _log(self) -> Log:
         """Return what was measured as a run's log."""

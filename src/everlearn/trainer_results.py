@@ -226,7 +226,7 @@ def _unpacked(state: Mapping[str, Any]) -> Score:
 
 
 def _as_text(table: Table) -> str:
-    console = Console(width=100, color_system=None)
+    console = Console(width=100, color_system=None, force_jupyter=False)  # else a notebook shows an empty output too
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip()

@@ -9,6 +9,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from everlearn import ContinualTrainer
 from everlearn.errors import ConfigError, StreamError
 from everlearn.evaluation.predict import uncertainty
+from everlearn.evaluation.surest import sureness
+from everlearn.listener import Listener
+from support.tasks import rows_of_kind
 
 pytestmark = pytest.mark.filterwarnings("ignore:Task .* nothing was learned", "ignore:task .*", "ignore:Task .*cut")
 LEARNER = {"epochs": 3, "batch_size": 4, "learning_rate": 3e-3}
@@ -48,13 +51,51 @@ def test_labels_of_each_task_s_own_head(bert):
     trainer.train_task("mood", first[:8], first[8:])
     assert set(trainer.predict([row["text"] for row in first])) <= {"bad", "good"}
     score = trainer.train_task("light", second[:8], second[8:])
-    with pytest.raises(ConfigError, match=r"each task answers with a head.*Name it: mood, light"):
-        trainer.predict(["is is"])
     labels = trainer.predict([{"text": row["text"]} for row in second[8:]], task="light")
     assert [float(a == row["label"]) for a, row in zip(labels, second[8:], strict=True)] == list(score.outcomes)
     assert set(trainer.predict(["is is good"], task="mood")) <= {"bad", "good"}
     with pytest.raises(ConfigError, match=r"Got 'moot'. Did you mean 'mood'"):
         trainer.predict(["is"], task="moot")
+
+
+class Told(Listener):
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def inform(self, text: str) -> None:
+        self.sentences.append(text)
+
+
+@pytest.mark.parametrize("head", ["task", "words"])
+def test_without_a_task_s_name_the_surest_head_answers_and_that_is_told(head, bert, llama):
+    listener = Told()
+    model = {"name": str(llama if head == "words" else bert), "head": head}
+    trainer = ContinualTrainer(model, learner=LEARNER, listener=listener)
+    words = {"mood": ("bad", "good"), "light": ("dull", "bright")}
+    for name, pair in words.items():
+        trainer.train_task(name, moods(pair)[:8], moods(pair)[8:])
+    rows = [row["text"] for pair in words.values() for row in moods(pair)[8:]]
+    listener.sentences.clear()
+    found, chosen = trainer.predict(rows), trainer.tasks_of(rows)
+    for row, label, name in zip(rows, found, chosen, strict=True):
+        assert label in words[name]
+        assert [label] == trainer.predict([row], task=name)
+        sure = {one: sureness(trainer.run, trainer.run.tasks[one], [row])[0] for one in words}
+        assert sure[name] == max(sure.values())
+        assert all(0 <= value <= 1 for value in sure.values())
+    counts = ", ".join(f"{name} {chosen.count(name)}" for name in dict.fromkeys(chosen))
+    assert listener.sentences == [f"No task was named; rows are answered as by the head that is surest: {counts}."]
+    with pytest.raises(StreamError, match="predict: row 0: is no classify row"):
+        trainer.predict([3])
+
+
+def test_numbers_tell_no_task(bert):
+    trainer = ContinualTrainer(str(bert), learner={**LEARNER, "epochs": 1})
+    for number in range(2):
+        rows = rows_of_kind("score", number)
+        trainer.train_task(f"task {number}", rows[:12], rows[12:])
+    with pytest.raises(ConfigError, match=r"answers of this kind don't tell how sure.*Got 'score'.*Name it: task 0"):
+        trainer.predict(["is a one"])
 
 
 def test_labels_of_a_shared_head(bert):
@@ -167,6 +208,25 @@ def test_uncertainty_is_the_entropy_of_what_is_predicted(bert, llama):
     assert uncertainty(run, task, [{"prompt": "7+1=", "completion": "another"}]) == uncertainty(run, task, ["7+1="])
 
 
+def test_uncertainty_of_several_labels_and_of_label_words(bert, llama):
+    rows = [
+        {"text": " ".join(["is"] * n + ["good", "bad"][: n % 3]), "labels": ["a", "b"][: n % 3]} for n in range(1, 9)
+    ]
+    trainer = ContinualTrainer(str(bert), learner=LEARNER)
+    trainer.train_task("marks", rows[:6], rows[6:])
+    run, task = trainer.run, trainer.run.tasks["marks"]
+    logits = run.model.network.eval()(**run.model.tokenizer(["is good"], return_tensors="pt")).logits[0]
+    expected = torch.distributions.Bernoulli(logits=logits).entropy().sum()
+    torch.testing.assert_close(uncertainty(run, task, ["is good"])[0], expected, rtol=1e-4, atol=1e-5)
+    writer = ContinualTrainer({"name": str(llama), "head": "words"}, learner={**LEARNER, "epochs": 1})
+    short = [{"text": f"{n} {'ab'[n % 2]}", "label": "ab"[n % 2]} for n in range(8)]
+    writer.train_task("letters", short[:6], short[6:])
+    found = uncertainty(writer.run, writer.run.tasks["letters"], ["1 a", "2 b"])
+    assert found.shape == (2,)
+    assert (found > 0).all()
+    assert (found <= 0.6932).all()
+
+
 def test_uncertainty_of_a_module():
     x = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
     trainer = ContinualTrainer(nn.Linear(3, 2), learner={"epochs": 1})
@@ -175,5 +235,5 @@ def test_uncertainty_of_a_module():
     torch.testing.assert_close(found, entropy_of(trainer.run.model.network(x).detach()))
     numbers = ContinualTrainer(nn.Linear(3, 1), learner={"epochs": 1})
     numbers.train_task("b", train_loader=DataLoader(TensorDataset(x, x[:, :1]), 4))
-    with pytest.raises(StreamError, match=r"uncertainty: an answer that is a number has no entropy. Got 'b'"):
+    with pytest.raises(StreamError, match=r"uncertainty: what numbers answer has no entropy. Got 'b'"):
         uncertainty(numbers.run, numbers.run.tasks["b"], x)

@@ -46,7 +46,7 @@ def test_it_runs_and_prints_intervals(name, run):
 def test_packnet_keeps_what_it_answered(run):
     printed = run("packnet_example", *SMALL["packnet_example"])
     packnet = printed.split("\nPackNet\n")[1]
-    lines = [line for line in packnet.splitlines() if "accuracy │" in line]
+    lines = [line for line in packnet.splitlines() if "│ accuracy │" in line]
     assert len(lines) == 3
     for line in lines:
         _, _, learned, now, *_ = (cell.strip() for cell in line.strip("│").split("│"))
@@ -69,3 +69,10 @@ def test_it_takes_a_model_and_files(run, bert, tmp_path):
         printed = run(name, *arguments)
         assert "│ colours │ accuracy │" in printed
         assert "│ pets    │ accuracy │" in printed
+
+
+@pytest.mark.parametrize("name", ["text_classification_continual", "packnet_example", "ner_domains"])
+def test_files_need_a_model(name, run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(name, "--data", str(tmp_path))
+    assert "--data needs --model" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import ArrowConfig, PeftModel, create_arrow_model
 from transformers import AutoModelForCausalLM
 
 from everlearn.errors import ConfigError, ModelError, StateError
@@ -291,6 +291,29 @@ def test_composed_experts_are_their_weighted_sum(model, library):
         slots.composed(0, 3).__enter__()
     with slots.answering(3):
         assert torch.equal(logits(model), three)
+
+
+def test_arrow_is_what_peft_makes_of_the_same_experts(model, tmp_path):
+    library = Library.create(tmp_path / "library", model, rank=4, max_loaded=4)
+    for seed in range(4):
+        library.add(make_lora(library.base, seed, rank=4), f"number {seed}")
+    folders = [str(export_expert(library, number, tmp_path / f"export_{number}")) for number in (0, 1, 3)]
+    with quiet_peft(), torch.no_grad():
+        base = AutoModelForCausalLM.from_pretrained(library.base.name)
+        wanted = create_arrow_model(base, folders, ArrowConfig(top_k=2, rng_seed=0)).eval()(input_ids=INPUTS).logits
+    slots = Slots(model, library)
+    slots.load(2)  # is in a slot beside them, and no part of it
+    own = logits(model)
+    with slots.arrow(0, 1, 3):
+        torch.testing.assert_close(logits(model), wanted, atol=1e-4, rtol=1e-4)
+    assert torch.equal(logits(model), own)
+    with slots.answering(1):
+        alone = logits(model)
+    with slots.arrow(1):
+        torch.testing.assert_close(logits(model), alone, atol=1e-5, rtol=0)
+    with pytest.raises(ZeroDivisionError), slots.arrow(0, 1):
+        raise ZeroDivisionError
+    assert torch.equal(logits(model), own)
 
 
 def test_a_model_of_another_shape_is_refused(library, bert):

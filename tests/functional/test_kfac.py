@@ -1,4 +1,5 @@
 import importlib.util
+from dataclasses import replace
 
 import pytest
 import torch
@@ -99,6 +100,22 @@ def test_regression_has_unit_variance():
     network, x = nn.Linear(3, 2), torch.randn(3000, 3)
     found, n = made(network, x, torch.randn(3000, 2), 1000)
     torch.testing.assert_close(found["weight bias"]["gradients"] / n, torch.eye(2), rtol=0, atol=0.1)
+
+
+def test_several_labels_have_the_variance_of_their_chances():
+    network, x = nn.Linear(3, 2), torch.randn(3000, 3)
+    batches = [{"x": x[i : i + 500], "y": torch.zeros(500, 2)} for i in range(0, 3000, 500)]
+    found, n = kfac.kronecker_factors(
+        network,
+        dict(network.named_parameters()),
+        batches,
+        lambda batch: replace(outputs_of(network)(batch), binary=True),
+        torch.Generator().manual_seed(5),
+    )
+    p = network(x).sigmoid()
+    torch.testing.assert_close(
+        found["weight bias"]["gradients"] / n, torch.diag((p * (1 - p)).mean(0)), rtol=0, atol=0.03
+    )
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from everlearn.errors import ConfigError
+from everlearn.errors import ConfigError, StreamError
 from everlearn.functional.fisher import sum_of_squared_gradients
 from everlearn.learners.loader import row_batches
 from everlearn.models.load import AdapterConfig, ModelConfig, load_model, network_kind
@@ -104,8 +104,9 @@ def test_pairs_of_conversations_are_written_by_the_chat_template(llama, bert):
     objective = make_bench("preference", llama, bert).run().model.objective
     row = {"prompt": [{"role": "user", "content": "hi"}], "chosen": "yes", "rejected": "no"}
     assert objective.is_chat(row)
-    with pytest.raises(Exception, match="no chat template"):
-        objective.encode([row], replace(preference_task(0), train=[row]))
+    task = replace(preference_task(0), train=[row])
+    with pytest.raises(StreamError, match="the tokenizer has no chat template"):
+        objective.encode([row], task)
 
 
 def test_what_can_not_be_learned_is_refused(llama, bert):
@@ -113,9 +114,10 @@ def test_what_can_not_be_learned_is_refused(llama, bert):
         load_model(ModelConfig(str(llama), AdapterConfig("full")), [preference_task(0)])
     with pytest.raises(ConfigError, match=r"its tasks need different kinds of model. Got \{'prompt': .*'preference'"):
         network_kind([prompt_task(0), preference_task(1)])
+    bench = make_bench("preference", llama, bert)
+    packed = bench.run(packing=True)
     with pytest.raises(ConfigError, match=r"learner.packing: takes one text a row, and preferences have two"):
-        bench = make_bench("preference", llama, bert)
-        bench.learn(bench.run(packing=True), upto=1)
+        bench.learn(packed, upto=1)
 
 
 def test_a_worker_process_is_sent_the_objective_without_the_model(learned):

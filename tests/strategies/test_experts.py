@@ -256,8 +256,62 @@ def test_several_experts_answer_together(bench):
     assert -run.score(replace(both, evaluation=rows)).value < min(alone)
 
 
+TIDY = {"every": 2, "margin": 1.0, "deltas_above": -1.0, "merge_above": -1.0}
+
+
+def test_experts_that_came_to_be_alike_become_one(bench, tmp_path):
+    alike = replace(bench, tasks=(bench.tasks[0], judged(bench.tasks[0], "again")))
+    run = alike.learn(start(alike, folder=tmp_path / "run", router=NEW, tidy=TIDY))
+    (expert,) = library_of(run).experts
+    (event,) = [event for event in library_of(run).events() if event["event"] == "tidied"]
+    assert (event["experts"], event["kept"], event["answers"]) == ([0, 1], 0, 0)
+    assert run.strategies[0].experts_ == {"say_0": 0, "again": 0}
+    assert sorted(expert.tasks) == ["again", "say_0"]
+    assert torch.equal(answers(run, alike.tasks[1]), answers(run, alike.tasks[0]))
+    with pytest.raises(Stopped):
+        alike.learn(start(alike, folder=tmp_path / "stopped", listener=StopAfter(7), router=NEW, tidy=TIDY))
+    again = alike.learn(start(alike, folder=tmp_path / "stopped", router=NEW, tidy=TIDY))
+    check_same(again, run, alike)
+
+
+def test_experts_that_answer_otherwise_stay_two(bench):
+    run = bench.learn(start(bench, router=NEW, tidy=TIDY | {"margin": 0.05}))
+    assert (len(library_of(run)), run.strategies[0].experts_) == (2, {"say_0": 0, "say_1": 1})
+
+
+@pytest.mark.parametrize("others", [["ewc"], ["replay"]])
+def test_tidying_is_refused_beside_methods_that_keep_a_state_for_each_expert(bench, others):
+    with pytest.raises(ConfigError, match=f"a method beside it keeps a state for each expert. Got .*{others[0]}"):
+        learn_at(start(bench, *others, tidy={"every": 2}), bench.tasks[0], 0)
+
+
+def test_tidying_is_refused_where_a_library_outlives_the_run(bench, tmp_path):
+    run = start(bench, tidy={"every": 2})
+    run.library = tmp_path / "library"
+    with pytest.raises(ConfigError, match="asks validation rows of earlier tasks"):
+        learn_at(run, bench.tasks[0], 0)
+
+
+def test_several_experts_answer_token_by_token(bench):
+    options = {"router": {"compose": True, "threshold": 2.0, "fork_above": 1.5}, "compose_by": "arrow"}
+    run = start(bench, **options)
+    for position, task in enumerate(bench.tasks):
+        learn_at(run, task, position)
+    (strategy,) = run.strategies
+    strategy._router_config = replace(strategy._router_config, fork_above=-1.0)
+    both = replace(bench.tasks[0], name="both")
+    assert learn_at(run, both, 2).n_steps == 0
+    assert strategy.composed_ == {"both": [[0, 1], None]}
+    again = start(bench, **options)
+    again.load_state(run.state())
+    assert torch.equal(answers(again, both), answers(run, both))
+    assert not torch.equal(answers(run, both), answers(run, bench.tasks[0]))
+    with pytest.raises(ConfigError, match="answer it token by token, which is no single adapter"):
+        strategy.lay_in(run, both)
+
+
 def test_a_trial_needs_rows_to_compare_on(bench):
-    run = start(bench, router={"risk": 0.5})
+    run = start(bench, router={"risk": 0.25})
     for position, name in enumerate(("say_0", "again")):
         learn_at(run, replace(bench.tasks[0], name=name, validation=None), position)
     line = decided(run)
@@ -339,6 +393,7 @@ def test_a_damaged_expert_is_named_and_the_others_answer(bench):
         ({"signals": {"k_examples": 0}}, "k_examples: is out of range. Got 0"),
         ({"descriptions": {"a": " "}}, r"experts\.descriptions: gives a task no text. Got {'a': ' '}"),
         ({"oracle": {"a": 3}}, r"experts\.oracle: gives a task no text. Got {'a': 3}"),
+        ({"compose_by": "bow"}, r"experts\.compose_by"),
         ({"compose": 1}, r"experts\.compose: is out of range. Got 1"),
     ],
 )

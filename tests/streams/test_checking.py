@@ -30,6 +30,7 @@ def _check(shape, row, **options):
         (["completion", "prompt", "text"], "prompt"),
         (["messages"], "messages"),
         (["text", "label", "id"], "classify"),
+        (["prompt", "chosen", "rejected"], "preference"),
         (["text", "score"], "score"),
         (["text", "label", "score"], "classify"),
         (["text", "labels"], "multilabel"),
@@ -49,6 +50,16 @@ def test_numbers_are_real_and_those_of_csv_are_texts():
     for text, reason in (("0,5", "score is '0,5', not a number"), ("nan", "score is NaN"), ("inf", "not a number")):
         with pytest.raises(BadRow, match=reason):
             _check("score", {"text": "a", "score": text}, untyped=True)
+
+
+def test_preferences_are_texts_beside_a_prompt_or_the_turns_of_a_conversation():
+    turns = [{"role": "user", "content": "hi"}]
+    row = {"prompt": turns, "chosen": [{"role": "assistant", "content": "yes"}], "rejected": "no"}
+    checked = _check("preference", row)
+    assert checked == {"prompt": turns, "chosen": "yes", "rejected": "no"}
+    assert answer_of(checked) == ["yes", "no"]
+    assert content_of(checked) != content_of({**checked, "prompt": [{"role": "user", "content": "ho"}]})
+    assert digest_of(checked) == digest_of({**checked, "chosen": "no", "rejected": "yes"})
 
 
 def test_messages_are_prompts():
@@ -79,6 +90,10 @@ def test_columns_are_renamed_and_may_be_swapped():
         ("classify", {"text": "a", "label": True}, r"label is bool \(True\), neither"),
         ("classify", {"text": "a", "label": ""}, "label is empty"),
         ("classify", {"text": "a", "label": 1, "text_pair": 2}, "text_pair is int, not text"),
+        ("preference", {"prompt": "a", "chosen": "b", "rejected": " b"}, "chosen and rejected are the same text"),
+        ("preference", {"prompt": [], "chosen": "b", "rejected": "c"}, "prompt is empty"),
+        ("preference", {"prompt": [{"role": "user"}], "chosen": "b", "rejected": "c"}, r"prompt\[0\] is no object"),
+        ("preference", {"prompt": "a", "chosen": ["b", "c"], "rejected": "c"}, "chosen has 2 messages, not the assist"),
         ("multilabel", {"text": "a", "labels": "x"}, "labels is str, not a list"),
         ("multilabel", {"text": "a", "labels": ["x", None]}, r"labels\[1\] is null"),
         ("multilabel", {"text": "a", "labels": [-100]}, r"labels\[0\] is -100, the mark of a row without a label"),

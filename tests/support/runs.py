@@ -119,6 +119,7 @@ def make_bench(kind: str, llama: Path, bert: Path, head: str = "task", dropout: 
         "causal_full": (ModelConfig(str(llama), AdapterConfig("full")), prompt_task),
         "classify": (ModelConfig(str(bert), lora, head=head), classify_task),
         "preference": (ModelConfig(str(llama), lora), preference_task),
+        "words": (ModelConfig(str(llama), lora, head="words"), classify_task),
         "multilabel": (ModelConfig(str(bert), lora, head=head), multilabel_task),
         "score": (ModelConfig(str(bert), lora, head=head), score_task),
         "tag": (ModelConfig(str(bert), lora, head=head), tag_task),

@@ -1,4 +1,4 @@
-"""The commands of a library of experts: ls, show, layers, route, add, export, merge, prune."""
+"""The commands of a library of experts: ls, show, layers, route, add, export, merge, tidy, restore, prune."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -187,6 +187,53 @@ def merge(
         for number in dict.fromkeys(experts) if retire else ():
             library.retire(number, f"merged into {made.number}")
     console.print(f"Expert {made.number}: rank {made.rank}, from {', '.join(map(str, experts))}.", highlight=False)
+
+
+@app.command()
+def tidy(
+    folder: LibraryFolder,
+    rows: Annotated[
+        list[Path],
+        typer.Option(help="Files, each named as a task that experts learned, of rows that none was trained on."),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
+    merge_above: Annotated[float, typer.Option(help="Least similarity of two experts' profiles.")] = 0.8,
+    deltas_above: Annotated[float, typer.Option(help="Least cosine of what they add to the weights.")] = 0.0,
+    margin: Annotated[float, typer.Option(help="By how much one for both may do worse, in the task's metric.")] = 0.05,
+    confidence: Annotated[float, typer.Option(help="Of the paired interval that must lie above -margin.")] = 0.9,
+) -> None:
+    """Let one expert take the place of two that are alike, where it answers rows of all their tasks as well.
+
+    What goes is retired: `everlearn experts restore` brings it back, until `prune`.
+    """
+    from everlearn.experts import Library
+    from everlearn.experts.tidying import TidyConfig, tidy_by_rows
+    from everlearn.home import Home
+    from everlearn.streams.files import load_task
+
+    if Home.is_home(folder.resolve().parent) and not dry_run:
+        what = "belongs to a home, whose versions name their experts"
+        raise ConfigError(describe(str(folder), what, str(folder.resolve().parent), "Look with --dry-run"))
+    config = TidyConfig(merge_above=merge_above, deltas_above=deltas_above, margin=margin, confidence=confidence)
+    library = Library.open(folder)
+    tasks = [load_task(path.stem, str(path)) for path in rows]
+    for finding in (found := tidy_by_rows(library, _model_of(library, tasks), tasks, config, dry_run=dry_run)):
+        console.print(finding.sentence(), highlight=False, markup=False)
+    n_good = sum(finding.good for finding in found)
+    done = "would be replaced" if dry_run else "replaced"
+    console.print(f"{len(found)} pairs were near, {n_good} {done}; {len(library)} experts in use.", highlight=False)
+
+
+@app.command()
+def restore(
+    folder: LibraryFolder, expert: Annotated[int, typer.Argument(metavar="EXPERT", help="Its number.")]
+) -> None:
+    """Take a retired expert back into use."""
+    from everlearn.experts import Library
+
+    library = Library.open(folder)
+    library.reinstate(expert)
+    console.print(f"Expert {expert} is in use again; {len(library)} are.", highlight=False)
 
 
 @app.command()

@@ -54,18 +54,18 @@ class Abilities:
     types: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, names: Sequence[str], tasks: Sequence[Task] = ()) -> "Abilities":
+    def read(cls, names: Sequence[str], tasks: Sequence[Task] = (), head: str = "task") -> "Abilities":
         """Return the probes of these names, their files read; no model is needed yet.
 
         Args:
-            tasks: what the model will learn.
+            tasks: what the model will learn. head: of its `ModelConfig`.
 
         Raises:
             ConfigError: if a name is unknown, or the tasks aren't those of a language model that writes.
             StreamError: if a file can't be read.
         """
         check_abilities("evaluation.abilities", names)
-        if names and tasks and network_kind(tasks) != "causal":
+        if names and tasks and network_kind(tasks, head) != "causal":
             way_out = "Leave evaluation.abilities out"
             what = "are measured on language models that write"
             raise ConfigError(describe("evaluation.abilities", what, tasks[0].kind, way_out))

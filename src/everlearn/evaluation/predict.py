@@ -9,6 +9,8 @@ from torch.utils.data import DataLoader
 from everlearn.errors import StreamError, check_number, describe
 from everlearn.evaluation.generate import generate_greedily
 from everlearn.evaluation.heads import labels_taken
+from everlearn.evaluation.score import label_log_likelihoods
+from everlearn.evaluation.sharing import Share
 from everlearn.learners.gradients import to_device
 from everlearn.learners.loader import row_batches
 from everlearn.memory.scores import row_entropies
@@ -63,20 +65,23 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
     ):  # fmt: skip
         if task.kind == "tensor":
             return _outputs(run, task, rows)
-        asked = [_asked(task, number, row) for number, row in enumerate(rows)]
+        asked = [asked_row(task, number, row) for number, row in enumerate(rows)]
+        if task.kind == "classify" and run.model.kind == "causal":
+            chances = _label_chances(run, task, asked)
+            return [task.labels[max(range(len(own)), key=own.__getitem__)] for own in chances]
         if run.model.kind == "causal":
             return _texts(run, task, asked, max_new_tokens)
         if task.kind == "score":
-            parts = [part.logits.float().flatten() for _, part in _answers(run, task, asked)]
+            parts = [part.logits.float().flatten() for _, part in outputs_for(run, task, asked)]
             scale = run.model.adapters.scales[task.name]
             return [scale.restored(output) for part in parts for output in part.tolist()]
         if task.kind == "multilabel":
-            chances = [row for _, part in _answers(run, task, asked) for row in part.logits.float().sigmoid().tolist()]
-            taken = labels_taken(run.model, task, chances)
+            parts = [part.logits.float().sigmoid().tolist() for _, part in outputs_for(run, task, asked)]
+            taken = labels_taken(run.model, task, [chances for part in parts for chances in part])
             return [[label for label, there in zip(task.labels, own, strict=True) if there] for own in taken]
         names = _label_names(run, task)
         guesses: list[list[str]] = [[] for _ in asked]
-        for indices, found in _answers(run, task, asked):
+        for indices, found in outputs_for(run, task, asked):
             for owner, guess in zip(found.owners.tolist(), found.logits.argmax(-1).tolist(), strict=True):
                 guesses[indices[owner]].append(names[guess])
     return [guess for (guess,) in guesses] if task.kind == "classify" else _of_words(run, task, asked, guesses)
@@ -85,31 +90,41 @@ def predict(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None
 def uncertainty(run: "Run", task: Task, rows: Any, max_new_tokens: int | None = None) -> torch.Tensor:
     """Return how uncertain the model is of its answer to each row [n]: the entropy of what it predicts, nats.
 
-    classify: of the labels that the task's head knows, 0 to ln(number of labels). tag: a mean over the words. prompt: a
-    mean over the tokens of the answer that the model itself gives. text: over the text's own tokens. tensor: of the
-    classes.
+    classify: of the task's labels, 0 to ln(number of labels). multilabel: the sum over its labels. tag: a mean over the
+    words. prompt: over the tokens of the answer that the model itself gives. text: over the text's own tokens. tensor:
+    of the classes.
 
     Args:
         rows, max_new_tokens: as for `predict`.
 
     Raises:
-        StreamError: as `predict`; or if answers are real numbers, which have no entropy.
+        StreamError: as `predict`; or if answers are real numbers or preferences, which have no entropy.
 
     Cost: a forward pass; of prompts after the answers are written.
     """
     _check_rows(rows)
     known = task.evaluation if len(task.evaluation) else task.train
-    if task.kind == "score" or (task.kind == "tensor" and task.targets(known).is_floating_point()):
-        way_out = "Measure it on a task with classes"
-        raise StreamError(describe("uncertainty", "an answer that is a number has no entropy", task.name, way_out))
+    of_numbers = task.kind == "tensor" and task.targets(known).is_floating_point()
+    if of_numbers or task.kind in ("score", "preference"):
+        way_out = "Measure it on a task with classes or prompts"
+        what = f"what {'numbers' if task.kind != 'preference' else 'preferences'} answer has no entropy"
+        raise StreamError(describe("uncertainty", what, task.name, way_out))
     if task.kind == "tensor":
         return entropies(predict(run, task, rows))
     written = predict(run, task, rows, max_new_tokens) if task.kind == "prompt" else rows
-    asked = [_asked(task, number, row) for number, row in enumerate(rows)]
+    asked = [asked_row(task, number, row) for number, row in enumerate(rows)]
     if task.kind == "prompt":
         asked = [_answered(row, answer) for row, answer in zip(asked, written, strict=True)]
     with run.ready_for(task):
+        if task.kind == "classify" and run.model.kind == "causal":
+            return entropies(torch.tensor(_label_chances(run, task, asked)).view(len(asked), -1))
         return row_entropies(run, task, asked, run.eval_batch_size)
+
+
+def _label_chances(run: "Run", task: Task, rows: list[Row]) -> Sequence[Sequence[float]]:
+    """Return the log-likelihood of each label word, for each row, as a language model has them."""
+    share = Share(run.accelerator, run.eval_batch_size)
+    return label_log_likelihoods(run.model, task, rows, share) if rows else []
 
 
 def _check_rows(rows: Any) -> None:
@@ -124,14 +139,14 @@ def _answered(row: Row, answer: str) -> Row:
     return {**row, "completion": answer}
 
 
-def _answers(run: "Run", task: Task, rows: Sequence[Any]) -> Iterator[tuple[list[int], Outputs]]:
+def outputs_for(run: "Run", task: Task, rows: Sequence[Any]) -> Iterator[tuple[list[int], Outputs]]:
     """Yield (numbers of the rows, what the model puts out for them)."""
     objective = run.model.objective
     for indices, batch in row_batches(objective, rows, task, run.eval_batch_size) if len(rows) else ():
         yield indices, objective.forward(run.model.network, to_device(batch, run.accelerator.device))
 
 
-def _asked(task: Task, number: int, row: Any) -> Row:
+def asked_row(task: Task, number: int, row: Any) -> Row:
     """Return a row as the objective takes it, with some answer, which isn't looked at."""
     key = _ASKS_BY.get(task.kind, "text")
     if task.kind == "prompt" and ("messages" in row if isinstance(row, Mapping) else not isinstance(row, str)):
@@ -147,10 +162,14 @@ def _asked(task: Task, number: int, row: Any) -> Row:
         before = asks[:-1] if asks[-1]["role"] == "assistant" else asks
         return {**row, "messages": [*before, {"role": "assistant", "content": ""}]}
     answer: dict[str, dict[str, Any]] = {
-        "prompt": {"completion": ""}, "preference": {"chosen": "", "rejected": ""}, "text": {},
-        "classify": {"label": 0}, "multilabel": {"labels": []}, "score": {"score": 0.0}, "tag": {"tags": [0] * len(asks)},
-    }  # fmt: skip
-    return {**row, **answer[task.kind]}
+        "prompt": {"completion": ""},
+        "preference": {"chosen": "", "rejected": ""},
+        "classify": {"label": 0},
+        "multilabel": {"labels": []},
+        "score": {"score": 0.0},
+        "tag": {"tags": [0] * len(asks)},
+    }
+    return {**row, **answer.get(task.kind, {})}
 
 
 def _texts(run: "Run", task: Task, rows: list[Row], max_new_tokens: int | None) -> list[str]:
@@ -202,7 +221,7 @@ def _outputs(run: "Run", task: Task, rows: Any) -> torch.Tensor:
         x = x.to(own) if x.is_floating_point() else x
         output_of("predict", run.model, x[:2])
         asked = TensorRows(x, torch.zeros(len(x), dtype=torch.long))
-    return torch.cat([found.logits.cpu() for _, found in _answers(run, task, asked)])
+    return torch.cat([found.logits.cpu() for _, found in outputs_for(run, task, asked)])
 
 
 def _stacked(rows: Sequence[Any]) -> torch.Tensor:

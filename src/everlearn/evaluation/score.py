@@ -221,11 +221,15 @@ def _row_means(outputs: Any, n_rows: int) -> list[float]:
 
 
 def _labels(model: Model, task: Task, rows: Rows, share: Share) -> dict[str, Result]:
-    pairs = share.over_batches(
-        model,
-        model.objective.encode_answers(rows, task),
-        lambda outputs, n: list(zip(outputs.logits.argmax(-1).tolist(), outputs.targets.tolist(), strict=True)),
-    )
+    if model.kind == "causal":  # that has no head
+        chances = label_log_likelihoods(model, task, rows, share)
+        pairs = [(int(numpy.argmax(own)), row["label"]) for own, row in zip(chances, rows, strict=True)]
+    else:
+        pairs = share.over_batches(
+            model,
+            model.objective.encode_answers(rows, task),
+            lambda outputs, n: list(zip(outputs.logits.argmax(-1).tolist(), outputs.targets.tolist(), strict=True)),
+        )
     predicted, right = (numpy.array(side) for side in zip(*pairs, strict=True))
     outcomes = (predicted == right).astype(float).tolist()
     label_of = _label_names(model, task)
@@ -248,6 +252,17 @@ def _labels(model: Model, task: Task, rows: Rows, share: Share) -> dict[str, Res
         "f1": Result(f1(right, predicted), outcomes, _without(f1, right, predicted), answers),
         "matthews": Result(_matthews(right, predicted), outcomes, _without(_matthews, right, predicted), answers),
     }
+
+
+def label_log_likelihoods(model: Model, task: Task, rows: Rows, share: Share) -> list[list[float]]:
+    """Return the log-likelihood of each of the task's labels as the answer to each row [n_rows, n_labels], nats.
+
+    Cost: a pass for each label, of all the row's tokens.
+    """
+    n_labels = len(task.labels)
+    options = [{**row, "label": label} for row in rows for label in range(n_labels)]
+    sums = [value for value, _ in share.over_batches(model, model.objective.encode_answers(options, task), _row_sums)]
+    return [sums[first : first + n_labels] for first in range(0, len(sums), n_labels)]
 
 
 def _matthews(right: numpy.ndarray, predicted: numpy.ndarray) -> float:

@@ -38,6 +38,16 @@ def compose(run: "Run", slots: "Slots", task: Task, rows: Rows, similarities: Ma
     return {number: weight for number, weight in zip(similarities, weights, strict=True) if weight}
 
 
+def arrow_helps(run: "Run", slots: "Slots", task: Task, rows: Rows, numbers: Sequence[int]) -> bool:
+    """Tell whether experts that share the tokens (`Slots.arrow`) answer a few rows of a task better than the base."""
+    losses = []
+    with run.model.evaluating(), torch.no_grad(), run.accelerator.autocast():
+        for answering in (slots.arrow(*numbers), slots.answering(None)):
+            with answering, seeded(seed_for(run.seed, "compose", task.name)):
+                losses.append(row_losses(run, task, rows, run.eval_batch_size).mean().item())
+    return losses[0] < losses[1]
+
+
 def fit_weights(
     loss: Callable[[Sequence[float]], float], similarities: Sequence[float], penalty: float = 0.05
 ) -> list[float]:

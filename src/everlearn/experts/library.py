@@ -239,6 +239,22 @@ class Library:
             self._store.event("retired", expert=number, reason=reason)
         return expert
 
+    def reinstate(self, number: int) -> Expert:
+        """Take a retired expert back into use.
+
+        Raises:
+            ConfigError: if it isn't retired: in use, or pruned.
+        """
+        with self.changing():
+            expert = self.expert(number)
+            if expert.status != RETIRED:
+                retired = [str(one.number) for one in self.records.values() if one.status == RETIRED]
+                way_out = f"Retired: {', '.join(retired) or 'none'}"
+                raise ConfigError(describe(self._name(expert), "isn't retired", expert.status, way_out))
+            expert = self._store.put(replace(expert, status=LIVE, reason=""))
+            self._store.event("reinstated", expert=number)
+        return expert
+
     def prune(self, *numbers: int, reason: str = "") -> int:
         """Retire experts, and delete all that isn't in use: the files and prototypes of those retired, now or before,
         earlier weights of those adapted, what a router kept before. Return how many bytes that frees.

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
+from peft import ArrowConfig, PeftModel
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.arrow import ArrowLoraLinearLayer
 from torch import nn
 
 from everlearn.errors import ConfigError, ModelError, describe
@@ -129,6 +130,18 @@ class Slots:
             yield
 
     @contextmanager
+    def holding(self, lora: Lora) -> Iterator[None]:
+        """Let a LoRA that is in no library answer, until the block ends."""
+        slot = self._room()
+        try:
+            self._fill(lora, slot)
+            with self._active(slot):
+                yield
+        finally:
+            self._clear(slot)
+            self._free.append(slot)
+
+    @contextmanager
     def composed(self, *numbers: int) -> Iterator[Callable[[Sequence[float]], None]]:
         """Let the weighted sum of experts answer; yields the function that sets the weights, which begin as 1/n each.
 
@@ -160,6 +173,34 @@ class Slots:
         finally:
             self._clear(slot)
             self._free.append(slot)
+
+    @contextmanager
+    def arrow(self, *numbers: int, top_k: int = 2) -> Iterator[None]:
+        """Let experts answer together, token by token and layer by layer, until the block ends.
+
+        Each token goes to the `top_k` experts whose BA stretches its direction most: |x · v|, v being the first right
+        singular vector of BA, softmax over the chosen. Nothing is fitted and no row is asked.
+
+        Cost: each of the experts is computed for each token.
+        Source: Arrow (Ostapenko et al. 2024, arXiv 2405.11157), as peft does it. Departs: peft's own wrapper would take
+            every adapter of the network for an expert; here its layers are given the slots of these alone.
+        """
+        names, handles = self.load(*numbers), []
+        config = ArrowConfig(top_k=min(top_k, len(names)), rng_seed=0)
+        config.task_adapter_names, config.gks_adapter_names = names, []
+        self._pinned += names
+        try:
+            for layer in self._layers.values():
+                if names[0] in layer.lora_A:
+                    routed = ArrowLoraLinearLayer(layer.in_features, config)
+                    routed.build_prototypes(layer.lora_A, layer.lora_B)
+                    handles.append(layer.register_forward_hook(_adding(routed)))
+            with self.network.disable_adapter():
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            del self._pinned[len(self._pinned) - len(names) :]
 
     @contextmanager
     def mixed(self, numbers: Sequence[int | None]) -> Iterator[list[str]]:
@@ -286,6 +327,16 @@ class Slots:
             raise ConfigError(
                 describe(where, f"is larger than the LoRA in training, of rank {rank}", lora.rank, way_out)
             )
+
+
+def _adding(routed: ArrowLoraLinearLayer) -> Callable[[LoraLayer, tuple[Any, ...], torch.Tensor], torch.Tensor]:
+    """Return a hook that adds what experts say to the base's own answer."""
+
+    def hook(layer: LoraLayer, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+        x = inputs[0].contiguous()
+        return output + routed(x, layer.lora_A, layer.lora_B, nn.Identity(), layer.scaling).to(output.dtype)
+
+    return hook
 
 
 def _too_few(n_slots: int, n_wanted: int) -> ConfigError:

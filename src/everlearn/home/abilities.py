@@ -64,7 +64,8 @@ def keep_files(home: Path, files: Mapping[str, Path]) -> None:
 
 def watches(versions: Versions, tasks: Iterable[Task]) -> bool:
     """Return whether abilities are watched: some are named, and the tasks are of a model that writes."""
-    return bool(versions.settings.evaluation.abilities) and network_kind(list(tasks)) == "causal"
+    settings = versions.settings
+    return bool(settings.evaluation.abilities) and network_kind(list(tasks), settings.model.head) == "causal"
 
 
 def make_probes(versions: Versions, task: Task) -> None:

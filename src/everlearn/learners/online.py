@@ -233,12 +233,17 @@ class OnlineLearner:
 
 def tell_if_cut(run: "Run", task: Task, row: Row) -> None:
     """Tell, once, that a row came which is longer than an example may be."""
-    limit = run.model.objective.max_length
-    if isinstance(run.model.objective, CausalObjective):
-        if sum(run.model.objective.lengths([row], task)[0]) > limit:
-            run.note(f"Problems came that are longer than {limit} tokens and lose the start of their prompt.")
-    elif run.model.objective.lengths([row])[0] > limit:
-        run.note(f"Rows came that are longer than {limit} tokens and lose their end.")
+    objective, limit = run.model.objective, run.model.objective.max_length
+    causal = isinstance(objective, CausalObjective)
+    told = (
+        f"Problems came that are longer than {limit} tokens and lose the start of their prompt."
+        if causal
+        else f"Rows came that are longer than {limit} tokens and lose their end."
+    )
+    if told in run.notes:  # to look costs a pass through the tokenizer
+        return
+    if (sum(objective.lengths([row], task)[0]) if causal else objective.lengths([row])[0]) > limit:
+        run.note(told)
 
 
 def _in_steps(run: "Run") -> bool:

@@ -43,10 +43,12 @@ from everlearn.models.quiet import quiet
 from everlearn.models.soft import SOFT
 from everlearn.models.special import check_together, padding_id
 from everlearn.models.without import base_of
+from everlearn.models.words import WordsObjective
 from everlearn.seeds import seed_for
 from everlearn.types import Task
 
 POCKET = "pocket"
+WORDS = "words"  # in place of a head
 UNLIMITED = 2**15  # tokens in an example where neither the model (Mamba, say) nor the tokenizer has a limit
 ADAPTERS = ("lora", "full", "prompt", "prefix", "lora_prompt")
 AUTO = {
@@ -105,7 +107,8 @@ class ModelConfig:
     Args:
         name: `pocket`, `smollm2`, a local folder, a GGUF file, a hub id; `mlp`, or `package.module:function` for a
             plain module.
-        head: for classification: task (a head per task) or shared (one head that grows with new labels).
+        head: for classification: task (a head per task), shared (one head that grows with new labels), or words: none,
+            a language model writes one of the labels.
         dtype: of the loaded weights: auto, the checkpoint's on a GPU and float32 on a CPU; fast, bfloat16 where the CPU
             (AMX or AVX512-BF16) or the GPU computes in it; or one by its name. What is trained is float32: LoRA, heads
             and prompts beside weights of any dtype, and all weights of adapter full.
@@ -136,7 +139,7 @@ class ModelConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_choice("model.head", self.head, ("task", "shared"))
+        check_choice("model.head", self.head, ("task", "shared", WORDS))
         check_choice("model.dtype", self.dtype, CHOICES)
         if self.adapter is not None and self.adapter.name == "full" and self.dtype in ("bfloat16", "float16"):
             way_out = "Write auto, and learner.precision: bf16 to compute in it; or use lora"
@@ -184,8 +187,9 @@ class Model:
 
     def takes(self, task: Task) -> bool:
         """Tell whether the network can learn a task of this kind, and answers in its way."""
+        in_words = task.kind == "classify" and isinstance(self.objective, WordsObjective)
         if NETWORK_OF_KIND[task.kind] != self.kind:
-            return False
+            return in_words
         if self.kind == "causal":
             return isinstance(self.objective, PreferenceObjective) == (task.kind == "preference")
         return task.kind not in HEADS or isinstance(self.objective, HEADS[task.kind])
@@ -228,7 +232,7 @@ def load_model(
     Raises:
         ModelError: if it can't be found or loaded. ConfigError: if the options don't fit it.
     """
-    kind = network_kind(tasks)
+    kind = network_kind(tasks, config.config.head if isinstance(config, Given) else _head_of(config))
     given = Given(config, None, ModelConfig(name="module")) if isinstance(config, nn.Module) else None
     given = config if isinstance(config, Given) else given
     if given is not None:
@@ -255,7 +259,8 @@ def load_model(
     max_length = _max_length(config, network, tokenizer)
     if kind == "causal":
         adapters = Adapters(network)
-        made = PreferenceObjective if tasks[0].kind == "preference" else CausalObjective
+        made: type[CausalObjective] = WordsObjective if config.head == WORDS else CausalObjective
+        made = PreferenceObjective if tasks[0].kind == "preference" else made
         objective: Objective = _causal(made, config, network, tokenizer, max_length)
     else:
         if kind == "classify":  # by it, classifiers of the Llama kind find a text's last token
@@ -345,19 +350,29 @@ def _tokenizer(config: ModelConfig, path: str) -> Any:
     return tokenizer
 
 
-def network_kind(tasks: Sequence[Task]) -> str:
+def network_kind(tasks: Sequence[Task], head: str = "task") -> str:
     """Return the kind of network that all the tasks need: causal, classify, tag or tensor.
 
+    Args:
+        head: as `ModelConfig` has it: words are written by a causal one.
     Raises:
         ConfigError: if they need different ones, or answer in different ways.
     """
-    kinds = {NETWORK_OF_KIND[task.kind]: task.name for task in tasks}
-    answers = {"prompt" if task.kind == "text" else task.kind: task.name for task in tasks}
+    writing = ("text", "classify") if head == WORDS else ("text",)
+    answers = {"prompt" if task.kind in writing else task.kind: task.name for task in tasks}
+    kinds = {NETWORK_OF_KIND[kind]: name for kind, name in answers.items()}
+    if head == WORDS and set(kinds) != {"causal"}:
+        way_out = "Write task or shared, or give rows of text and label"
+        raise ConfigError(describe("model.head", "label words are for rows with one label", answers, way_out))
     if len(kinds) != 1 or len(answers) > 1:
         way_out = "Put tasks for different kinds of model into different streams"
         got = kinds if len(kinds) > 1 else answers
         raise ConfigError(describe("stream", "its tasks need different kinds of model", got, way_out))
     return next(iter(kinds))
+
+
+def _head_of(config: ModelConfig | nn.Module) -> str:
+    return config.head if isinstance(config, ModelConfig) else "task"
 
 
 def _plain(network: nn.Module, config: ModelConfig, tasks: Sequence[Task], seed: int) -> Model:

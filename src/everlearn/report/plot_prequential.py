@@ -29,10 +29,10 @@ def draw_stream(seed: Mapping[str, Any]) -> Figure:
         scores.plot(x, _faded(seed, simple), color=GREY, linestyle="-.", label=told)
     _scale(scores, main, "late rows, faded")
     _drifts(scores, seed)
-    _legend(scores)
+    _legend(scores, -0.08)
     _loss(losses, seed)
     _drifts(losses, seed)
-    losses.set_xlabel("rows")
+    losses.set_xlabel("rows", loc="right")
     return figure
 
 
@@ -79,7 +79,7 @@ def _loss(axes: Axes, seed: Mapping[str, Any]) -> None:
     beside.set_ylabel("learning rate", color=COLOURS[2])
     beside.spines[["top"]].set_visible(False)
     axes.plot([], [], color=COLOURS[2], linestyle="--", label="learning rate")
-    _legend(axes)
+    _legend(axes, -0.2)
 
 
 def _drifts(axes: Axes, seed: Mapping[str, Any]) -> None:
@@ -105,5 +105,6 @@ def _scale(axes: Axes, main: str, label: str) -> None:
     tidy(axes)
 
 
-def _legend(axes: Axes) -> None:
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=5, frameon=False, fontsize=8)
+def _legend(axes: Axes, below: float) -> None:
+    """Name the lines outside the panel; below: its height from the panel's lower edge, as a share of the panel's."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, below), ncols=5, frameon=False, fontsize=8)

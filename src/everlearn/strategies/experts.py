@@ -1,7 +1,8 @@
 """A library of experts: for each task one that is there answers, or learns on, or a new one is made."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from everlearn.config import from_mapping
-from everlearn.errors import ConfigError, check_number, describe
+from everlearn.errors import ConfigError, check_choice, check_number, describe
 from everlearn.experts import Learned, Library, Slots
-from everlearn.experts.composing import compose
+from everlearn.experts.composing import arrow_helps, compose
 from everlearn.experts.decisions import (
     decision_sentence,
     is_untrained,
@@ -22,12 +23,14 @@ from everlearn.experts.decisions import (
 )
 from everlearn.experts.heads import has_head, head_of, lend_head
 from everlearn.experts.judging import as_good, can_hold_out, held_out
+from everlearn.experts.lora import Lora
 from everlearn.experts.opening import open_to_go_on, open_to_learn, passing_place, place_of
 from everlearn.experts.router import Candidate, Decision, RouterConfig
 from everlearn.experts.routing import keep_router, known_of, router_of, signals_of
 from everlearn.experts.rows import nearest_tasks
 from everlearn.experts.signals import SignalConfig, Signals
 from everlearn.experts.signals.passes import chosen
+from everlearn.experts.tidying import TidyConfig, carry_out, findings
 from everlearn.models.soft import NO_LAYERS
 from everlearn.registry import register
 from everlearn.seeds import seed_for
@@ -60,9 +63,13 @@ class Experts(Strategy):
         router: of `everlearn.experts.router.RouterConfig`, such as {threshold: 0.6}.
         signals: of `everlearn.experts.signals.SignalConfig`, such as {k_examples: 8}.
         margin: by how much a new expert may be better and reusing one still be right, in the task's metric.
-        compose: how many experts are summed, at most, with router: {compose: true}.
+        compose: how many experts answer together, at most, with router: {compose: true}.
+        compose_by: weights: their sum, weighted once for the task, fitted on `k_examples` rows. arrow: each token, in
+            each layer, goes to those that it suits best, and no row is asked but to see that it beats the base.
         max_loaded: experts that the model holds at most.
         descriptions: {task: what it is, in words}; by default what the task itself says, or its name.
+        tidy: of `everlearn.experts.tidying.TidyConfig`, such as {every: 10}: experts that came to be alike become one,
+            where that answers as well on the validation rows of all their tasks. By default never.
         oracle: {task: its skill}, for router: {similarity: oracle}: the right expert is that of the first task with the
             same skill, or of the task that has this name. A task that isn't named needs a new one.
 
@@ -82,13 +89,15 @@ class Experts(Strategy):
     signals: dict[str, Any] = field(default_factory=dict)
     margin: float = 0.02
     compose: int = 2
+    compose_by: str = "weights"
     max_loaded: int = 8
     descriptions: dict[str, str] = field(default_factory=dict)
+    tidy: dict[str, Any] = field(default_factory=dict)
     oracle: dict[str, str] = field(default_factory=dict)
 
     library_: dict = learned(dict)  # what the library is: a snapshot
     experts_: dict = learned(dict)  # task -> the expert that answers it
-    composed_: dict = learned(dict)  # task -> [experts, weights] where several do
+    composed_: dict = learned(dict)  # task -> [experts, weights] where several do; no weights: by arrow
     beside_: dict = learned(dict)  # number of an expert -> {strategy: its state}
     decision_: dict = learned(dict)  # on the present task, or the last one
     prototype_: torch.Tensor | None = learned(lambda: None)  # of the present task
@@ -121,20 +130,23 @@ class Experts(Strategy):
         check_number("experts.share_first", self.share_first, low=0)
         check_number("experts.margin", self.margin, low=0, high=1)
         check_number("experts.compose", self.compose, low=2)
+        check_choice("experts.compose_by", self.compose_by, ("weights", "arrow"))
         check_number("experts.max_loaded", self.max_loaded, low=1)
         for name in ("descriptions", "oracle"):
             _check_texts(f"experts.{name}", vars(self)[name])
         self._router_config = from_mapping(RouterConfig, self.router, "experts.router")
+        self._tidy_config = from_mapping(TidyConfig, self.tidy, "experts.tidy")
         self._signal_config = from_mapping(SignalConfig, self.signals, "experts.signals")
         self._slots: Slots | None = None
         self._measures: Signals | None = None
         self._library: Library | None = None  # to change; None: it is only looked at
-        self._trying: int | None = None  # an expert that answers in place of the task's own
+        self._trying: AbstractContextManager | None = None  # lets another than the task's own expert answer
 
     def adapt_model(self, run: "Run", task: Task) -> None:
         if run.processes.size > 1:
             way_out = "Start it without torchrun"
             raise ConfigError(describe("strategy 'experts'", "learns in one process", run.processes.size, way_out))
+        self._check_tidy(run)
         library = self._to_change(run, begins=True)
         with library.changing():
             self._take_over(run)
@@ -189,23 +201,34 @@ class Experts(Strategy):
             states = {other.name: other.state() for other in self._others(run)}
             self.beside_[str(number)] = {name: state for name, state in states.items() if state}
         self.decision_ |= came_of
-        self.library_, self.prototype_ = library.snapshot(), None
         run.inform(f"{task.name}: {outcome_sentence(decision, number, was_right)}")
+        if self._tidy_config.every and (run.position + 1) % self._tidy_config.every == 0:
+            self._tidy(run, library)
+        self.library_, self.prototype_ = library.snapshot(), None
 
     def before_eval(self, run: "Run", task: Task) -> None:
         if self._trying is not None:
-            run.until_scored.enter_context(self._slots.answering(self._trying))
+            run.until_scored.enter_context(self._trying)
         elif self.library_ and task.name != run.current:
             slots = self._to_look_at(run)
             if task.name in self.composed_:
                 numbers, weights = self.composed_[task.name]
-                run.until_scored.enter_context(slots.composed(*numbers))(weights)
+                if weights is None:
+                    run.until_scored.enter_context(slots.arrow(*numbers))
+                else:
+                    run.until_scored.enter_context(slots.composed(*numbers))(weights)
             else:
                 run.until_scored.enter_context(slots.answering(self.experts_.get(task.name)))
 
     def lay_in(self, run: "Run", task: Task) -> None:
         if task.name in self.composed_:
-            numbers = ", ".join(map(str, self.composed_[task.name][0]))
+            experts, weights = self.composed_[task.name]
+            numbers = ", ".join(map(str, experts))
+            if weights is None:
+                what = "experts answer it token by token, which is no single adapter"
+                raise ConfigError(
+                    describe(f"task {task.name!r}", what, numbers, "Compose by weights, or learn it anew")
+                )
             way_out = f"everlearn experts merge LIBRARY {numbers.replace(',', '')} --kind cat makes one of them"
             raise ConfigError(describe(f"task {task.name!r}", "several experts answer it", numbers, way_out))
         if self.library_ and task.name in self.experts_:
@@ -311,6 +334,12 @@ class Experts(Strategy):
         nearest = sorted(best, key=best.get, reverse=True)[: self.compose]
         rows = chosen(task, task.train, self._signal_config.k_examples, self._signal_config.seed)
         lend_head(library, decision, run.model.adapters, task)
+        if self.compose_by == "arrow":
+            if not arrow_helps(run, self._slots, task, rows, nearest):
+                reason = "The nearest, token by token, answer no better than the base."
+                return replace(decision, action="create", expert=None, reason=reason)
+            self.composed_[task.name] = [nearest, None]
+            return replace(decision, expert=None)
         found = compose(run, self._slots, task, rows, {number: best[number] for number in nearest})
         if not found:
             reason = "No sum of the nearest answers better than the base."
@@ -349,15 +378,54 @@ class Experts(Strategy):
         score = run.score(judged, "validation")
         if near is None or not has_head(library, near.expert, near.task, run.model.adapters, task):
             return score, None
-        own, self._trying = head_of(run.model.adapters, task.name), near.expert
+        own = head_of(run.model.adapters, task.name)
         try:
             lend_head(library, decision, run.model.adapters, task)
-            reused = run.score(judged, "validation")
+            reused = self._scored(run, judged, self._slots.answering(near.expert))
         finally:
-            self._trying = None
             if own is not None:
                 own.copy_to(run.model.adapters, task.name)
         return score, as_good(reused.outcomes, score.outcomes, self.margin)
+
+    def _scored(self, run: "Run", task: Task, by: AbstractContextManager) -> Score:
+        """Return how validation rows are answered by another than the task's own expert."""
+        self._trying = by
+        try:
+            return run.score(task, "validation")
+        finally:
+            self._trying = None
+
+    def _tidy(self, run: "Run", library: Library) -> None:
+        """Let one expert answer for two that came to be alike, where validation rows of all their tasks allow it."""
+        tasks: dict[int, list[Task]] = {}
+        for name, number in self.experts_.items():
+            tasks.setdefault(number, []).append(run.tasks[name])
+        bound = {number for numbers, _ in self.composed_.values() for number in numbers}
+        whole = {n: of for n, of in tasks.items() if n not in bound and all(task.validation for task in of)}
+
+        def ask(task: Task, by: Lora | int) -> Sequence[float]:
+            answering = self._slots.answering(by) if isinstance(by, int) else self._slots.holding(by)
+            return self._scored(run, task, answering).outcomes
+
+        for finding in list(findings(library, whole, ask, self._tidy_config)):
+            if finding.good:
+                names = [task.name for number in finding.pair.experts for task in whole[number]]
+                heads = {name: head for name in names if (head := head_of(run.model.adapters, name))}
+                self.experts_ |= dict.fromkeys(names, carry_out(library, finding, heads))
+            run.inform(finding.sentence())
+
+    def _check_tidy(self, run: "Run") -> None:
+        """Raise ConfigError where experts can't be tidied while this run learns."""
+        if not self._tidy_config.every:
+            return
+        where, way_out = "experts.tidy: every", "Leave it out"
+        keeping = [other.name for other in self._others(run) if other.state()]
+        if keeping:
+            raise ConfigError(describe(where, "a method beside it keeps a state for each expert", keeping, way_out))
+        if run.library is not None:
+            what = "asks validation rows of earlier tasks, which a library that outlives its runs has none of"
+            way_out = f"{way_out}; everlearn experts tidy LIBRARY --rows FOLDER asks rows that you give"
+            raise ConfigError(describe(where, what, self._tidy_config.every, way_out))
 
     def _keep(self, run: "Run", task: Task, decision: Decision, score: Score | None) -> int:
         """Put what was trained into the library and return its number."""

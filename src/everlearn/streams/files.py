@@ -1,7 +1,7 @@
 """Tasks from JSON Lines, CSV and Parquet files, or from rows in memory.
 
-The rows of a task follow the ecosystem's columns: `prompt` and `completion`, or `messages`; `text` (and `text_pair`)
-and `label`; `tokens` and `tags`; `text` alone.
+The rows of a task follow the ecosystem's columns: `prompt` and `completion`, or `messages`; `prompt`, `chosen` and
+`rejected`; `text` (and `text_pair`) and `label`, `labels` or `score`; `tokens` and `tags`; `text` alone.
 
 >>> rows = [{"text": "It broke.", "label": "bad"}, {"text": "Works well.", "label": "good"}]
 >>> task = load_task("reviews", rows, [{"text": "It works.", "label": "good"}])

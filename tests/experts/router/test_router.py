@@ -143,18 +143,18 @@ def test_it_learns_what_similarity_reuse_takes(known):
 
 def test_tau_moves_with_outcomes_of_reuse_alone(known):
     one = router(risk=0.1, step=0.2)
-    assert one.tau == 0.9
+    assert one.tau == 0.8
     reuse = one.decide(known.vectors[0], known, {})
     create = one.decide(skills(1, seed=9)[0], known, {})
     assert (reuse.action, create.action) == ("reuse", "create")
     one.learned(create, False)
     one.learned(reuse, None)
-    assert one.tau == 0.9
+    assert one.tau == 0.8
     assert len(one.outcomes) == 1
     one.learned(reuse, False)
-    assert one.tau == pytest.approx(0.9 + 0.2 * 0.9)
+    assert one.tau == pytest.approx(0.8 + 0.2 * 0.9)
     one.learned(reuse, True)
-    assert one.tau == pytest.approx(0.9 + 0.2 * 0.9 - 0.2 * 0.1)
+    assert one.tau == pytest.approx(0.8 + 0.2 * 0.9 - 0.2 * 0.1)
     assert one.n_decisions == 4
 
 

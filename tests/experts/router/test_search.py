@@ -48,6 +48,14 @@ def test_it_finds_what_comparing_all_finds(many, monkeypatch):
     assert np.mean(alike) > 0.9
 
 
+def test_it_looks_on_where_the_nearest_cannot_answer(many):
+    one, able = Router(RouterConfig(threshold=-1.0), BLOCKS), {3, 250, 399}
+    decision = one.decide(many.vectors[100], many, {}, able=lambda expert, task: expert in able)
+    assert one._index is not None
+    assert {candidate.expert for candidate in decision.candidates} == able
+    assert decision.action == "reuse"
+
+
 def test_without_usearch_all_are_compared(many, monkeypatch):
     monkeypatch.setattr(router, "available", lambda: False)
     one = Router(RouterConfig(), BLOCKS)

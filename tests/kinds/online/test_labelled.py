@@ -88,6 +88,7 @@ def test_the_same_rows_are_learned_better_the_second_time(bert, tmp_path):
                              "actions": ["boundary", "raise_rate"]}}),
         ("tags", {"learner": {"learning_rate": 0.01, "batch_size": 2}}),
         ("score", {}),
+        ("score", {"learner": {"learning_rate": 0.01, "batch_size": 8}}),
     ],
 )  # fmt: skip
 def test_stopped_anywhere_it_ends_like_one_that_never_was(bert, tmp_path, kind, changes):
@@ -179,6 +180,20 @@ def test_a_batch_that_waits_for_its_rows_is_kept_when_it_is_paused(bert, tmp_pat
     context = load_state(checkpoints(tmp_path / "run" / "checkpoints")[-1])[1]["context"]
     assert (context["n_done"], len(context["gathered"])) == (4, 2)
     write_rows(tmp_path / "rows.jsonl", LABELLED[6:10])
+    resume(tmp_path / "run")
+    assert lines(tmp_path / "run" / "episodes.jsonl") == lines(tmp_path / "whole" / "episodes.jsonl")
+
+
+def test_a_bad_row_in_a_batch_costs_nothing_that_came_before_it(bert, tmp_path):
+    def made(path):
+        return labelled_recipe(bert, {"name": "rows", "path": str(path)}, learner={"batch_size": 4})
+
+    run(made(write_rows(tmp_path / "whole.jsonl", LABELLED)), tmp_path / "whole")
+    path = write_rows(tmp_path / "rows.jsonl", [*LABELLED[:7], {"text": 7}, *LABELLED[8:]])
+    with pytest.raises(StreamError, match="line 8: bad row"):
+        run(made(path), tmp_path / "run")
+    path.unlink()
+    write_rows(tmp_path / "rows.jsonl", LABELLED)
     resume(tmp_path / "run")
     assert lines(tmp_path / "run" / "episodes.jsonl") == lines(tmp_path / "whole" / "episodes.jsonl")
 

@@ -57,8 +57,16 @@ def test_the_reference_settings():
 
 def test_with_no_options_what_came_before_is_rehearsed():
     recipe = load_online_recipe({})
-    assert recipe.strategies == [{"name": "replay", "ratio": 7}]
+    settled = recipe.settled(recipe.build_source())
+    assert settled.strategies == [{"name": "replay", "ratio": 7}]
+    assert (settled.episodes, settled.boundary, settled.evaluation.interval) == (80, 5, 20)
+    labelled = load_online_recipe({"source": {"name": "rows", "path": "rows.jsonl", "kind": "classify"}})
+    settled = labelled.settled(labelled.build_source())
+    assert settled.strategies == [{"name": "replay", "ratio": 1}]
+    assert (settled.episodes, settled.boundary, settled.evaluation.interval) == (None, 100, 100)
+    assert settled.model.head == "shared"
     assert (recipe.learner.learning_rate, recipe.learner.learn) == ("auto", "auto")
-    assert load_online_recipe({"strategies": []}).strategies == []
+    without = load_online_recipe({"strategies": []})
+    assert without.settled(without.build_source()).strategies == []
     assert recipe.source == {"name": "arena", "difficulty": 1}
     assert load_online_recipe({"source": {"name": "arena"}}).build_source().difficulty is None

@@ -51,7 +51,8 @@ class Router:
     def __init__(self, config: RouterConfig, blocks: Mapping[str, int], seed: int = 0, cache: Path | None = None):
         _check_blocks(blocks)
         self.config, self.blocks, self.seed, self.cache = config, dict(blocks), seed, cache
-        self.tau = 1 - config.risk  # so that with p as it should be no more than `risk` is false at first
+        # false are 1 - p of the reuses: with p spread evenly above the bar, half of what the bar leaves
+        self.tau = 1 - 2 * config.risk
         self.n_decisions = 0
         self.outcomes = Outcomes()
         self._calibration, self._n_fitted = calibrated(self.outcomes.features, self.outcomes.right), 0

@@ -115,6 +115,6 @@ def choose_candidates(
 
 def traits_of(recipe: Recipe, schedule: Schedule) -> tuple[str, ...]:
     """Return the `Model.traits` of the recipe's model, which is not loaded for that."""
-    kind = network_kind(list(schedule.stream))
+    kind = network_kind(list(schedule.stream), recipe.model.head)
     adapter = recipe.model.adapter.name if recipe.model.adapter else ("full" if kind == "tensor" else "lora")
     return (kind, adapter) if kind == "causal" else (kind, adapter, f"{recipe.model.head}_head")

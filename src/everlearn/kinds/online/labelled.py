@@ -46,6 +46,7 @@ class LabelledSession(Session):
         self.scores: Prequential = SCORES[source.kind](recipe.evaluation.fading)
         self.n_labels = len(source.labels)  # that the outputs have room for
         self.first: list[float] = []  # numbers of the first rows, which set the scale
+        self.is_scaled = False
         self.n_drifts = 0
         self.seconds = self.learning_rate = 0.0  # of all episodes; of the last
         self.loss: float | None = None  # faded mean
@@ -57,7 +58,7 @@ class LabelledSession(Session):
         return found
 
     def is_boundary(self, last: Row, row: Row) -> bool:
-        scale_is_due = len(self.first) == N_FIRST and self.n_done == N_FIRST
+        scale_is_due = len(self.first) == N_FIRST and not self.is_scaled
         return super().is_boundary(last, row) or self._n_needed(row) > self.n_labels or scale_is_due
 
     def task(self, name: str) -> Task:
@@ -130,7 +131,8 @@ class LabelledSession(Session):
         return {
             "scores": self.scores.state(),
             "n_labels": self.n_labels,
-            "first": self.first,
+            "first": list(self.first),
+            "is_scaled": self.is_scaled,
             "n_drifts": self.n_drifts,
             "learned_s": self.seconds,
             "mean_loss": self.loss,
@@ -139,7 +141,8 @@ class LabelledSession(Session):
 
     def load_more(self, saved: Mapping[str, Any]) -> None:
         self.scores.load_state(saved["scores"])
-        self.n_labels, self.n_drifts, self.first = saved["n_labels"], saved["n_drifts"], saved["first"]
+        self.n_labels, self.n_drifts = saved["n_labels"], saved["n_drifts"]
+        self.first, self.is_scaled = saved["first"], saved["is_scaled"]
         self.seconds, self.loss, self.learning_rate = saved["learned_s"], saved["mean_loss"], saved["last_rate"]
 
     def _n_needed(self, row: Row) -> int:
@@ -160,7 +163,8 @@ class LabelledSession(Session):
         then the first number, and its size or 1."""  # fmt: skip
         numbers = self.first or ([] if self.pending is None else [self.pending["score"]])
         scale = Scale(numbers[0], max(1.0, abs(numbers[0]))) if numbers else None
-        scale = Scale.of(numbers) if len(numbers) == N_FIRST else scale
+        if len(numbers) == N_FIRST:
+            scale, self.is_scaled = Scale.of(numbers), True
         if scale is not None and self.run.model.adapters.scales.get(task.name) != scale:
             self.run.add_labels(task)
             self.run.model.adapters.do("scale", task=task.name, mean=scale.mean, std=scale.std)

@@ -117,6 +117,7 @@ class Session:
             if training is None:
                 self.arriving.rows, self.reaction = [], replace(self.reaction, end_segment=False)
             self.run.tasks[name] = self.task(name)
+            self._keep()
             self._learn(self.run.tasks[name], training["learner"] if training else None)
             training = None
             self.run.position += 1
@@ -227,7 +228,7 @@ class Session:
             "n_done": self.n_done,
             "scored_at": self.scored_at,
             "rows": self.arriving.rows,
-            "gathered": self.arriving.gathered,
+            "gathered": list(self.arriving.gathered),
             "pending": self.pending,
             "feed": self.feed.state(),
             "drift": None if self.response is None else [self.response.state(), asdict(self.reaction)],
