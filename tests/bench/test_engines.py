@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -52,21 +54,24 @@ def test_a_killed_process_fails_its_job_and_is_replaced(tmp_path):
 
 
 def test_ray_that_is_not_there_is_told(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'everlearn\[ray\]'"), engines.ray_cluster(1, None, 1):
         pass
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_a_ray_worker_that_is_killed_loses_nothing(tmp_path):
-    """The same cells, files and numbers as in this process, though the worker that was at the first one is killed."""
-    ray = pytest.importorskip("ray")
-    assert work(job(tmp_path, "alone", 3)).state == DONE
-    jobs = [job(tmp_path, "one", 3), job(tmp_path, "other", 4)]
+def test_a_ray_worker_that_is_killed_loses_nothing(tmp_path, monkeypatch):
+    """The same files and numbers as in this process, though the worker that was at it is killed."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    marker = tmp_path / "killed"
+    stream = {"name": "support.grids:KillsOnce", "marker": str(marker), "per_task": 16, "per_task_eval": 8}
+    jobs = [job(tmp_path, "one"), job(tmp_path, "other", 4)]
+    jobs[0].content["stream"] = stream
     with engines.ray_cluster(1, None, 2) as engine:
-        pid = ray.get(ray.remote(os.getpid).remote())
-        outcomes = engine(jobs)
-        os.kill(pid, signal.SIGKILL)  # idle by now, or at one of the jobs
-        found = sorted((one.name, one.state) for one in outcomes)
+        found = sorted((one.name, one.state) for one in engine(jobs))
+    assert marker.exists()
     assert found == [("one", DONE), ("other", DONE)]
+    alone = replace(jobs[0], folder=str(tmp_path / "alone"))
+    assert work(alone).state == DONE
     assert lines_of(tmp_path / "one")[1:] == lines_of(tmp_path / "alone")[1:]

@@ -1,7 +1,10 @@
 """Small grids."""
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,8 @@ import yaml
 
 from everlearn.bench.cells import work
 from everlearn.bench.engines import Engine
+from everlearn.streams.digits import DigitsStream
+from everlearn.types import Stream
 from support.recipes import plain_recipe
 
 
@@ -25,3 +30,16 @@ def write_grid(folder: Path, **changes: Any) -> Path:
 def in_this_process(n_workers: int, threads: int) -> Iterator[Engine]:
     """Stand in for `everlearn.bench.engines.processes`, whose processes take seconds to start."""
     yield lambda jobs: map(work, jobs)
+
+
+@dataclass(frozen=True)
+class KillsOnce:
+    """Stream of digits that kills the process that builds it first. marker: file that says that it did."""
+
+    marker: str
+
+    def build(self) -> Stream:
+        if not Path(self.marker).exists():
+            Path(self.marker).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return DigitsStream(n_tasks=2).build()

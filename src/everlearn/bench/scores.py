@@ -73,7 +73,7 @@ def score_of(folder: Path) -> float | None:
     """
     results = read_results(folder)
     if "final_accuracy" in results:
-        return results["final_accuracy"]["mean"]
+        return results["final_accuracy"]["value"]
     summary = results.get("summary", {})
     if "average_accuracy" in summary:
         return summary["average_accuracy"]["mean"]
@@ -116,15 +116,15 @@ def _of_online(group: str, variant: str, folders: Mapping[int, Path]) -> Entry:
         run.evaluations[run.seeds[0]][-1]["outcomes"]
         for run in (read_online_run(folder) for folder in folders.values())
     ]
-    scores = [_interval(one["final_accuracy"]) for one in results]
-    changes = [_interval(one["backward_transfer"]) for one in results]
+    scores = [_interval(one["final_accuracy"], "value") for one in results]
+    changes = [_interval(one["backward_transfer"], "value") for one in results]
     known = not any(math.isnan(change.value) for change in changes)
     seeds = [one["seeds"][0] for one in results]
     return Entry(
         group, variant, list(folders), seeds_interval(scores, SHARE), [score.value for score in scores],
         seeds_interval(changes, (-1.0, 1.0)) if known else UNKNOWN,
         [{"held out": np.array(end, float)} for end in ends],
-        [[point["mean"] for point in one["curve"]] for one in results],
+        [[point["value"] for point in one["curve"]] for one in results],
         float(np.mean([one["episode_s"] + one["task_s"] for one in seeds])),
         kept_bytes=_worth_telling(float(np.mean([sum(one["strategy_bytes"].values()) for one in seeds]))),
     )  # fmt: skip
@@ -135,10 +135,10 @@ def _worth_telling(n_bytes: float) -> float:
     return n_bytes if n_bytes >= 1024 else 0.0
 
 
-def _interval(entry: Mapping[str, Any] | None) -> Interval:
+def _interval(entry: Mapping[str, Any] | None, value: str = "mean") -> Interval:
     if entry is None:
         return UNKNOWN
-    return Interval(*(math.nan if entry[name] is None else entry[name] for name in ("mean", "low", "high")))
+    return Interval(*(math.nan if entry[name] is None else entry[name] for name in (value, "low", "high")))
 
 
 def _final_outcomes(matrix: SeedMatrix) -> dict[str, np.ndarray]:
