@@ -72,7 +72,7 @@ class LabelledSession(Session):
             self.run.tasks[other] = replace(task, labels=labels)
         return made
 
-    def line(self, episode: Episode) -> dict[str, Any]:
+    def told(self, episode: Episode) -> dict[str, Any]:
         row, labels = episode.row, self.feed.joining.labels
         self.scores.add(row, episode.before, labels)
         if self.reaction.drift:
@@ -84,18 +84,8 @@ class LabelledSession(Session):
         if self.known.kind == "score" and len(self.first) < N_FIRST:
             self.first.append(row["score"])
         answers = {"answer": self._right(row), "before": episode.before, "after": episode.after}
-        return {
-            "seed": self.run.seed,
-            "episode": self.n_done,
-            **({"id": row["id"]} if "id" in row else {}),
-            **(answers if self.recipe.evaluation.answers else {}),
-            "correct": episode.right_before,
-            "correct_after": episode.right_after,
-            "loss": episode.loss,
-            "learning_rate": episode.learning_rate,
-            "drift": self.reaction.drift,
-            "seconds": round(episode.seconds, 4),
-        }
+        named = {"id": row["id"]} if "id" in row else {}
+        return named | (answers if self.recipe.evaluation.answers else {})
 
     def score(self) -> None:
         """Write down the scores of the rows that came so far."""

@@ -50,7 +50,7 @@ class ProblemSession(Session):
         known = next((task for task in self.to_score if task.name == name), self.to_score[0])
         return replace(known, name=name, train=self.arriving)
 
-    def line(self, episode: Episode) -> dict[str, Any]:
+    def told(self, episode: Episode) -> dict[str, Any]:
         row = episode.row
         texts = {
             "question": row["prompt"],
@@ -58,19 +58,8 @@ class ProblemSession(Session):
             "before": episode.before.strip(),
             "after": None if episode.after is None else episode.after.strip(),
         }
-        return {
-            "seed": self.run.seed,
-            "episode": self.n_done,
-            "type": row.get("type", ""),
-            "difficulty": row.get("difficulty"),
-            **(texts if self.recipe.evaluation.answers else {}),
-            "correct": episode.right_before,
-            "correct_after": episode.right_after,
-            "loss": episode.loss,
-            "learning_rate": episode.learning_rate,
-            "drift": self.reaction.drift,
-            "seconds": round(episode.seconds, 4),
-        }
+        kind = {"type": row.get("type", ""), "difficulty": row.get("difficulty")}
+        return kind | (texts if self.recipe.evaluation.answers else {})
 
     def score(self) -> None:
         """Score the held-out problems and keep the adapter as it is."""

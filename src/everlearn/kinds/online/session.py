@@ -85,8 +85,8 @@ class Session:
         """Return the task that begins: its rows are still to come."""
         raise NotImplementedError
 
-    def line(self, episode: Episode) -> dict[str, Any]:
-        """Return what is written down of an episode."""
+    def told(self, episode: Episode) -> dict[str, Any]:
+        """Take note of an episode; return what is written down of its row and its answers."""
         raise NotImplementedError
 
     def score(self) -> None:
@@ -213,7 +213,18 @@ class Session:
         if self.rate is not None:
             self.rate.observe(episode.loss, self.reaction.drift)
         self._set_rate()
-        self.episodes.append(self.line(episode), sync=False)
+        line = {
+            "seed": self.run.seed,
+            "episode": self.n_done,
+            **self.told(episode),
+            "correct": episode.right_before,
+            "correct_after": episode.right_after,
+            "loss": episode.loss,
+            "learning_rate": episode.learning_rate,
+            "drift": self.reaction.drift,
+            "seconds": round(episode.seconds, 4),
+        }
+        self.episodes.append(line, sync=False)
         self.run.listener.episode(self.n_done, self.recipe.episodes, episode)
         self._keep()
 
