@@ -260,7 +260,7 @@ def load_model(
     if kind == "causal":
         adapters = Adapters(network)
         made: type[CausalObjective] = WordsObjective if config.head == WORDS else CausalObjective
-        made = PreferenceObjective if tasks[0].kind == "preference" else made
+        made = PreferenceObjective if any(task.kind == "preference" for task in tasks) else made
         objective: Objective = _causal(made, config, network, tokenizer, max_length)
     else:
         if kind == "classify":  # by it, classifiers of the Llama kind find a text's last token

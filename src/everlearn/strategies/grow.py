@@ -167,10 +167,10 @@ class Grow(Strategy):
         for _, batch in row_batches(run.model.objective, sample.train, sample, run.eval_batch_size, **shared):
             with run.accelerator.autocast():
                 outputs = run.model.objective.forward(run.model.network, to_device(batch, run.accelerator.device))
-            found.append((item_losses(outputs).double().cpu(), outputs.targets.cpu()))
+            found.append((item_losses(outputs).double().cpu(), outputs.targets.cpu(), outputs.family))
         everyone = [batch for process in run.processes.gather(found) for batch in process]
-        losses, targets = (torch.cat(parts) for parts in zip(*everyone, strict=True))
-        return share_left(losses.mean().item(), targets, outputs.family)
+        losses, targets, families = zip(*everyone, strict=True)  # a process may have had no row
+        return share_left(torch.cat(losses).mean().item(), torch.cat(targets), families[0])
 
     def _grow(self, run: Run) -> None:
         n_new = self.new_rank if run.model.adapters.mode == "lora" else self.new_neurons
