@@ -92,7 +92,7 @@ def main() -> None:
         (recipes.parent / "buffers.json").write_text(json.dumps(buffers))
     torch.distributed.barrier()
     sys.stderr.flush()
-    os._exit(0)  # all is done; torch's threads now and then abort an interpreter that ends ("without an active exception")
+    os._exit(0)  # all is done; threads of torch now and then abort an interpreter that ends
 
 
 if __name__ == "__main__":
