@@ -7,14 +7,12 @@ train and test files for each. Without them the pocket model is taught two domai
 spoil the first of them, and is refused.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
-from made import requests
+from made import parsed, parser_of, requests, tasks_in
 
 from everlearn.home import Gate, Home
-from everlearn.streams.folders import find_tasks
 
 
 def spoilt(rows: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -25,17 +23,12 @@ def spoilt(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def main() -> None:
     """Make a home, teach it each delivery, and say what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="pocket", help="a folder or hub id")
-    parser.add_argument("--data", type=Path, help="a folder with a file or folder for each delivery")
+    parser = parser_of(__doc__, rows=200, epochs=4, model="pocket")
     parser.add_argument("--home", type=Path, help="a new folder; by default a temporary one")
-    parser.add_argument("--rows", type=int, default=200, help="of a delivery made here; half are evaluated on")
-    parser.add_argument("--epochs", type=int, default=4)
-    arguments = parser.parse_args()
+    arguments = parsed(parser)
 
     if arguments.data:
-        files = {task.name: task.files for task in find_tasks([arguments.data])}
-        deliveries = [(name, found["train"], found.get("evaluation")) for name, found in files.items()]
+        deliveries = [(name, *files) for name, files in tasks_in(arguments.data).items()]
     else:
         n_eval = arguments.rows // 2
         shop, kitchen = requests("shop", arguments.rows + n_eval), requests("kitchen", arguments.rows)

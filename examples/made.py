@@ -1,5 +1,6 @@
-"""What the examples learn from where they are given nothing: rows from templates, and an encoder that knows nothing."""
+"""What the examples share: their options, and what they learn from without any: rows from templates, a tiny encoder."""
 
+import argparse
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordLevelTrainer
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from transformers.utils import logging
+
+from everlearn.streams.folders import find_tasks
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 FILLERS = [
@@ -68,6 +71,29 @@ DOMAINS = {  # what is written there, and which word of it is asked for: each do
         "{name}",
     ),
 }
+
+
+def parser_of(doc: str, rows: int, epochs: int | None, model: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of an example's options, with their defaults."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=model, help="a folder or hub id")
+    parser.add_argument("--data", type=Path, help="a folder with a file or folder for each task")
+    parser.add_argument("--rows", type=int, default=rows, help="of a task made here; some are evaluated on")
+    parser.add_argument("--epochs", type=int, default=epochs, help="without a number as many as a model needs")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the options given; files without a model are refused."""
+    arguments = parser.parse_args()
+    if arguments.data and not arguments.model:
+        parser.error("--data needs --model: the tiny encoder knows the words of the rows made here alone")
+    return arguments
+
+
+def tasks_in(folder: Path) -> dict[str, tuple[Path, Path | None]]:
+    """Return the files of each task of a folder: to train on, and to evaluate on if there are any."""
+    return {task.name: (task.files["train"], task.files.get("evaluation")) for task in find_tasks([folder])}
 
 
 def topics(task: str, n: int, seed: int = 0) -> list[dict[str, str]]:

@@ -6,13 +6,9 @@ FOLDER holds a file for each domain (JSONL, CSV or Parquet; columns prompt and c
 test files for each. Without them the pocket model learns what a shop, a kitchen and a garden want to know of a text.
 """
 
-import argparse
-from pathlib import Path
-
-from made import DOMAINS, requests
+from made import DOMAINS, parsed, parser_of, requests, tasks_in
 
 from everlearn import ContinualTrainer
-from everlearn.streams.folders import find_tasks
 
 METHODS = {
     "plain training": [],
@@ -23,16 +19,10 @@ METHODS = {
 
 def main() -> None:
     """Teach the domains with each method, and say what is left of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="pocket", help="a folder or hub id")
-    parser.add_argument("--data", type=Path, help="a folder with a file or folder for each domain")
-    parser.add_argument("--rows", type=int, default=200, help="of a domain made here; half are evaluated on")
-    parser.add_argument("--epochs", type=int, default=4)
-    arguments = parser.parse_args()
+    arguments = parsed(parser_of(__doc__, rows=200, epochs=4, model="pocket"))
 
     if arguments.data:
-        files = {task.name: task.files for task in find_tasks([arguments.data])}
-        tasks = {name: (found["train"], found.get("evaluation")) for name, found in files.items()}
+        tasks = tasks_in(arguments.data)
     else:
         made, n_eval = {name: requests(name, arguments.rows) for name in DOMAINS}, arguments.rows // 2
         tasks = {name: (rows[n_eval:], rows[:n_eval]) for name, rows in made.items()}

@@ -6,15 +6,12 @@ FOLDER holds a file for each domain (JSONL or Parquet; columns tokens and tags, 
 and test files for each. Without them a tiny encoder learns sentences from templates, with all its weights.
 """
 
-import argparse
 import random
 import tempfile
-from pathlib import Path
 
-from made import tiny_encoder
+from made import parsed, parser_of, tasks_in, tiny_encoder
 
 from everlearn import ContinualTrainer
-from everlearn.streams.folders import find_tasks
 
 METHODS = {
     "plain training": [],
@@ -52,18 +49,10 @@ def sentences(domain: str, n: int) -> list[dict[str, list[str]]]:
 
 def main() -> None:
     """Teach the domains with each method; print the entity F1 that is left of each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="a folder or hub id")
-    parser.add_argument("--data", type=Path, help="a folder with a file or folder for each domain")
-    parser.add_argument("--rows", type=int, default=300, help="of a domain made here; a third is evaluated on")
-    parser.add_argument("--epochs", type=int, default=8)
-    arguments = parser.parse_args()
-    if arguments.data and not arguments.model:
-        parser.error("--data needs --model: the tiny encoder knows the words of the rows made here alone")
+    arguments = parsed(parser_of(__doc__, rows=300, epochs=8))
 
     if arguments.data:
-        files = {task.name: task.files for task in find_tasks([arguments.data])}
-        tasks = {name: (found["train"], found.get("evaluation")) for name, found in files.items()}
+        tasks = tasks_in(arguments.data)
     else:
         made, n_eval = {name: sentences(name, arguments.rows) for name in TEXTS}, arguments.rows // 3
         tasks = {name: (rows[n_eval:], rows[:n_eval]) for name, rows in made.items()}

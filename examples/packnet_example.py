@@ -6,32 +6,21 @@ FOLDER holds a file for each task (JSONL, CSV or Parquet; columns text and label
 files for each. Without them a tiny encoder learns rows from templates, with all its weights.
 """
 
-import argparse
 import tempfile
-from pathlib import Path
 
-from made import TOPICS, tiny_encoder, topics
+from made import TOPICS, parsed, parser_of, tasks_in, tiny_encoder, topics
 
 from everlearn import ContinualTrainer
-from everlearn.streams.folders import find_tasks
 
 PACKNET = {"packnet": {"enabled": True, "prune_percentage": 0.6, "use_magnitude_pruning": True}}
 
 
 def main() -> None:
     """Teach the tasks without and with PackNet; show that the first task's scores stay, and whose the weights are."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="a folder or hub id")
-    parser.add_argument("--data", type=Path, help="a folder with a file or folder for each task")
-    parser.add_argument("--rows", type=int, default=400, help="of a task made here; 4 in 10 are evaluated on")
-    parser.add_argument("--epochs", type=int, default=12)
-    arguments = parser.parse_args()
-    if arguments.data and not arguments.model:
-        parser.error("--data needs --model: the tiny encoder knows the words of the rows made here alone")
+    arguments = parsed(parser_of(__doc__, rows=400, epochs=12))
 
     if arguments.data:
-        files = {task.name: task.files for task in find_tasks([arguments.data])}
-        tasks = {name: (found["train"], found.get("evaluation")) for name, found in files.items()}
+        tasks = tasks_in(arguments.data)
     else:
         made, n_eval = {name: topics(name, arguments.rows) for name in TOPICS}, arguments.rows * 2 // 5
         tasks = {name: (rows[n_eval:], rows[:n_eval]) for name, rows in made.items()}

@@ -6,12 +6,10 @@ FOLDER holds a file for each product (JSONL, CSV or Parquet; columns text and la
 files for each. Without them a tiny encoder learns rows from templates, with all its weights; one head for all products.
 """
 
-import argparse
 import random
 import tempfile
-from pathlib import Path
 
-from made import tiny_encoder
+from made import parsed, parser_of, tiny_encoder
 
 from everlearn.lifelong import ExperienceReplay, LifelongConfig, LifelongModel, LifelongTrainer
 from everlearn.streams.folders import find_tasks
@@ -55,14 +53,7 @@ def reviews(product: str, n: int) -> list[dict[str, str]]:
 
 def main() -> None:
     """Teach the products with plain training, with EWC and with a memory of reviews; print what is left of each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="a folder or hub id")
-    parser.add_argument("--data", type=Path, help="a folder with a file or folder for each product")
-    parser.add_argument("--rows", type=int, default=300, help="of a product made here; a third is evaluated on")
-    parser.add_argument("--epochs", type=int, default=8)
-    arguments = parser.parse_args()
-    if arguments.data and not arguments.model:
-        parser.error("--data needs --model: the tiny encoder knows the words of the rows made here alone")
+    arguments = parsed(parser_of(__doc__, rows=300, epochs=8))
 
     if arguments.data:
         tasks = {task.name: task.files for task in find_tasks([arguments.data])}

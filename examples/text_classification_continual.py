@@ -7,14 +7,11 @@ files for each. Without them a tiny encoder learns rows from templates, with all
 something, such as sentence-transformers/all-MiniLM-L6-v2, learns with a LoRA, for as many epochs as it needs.
 """
 
-import argparse
 import tempfile
-from pathlib import Path
 
-from made import TOPICS, tiny_encoder, topics
+from made import TOPICS, parsed, parser_of, tasks_in, tiny_encoder, topics
 
 from everlearn import ContinualTrainer
-from everlearn.streams.folders import find_tasks
 
 METHODS = {
     "plain training": [],
@@ -26,21 +23,12 @@ METHODS = {
 
 def main() -> None:
     """Teach the tasks with each method, and say what is left of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="a folder or hub id")
-    parser.add_argument("--data", type=Path, help="a folder with a file or folder for each task")
-    parser.add_argument("--rows", type=int, default=400, help="of a task made here; 4 in 10 are evaluated on")
-    parser.add_argument(
-        "--epochs", type=int, help="by default 12 of a tiny encoder, and of a model as many as it needs"
-    )
+    parser = parser_of(__doc__, rows=400, epochs=None)
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    if arguments.data and not arguments.model:
-        parser.error("--data needs --model: the tiny encoder knows the words of the rows made here alone")
+    arguments = parsed(parser)
 
     if arguments.data:
-        files = {task.name: task.files for task in find_tasks([arguments.data])}
-        tasks = {name: (found["train"], found.get("evaluation")) for name, found in files.items()}
+        tasks = tasks_in(arguments.data)
     else:
         made, n_eval = {name: topics(name, arguments.rows, arguments.seed) for name in TOPICS}, arguments.rows * 2 // 5
         tasks = {name: (rows[n_eval:], rows[:n_eval]) for name, rows in made.items()}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from everlearn.config import build_learner, build_strategies
+from everlearn.config import build_learner, build_strategies, listed
 from everlearn.evaluation.predict import uncertainty
 from everlearn.experience import name_of
 from everlearn.learners.budget import AUTO
@@ -65,8 +65,7 @@ class LifelongConfig:
 
     def build_strategies(self) -> list[Strategy]:
         """Return new strategies."""
-        named = [self.technique] if isinstance(self.technique, str | Mapping) else self.technique
-        return build_strategies([self._strategy(one) for one in named], "technique")
+        return build_strategies([self._strategy(one) for one in listed(self.technique)], "technique")
 
     def _strategy(self, one: str | Mapping[str, Any]) -> Strategy:
         settings = {"name": one} if isinstance(one, str) else dict(one)

@@ -2,6 +2,7 @@
 loop over a stream's tasks: learn one, score all seen, record, save."""
 
 import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -102,6 +103,12 @@ def run_or_resume(
 def is_finished(out: Path) -> bool:
     """Tell whether the folder holds a run that came to its end."""
     return (out / RESULTS).exists() and read_results(out)["complete"]
+
+
+def drop_weights(folder: Path) -> None:
+    """Delete what a finished run keeps beside its results: weights, memories, checkpoints."""
+    for name in ("checkpoints", "final", "memory"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def read_recipe(source: Any, overrides: Sequence[str] = ()) -> tuple[type[Folder], Any]:

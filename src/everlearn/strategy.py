@@ -26,7 +26,7 @@ import torch
 from everlearn.errors import ConfigError, describe, nearest
 
 if TYPE_CHECKING:
-    from everlearn.types import Mixture, Step, Task
+    from everlearn.types import Mixture, Rows, Step, Task
     from everlearn.way import Run
 
 HOOKS = (
@@ -99,6 +99,10 @@ class Strategy:
 
     def lay_in(self, run: "Run", task: "Task") -> None:
         """Let the weights in training be those that answer `task`, where others do, so that they can be exported."""
+
+    def nearest_tasks(self, run: "Run", rows: "Rows") -> list[str]:
+        """Return as which of the tasks learned each row is answered, where none is named."""
+        raise NotImplementedError
 
     def check_model(self, traits: Sequence[str]) -> None:
         """Raise ConfigError where the method is unsuited for a model with these traits, with the reason."""

@@ -32,7 +32,6 @@ from everlearn.record import environment
 from everlearn.report.records import Run as Log
 from everlearn.spelling import learner_options, strategies_of
 from everlearn.state import make_folder
-from everlearn.strategies.experts import Experts
 from everlearn.strategy import Strategy, overriding
 from everlearn.streams.apart import Apart
 from everlearn.streams.labels import with_labels
@@ -337,10 +336,9 @@ class ContinualTrainer:
             StreamError: if a row lacks what a task asks with.
         """
         run, tasks = self._taught, self.answering()
-        for strategy in run.strategies:
-            if isinstance(strategy, Experts):
-                asked = [asked_row(tasks[0], number, row) for number, row in enumerate(rows)]
-                return strategy.nearest_tasks(run, asked)
+        if routing := overriding(run.strategies, "nearest_tasks"):
+            asked = [asked_row(tasks[0], number, row) for number, row in enumerate(rows)]
+            return routing[0].nearest_tasks(run, asked)
         if not self._own_heads():
             way_out = f"Name it: {', '.join(one.name for one in tasks)}"
             what = "each task answers with a head, mask or adapter of its own"
@@ -499,8 +497,7 @@ class ContinualTrainer:
 
     @property
     def _chooser(self) -> str:
-        experts = any(isinstance(strategy, Experts) for strategy in self.run.strategies)
-        return "router of their experts" if experts else "head that is surest"
+        return "router of their experts" if overriding(self.run.strategies, "nearest_tasks") else "head that is surest"
 
     def _log(self) -> Log:
         """Return what was measured as a run's log."""

@@ -125,17 +125,20 @@ def test_losses_per_item():
     assert item_losses(pairs).tolist() == [4.0]
 
 
+def mixed_and_alone(bench, model, rows=None):
+    """Return what is put out for rows (three) of the second and the first task in one batch, and in one for each."""
+    parts = [(task, rows[task.name] if rows else task.train[:3]) for task in reversed(bench.tasks)]
+    with torch.no_grad(), model.evaluating():
+        mixed = model.objective.forward(model.network, batch_of(model, *parts))
+        alone = [model.objective.forward(model.network, batch_of(model, part)) for part in parts]
+    return mixed, alone
+
+
 @pytest.mark.parametrize("head", ["task", "shared"])
 def test_numbers_are_learned_in_deviations_from_their_task_s_mean(head, llama, bert):
     bench, model = run_with_labels("score", llama, bert, head)
     first, second = bench.tasks
-    with torch.no_grad(), model.evaluating():
-        mixed = model.objective.forward(
-            model.network, batch_of(model, (second, second.train[:3]), (first, first.train[:3]))
-        )
-        alone = [
-            model.objective.forward(model.network, batch_of(model, (task, task.train[:3]))) for task in (second, first)
-        ]
+    mixed, alone = mixed_and_alone(bench, model)
     assert mixed.logits.shape == (6, 1)
     assert mixed.family == "normal"
     torch.testing.assert_close(mixed.logits, torch.cat([one.logits for one in alone]), rtol=1e-4, atol=1e-5)
@@ -152,13 +155,7 @@ def test_several_labels_of_tasks_mixed_in_a_batch_are_each_there_or_not(head, ll
     bench, model = run_with_labels("multilabel", llama, bert, head)
     first, second = bench.tasks
     rows = {task.name: task.train[4:8] for task in bench.tasks}
-    with torch.no_grad(), model.evaluating():
-        mixed = model.objective.forward(
-            model.network, batch_of(model, (second, rows[second.name]), (first, rows[first.name]))
-        )
-        alone = [
-            model.objective.forward(model.network, batch_of(model, (task, rows[task.name]))) for task in (second, first)
-        ]
+    mixed, alone = mixed_and_alone(bench, model, rows)
     assert (mixed.logits.shape, mixed.family) == ((8, 3), "bernoulli")
     torch.testing.assert_close(mixed.logits[:4], alone[0].logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(mixed.logits[4:, :2], alone[1].logits, rtol=1e-4, atol=1e-5)
@@ -181,13 +178,7 @@ def test_numbers_that_are_all_alike_or_none_have_a_scale():
 def test_tasks_mixed_in_a_batch_answer_as_they_do_alone_with_a_head_each(kind, llama, bert):
     bench, model = run_with_labels(kind, llama, bert)
     first, second = bench.tasks
-    with torch.no_grad(), model.evaluating():
-        mixed = model.objective.forward(
-            model.network, batch_of(model, (second, second.train[:3]), (first, first.train[:3]))
-        )
-        alone = [
-            model.objective.forward(model.network, batch_of(model, (task, task.train[:3]))) for task in (second, first)
-        ]
+    mixed, alone = mixed_and_alone(bench, model)
     sizes = {task.name: len(task.labels) for task in bench.tasks}
     assert mixed.logits.shape[1] == sum(sizes.values())
     start = {first.name: 0, second.name: sizes[first.name]}

@@ -1,7 +1,6 @@
 """What a worker does with a cell: check what it is made of, or run it, or go on with it, up to a deadline."""
 
 import os
-import shutil
 import signal
 import time
 import traceback
@@ -17,7 +16,7 @@ import torch
 from everlearn.errors import EverlearnError, Paused
 from everlearn.learners.devices import start_accelerator
 from everlearn.listener import Listener
-from everlearn.runs import read_recipe, run_or_resume
+from everlearn.runs import drop_weights, read_recipe, run_or_resume
 from everlearn.saving import Saving
 
 DONE, FAILED, PAUSED = "done", "failed", "paused"
@@ -98,12 +97,6 @@ def check(job: Job) -> None:
         accelerator = start_accelerator(**made.devices(), folder=Path(out))
         made.open(accelerator)
         made.start(recipe.all_seeds()[0], Saving(), accelerator)
-
-
-def drop_weights(folder: Path) -> None:
-    """Delete what a finished run keeps beside its results: weights, memories, checkpoints."""
-    for name in ("checkpoints", "final", "memory"):
-        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 class Told(Listener):

@@ -20,7 +20,7 @@ from everlearn.kinds.advice.sizing import (
 )
 from everlearn.learners.budget import AUTO
 from everlearn.listener import Listener
-from everlearn.runs import is_finished, run, run_or_resume
+from everlearn.runs import drop_weights, is_finished, run, run_or_resume
 from everlearn.streams.schedule import Schedule
 from everlearn.types import Score, Task
 
@@ -124,8 +124,7 @@ def run_trials(
 def _run_one(recipe: Mapping[str, Any], folder: Path, listener: Listener) -> None:
     """Run a trial, or go on with it; of a finished one the results are kept, not the weights."""
     run_or_resume(recipe, folder, listener=listener)
-    for name in ("checkpoints", "final", "memory"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    drop_weights(folder)
 
 
 class _OutOfTime(Exception):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from everlearn.errors import ConfigError, StreamError, describe, nearest
+from everlearn.errors import ConfigError, StreamError, check_choice, describe, nearest
 from everlearn.streams.apart import digests_of
 from everlearn.streams.domains.loading import load_entry
 from everlearn.streams.domains.places import Missing, find_data
@@ -54,9 +54,7 @@ class DomainStream:
             value = vars(self)[name]
             if value is not None and value < 1:
                 raise ConfigError(describe(f"stream.{name}", "is too small", value, "Allowed: 1 or more"))
-        if self.on_bad_row not in ("skip", "error"):
-            way_out = "Allowed: skip, error"
-            raise ConfigError(describe("stream.on_bad_row", "the value is not allowed", self.on_bad_row, way_out))
+        check_choice("stream.on_bad_row", self.on_bad_row, ("skip", "error"))
         if not 0 <= self.validation_fraction < 1:
             way_out = "Allowed: 0 or more and below 1"
             raise ConfigError(
