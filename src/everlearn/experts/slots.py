@@ -121,17 +121,23 @@ class Slots:
             self._free.append(slot)
 
     @contextmanager
-    def answering(self, number: int | None) -> Iterator[None]:
-        """Let an expert answer in place of the LoRA in training, None: the base alone, until the block ends.
+    def answering(self, by: int | Lora | None) -> Iterator[None]:
+        """Let an expert, or a LoRA that is in no library, answer in place of the one in training until the block ends.
 
         In a strategy: `run.until_scored.enter_context(slots.answering(number))` in `before_eval`.
+
+        Args:
+            by: an expert's number, or a LoRA; None: the base alone.
         """
-        with self._active(*([] if number is None else self.load(number))):
-            yield
+        if isinstance(by, Lora):
+            with self._holding(by):
+                yield
+        else:
+            with self._active(*([] if by is None else self.load(by))):
+                yield
 
     @contextmanager
-    def holding(self, lora: Lora) -> Iterator[None]:
-        """Let a LoRA that is in no library answer, until the block ends."""
+    def _holding(self, lora: Lora) -> Iterator[None]:
         slot = self._room()
         try:
             self._fill(lora, slot)

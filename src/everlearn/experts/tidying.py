@@ -218,7 +218,7 @@ def tidy_by_rows(
                 heads[task.name].copy_to(model.adapters, task.name)
 
     def ask(task: Task, by: Lora | int) -> Sequence[float]:
-        with slots.answering(by) if isinstance(by, int) else slots.holding(by):
+        with slots.answering(by):
             return run.score(task, "validation").outcomes
 
     found = list(findings(library, whole, ask, config))

@@ -404,8 +404,7 @@ class Experts(Strategy):
         whole = {n: of for n, of in tasks.items() if n not in bound and all(task.validation for task in of)}
 
         def ask(task: Task, by: Lora | int) -> Sequence[float]:
-            answering = self._slots.answering(by) if isinstance(by, int) else self._slots.holding(by)
-            return self._scored(run, task, answering).outcomes
+            return self._scored(run, task, self._slots.answering(by)).outcomes
 
         for finding in list(findings(library, whole, ask, self._tidy_config)):
             if finding.good:
